@@ -1,0 +1,43 @@
+# make demo   explain molecules, a social network and BA-Shapes; writes out/demo/index.html
+# make test   run the tests
+# make lint   ruff and pyright          make docs   build docs/ with warnings as errors
+# make train  train the reference models again          make clean  remove what make built
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out/demo
+WORKERS ?= auto
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint docs train clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed-molecules
+	$(BIN)/gnn-xai demo --out $(OUT)
+
+# One thread a worker: the graphs are small, and the workers share the cores.
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+train: $(VENV)/installed-molecules
+	$(BIN)/python -m gnn_xai.datasets.train
+
+clean:
+	rm -rf $(VENV) out docs/_build build dist .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gnn_xai needs Python 3.10 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each extra: installed once, and again only when the project's requirements change.
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
