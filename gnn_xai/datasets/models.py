@@ -1,0 +1,95 @@
+"""Plain reference models: ordinary PyG modules, nothing in them knows that they will be explained.
+
+Both return raw logits, one column per class.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv, GINConv, global_add_pool
+
+
+class GCN(nn.Module):
+    """Graph convolutional network for node classification (Kipf and Welling, ICLR 2017).
+
+    With ``concat=True`` a linear layer reads the outputs of all layers side by side, as in the
+    code of the GNNExplainer paper; otherwise the last convolution gives the logits itself.
+
+    Args:
+        in_channels: width of the node features.
+        hidden_channels: width of the hidden layers.
+        out_channels: number of classes.
+        num_layers: number of convolutions, so the receptive field in hops.
+        concat: classify from the outputs of all layers instead of the last one.
+        dropout: probability with which a hidden unit is dropped; in training mode only.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int,
+        concat: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        last = hidden_channels if concat else out_channels
+        widths = [in_channels, *[hidden_channels] * (num_layers - 1), last]
+        self.convs = nn.ModuleList(
+            GCNConv(width_in, width_out)
+            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.lin = nn.Linear(hidden_channels * num_layers, out_channels) if concat else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """Logits ``[num_nodes, out_channels]`` from features ``[num_nodes, in_channels]``."""
+        outputs = []
+        for layer, conv in enumerate(self.convs):
+            x = conv(x, edge_index)
+            if self.lin is not None or layer < len(self.convs) - 1:
+                x = self.dropout(x.relu())
+            outputs.append(x)
+        return x if self.lin is None else self.lin(torch.cat(outputs, dim=-1))
+
+
+class GIN(nn.Module):
+    """Graph isomorphism network for graph classification (Xu et al., ICLR 2019).
+
+    Every layer is ``BatchNorm(MLP((1 + eps) x + sum of neighbours))`` with a two-layer MLP; the
+    sum over the atoms of a graph goes through a two-layer head.
+
+    Args:
+        in_channels: width of the node features.
+        hidden_channels: width of the hidden layers.
+        out_channels: number of classes.
+        num_layers: number of convolutions.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *[hidden_channels] * num_layers]
+        self.convs = nn.ModuleList(
+            GINConv(
+                nn.Sequential(
+                    nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)
+                )
+            )
+            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)
+        self.head = nn.Sequential(
+            nn.Linear(hidden_channels, hidden_channels),
+            nn.ReLU(),
+            nn.Linear(hidden_channels, out_channels),
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Logits ``[num_graphs, out_channels]``; without ``batch`` all nodes are one graph."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x, edge_index)).relu()
+        return self.head(global_add_pool(x, batch))

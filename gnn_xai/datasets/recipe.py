@@ -1,0 +1,143 @@
+"""What a benchmark is made of: a recipe is data and functions, `load` and `train` do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.explain import ModelConfig
+
+from gnn_xai.ground_truth import GroundTruth
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything of a benchmark but its model.
+
+    Args:
+        data: one graph, or a list of graphs for a graph-level task.
+        ground_truth: the elements that make the label, or None where nobody knows them.
+        split: instance ids under "train", "val" and "test"; "val" may be missing.
+        class_names: one name per output column.
+        feature_names: one name per column of ``x``, or None where columns mean nothing.
+        node_names: labels for drawing; one list, or one list per graph; None where ids do.
+    """
+
+    data: Data | list[Data]
+    ground_truth: GroundTruth | None
+    split: dict[str, Tensor]
+    class_names: Sequence[str]
+    feature_names: Sequence[str] | None = None
+    node_names: Sequence[str] | Sequence[Sequence[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one benchmark is made.
+
+    Args:
+        name: the word that `load` takes; also the folder under ``datasets/``.
+        title: the name as papers write it.
+        summary: one line for a list of data sets.
+        task_level: "node" or "graph".
+        generate: returns the tensors that are frozen in ``data.safetensors``; None: nothing is.
+        read: turns the frozen tensors into `Material`.
+        model: a new, untrained reference model.
+        fit: trains that model in place; all its randomness comes from torch's global seed.
+        measure: scores ``{split: {measure: value}}`` of a trained model in eval mode.
+        instances: ids of the outputs worth explaining, ``[B]``, in a stable order.
+        seed: of the training run.
+    """
+
+    name: str
+    title: str
+    summary: str
+    task_level: str
+    generate: Callable[[], dict[str, Tensor]] | None
+    read: Callable[[dict[str, Tensor]], Material]
+    model: Callable[[], nn.Module]
+    fit: Callable[[nn.Module, Material], None]
+    measure: Callable[[nn.Module, Material], dict[str, dict[str, float]]]
+    instances: Callable[[nn.Module, Material], Tensor]
+    seed: int = 0
+
+    @property
+    def task(self) -> ModelConfig:
+        """All reference models are multiclass classifiers that return logits."""
+        return ModelConfig(
+            mode="multiclass_classification", task_level=self.task_level, return_type="raw"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Benchmark:
+    """A data set with a trained model and, where it is known, the truth about its predictions.
+
+    Attributes:
+        name, title: as in `load`, and as papers write it.
+        data: ``Data``, or a list of ``Data`` for a graph-level task.
+        model: the reference model in eval mode, raw logits ``[instances, classes]``.
+        task: PyG's ``ModelConfig`` for `explain`.
+        ground_truth: which edges and nodes make the label; None where that is unknown.
+        index: the outputs worth explaining, ``[B]`` int64: node ids or positions in ``data``.
+        split: instance ids under "train", "test" and, where there is one, "val".
+        class_names, feature_names, node_names: words for outputs, columns of ``x`` and nodes;
+            ``node_names`` is a list of lists for graphs. None where there are no better words
+            than the numbers.
+        card: the data card, markdown: source, licence, truth, training, accuracy, checksums.
+        reference: the facts of the training run: seed, versions, ``accuracy[split][measure]``,
+            and the SHA-256 of each file.
+    """
+
+    name: str
+    title: str
+    data: Data | list[Data]
+    model: nn.Module
+    task: ModelConfig
+    ground_truth: GroundTruth | None
+    index: Tensor
+    split: dict[str, Tensor]
+    class_names: Sequence[str]
+    feature_names: Sequence[str] | None
+    node_names: Sequence[str] | Sequence[Sequence[str]] | None
+    card: str
+    reference: dict[str, Any]
+
+    def __repr__(self) -> str:
+        size = (
+            f"{len(self.data)} graphs"
+            if isinstance(self.data, list)
+            else f"{self.data.num_nodes} nodes, {self.data.num_edges} edges"
+        )
+        accuracy = self.reference["accuracy"]["test"]["accuracy"]
+        return (
+            f"Benchmark({self.name!r}: {size}, {len(self.index)} instances, "
+            f"test accuracy {accuracy:.3f})"
+        )
+
+
+def split_ids(code: Tensor) -> dict[str, Tensor]:
+    """Instance ids per split from a code per instance: 0 train, 1 val, 2 test, else unused."""
+    return {name: (code == number).nonzero().flatten() for number, name in enumerate(SPLITS)}
+
+
+def graph_and_labels(material: Material) -> tuple[Data, Tensor]:
+    """The one graph of node-level material, and the class of every node."""
+    data = material.data
+    assert isinstance(data, Data)
+    assert isinstance(data.y, Tensor)
+    return data, data.y
+
+
+def node_accuracy(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:
+    """Share of nodes with the right class, per split."""
+    data, y = graph_and_labels(material)
+    with torch.no_grad():
+        right = (model(data.x, data.edge_index).argmax(dim=-1) == y).double()
+    return {name: {"accuracy": right[ids].mean().item()} for name, ids in material.split.items()}
