@@ -1,0 +1,405 @@
+"""The benchmarks: frozen data, truth, reference models, and what happens when a file is damaged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save as tensors_to_bytes
+from torch_geometric.data import Batch
+
+from gnn_xai import datasets
+from gnn_xai.datasets import ba_shapes, files, nci_nitro, train
+from gnn_xai.datasets.recipe import Benchmark, Material
+from gnn_xai.errors import GnnXaiError, InputError, StorageError
+from gnn_xai.ground_truth import GroundTruth
+
+WITHOUT_RDKIT = ["ba_shapes", "karate"]
+
+
+@pytest.fixture(scope="module")
+def houses() -> Benchmark:
+    return datasets.load("ba_shapes")
+
+
+@pytest.fixture(scope="module")
+def nitro() -> Benchmark:
+    pytest.importorskip("rdkit", reason="nci_nitro is read with RDKit")
+    return datasets.load("nci_nitro")
+
+
+@pytest.fixture
+def copied_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the files that a test may damage."""
+    copy = tmp_path / "datasets"
+    shutil.copytree(files.root(), copy)
+    monkeypatch.setattr(files, "root", lambda: copy)
+    return copy
+
+
+# The registry
+
+
+def test_names_and_summaries():
+    assert datasets.names() == ["ba_shapes", "karate", "nci_nitro"]
+    for name, recipe in datasets.REGISTRY.items():
+        assert recipe.name == name
+        assert recipe.summary
+        assert "\n" not in recipe.summary
+        assert (files.root() / name / files.CARD).is_file()
+
+
+def test_unknown_name_gets_the_nearest():
+    with pytest.raises(InputError, match=r"'ba_shape'; did you mean 'ba_shapes'.*karate"):
+        datasets.load("ba_shape")
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_reference_model_is_what_the_card_says(name: str):
+    if name not in WITHOUT_RDKIT:
+        pytest.importorskip("rdkit", reason="nci_nitro is read with RDKit")
+    benchmark = datasets.load(name)
+    recipe = datasets.REGISTRY[name]
+    material = Material(
+        benchmark.data, benchmark.ground_truth, benchmark.split, benchmark.class_names
+    )
+    measured = recipe.measure(benchmark.model, material)
+    assert measured.keys() == benchmark.reference["accuracy"].keys()
+    for split, scores in measured.items():
+        assert scores == pytest.approx(benchmark.reference["accuracy"][split])
+    assert train.numbers(benchmark.reference) in benchmark.card
+    assert len(benchmark.index) == benchmark.reference["instances"]
+    assert benchmark.index.tolist() == sorted(set(benchmark.index.tolist()))
+    assert benchmark.task.task_level.value == recipe.task_level
+    assert benchmark.task.return_type.value == "raw"
+    assert not any(module.training for module in benchmark.model.modules())
+    assert name in repr(benchmark)
+
+
+@pytest.mark.parametrize("name", WITHOUT_RDKIT)
+def test_every_load_is_independent(name: str):
+    first, second = datasets.load(name), datasets.load(name)
+    first.data.x.zero_()
+    for parameter in first.model.parameters():
+        parameter.data.zero_()
+    assert second.data.x.any()
+    assert datasets.load(name).data.x.any()
+    assert all(weight.any() for weight in second.model.state_dict().values() if weight.dim() > 1)
+
+
+# BA-Shapes
+
+
+def test_ba_shapes_counts(houses: Benchmark):
+    data, truth = houses.data, houses.ground_truth
+    # Undirected edges: 1 475 of the base, 80 houses of 6, 80 ties, 70 extra.
+    assert data.x.shape == (700, 10)
+    assert data.edge_index.shape == (2, 2 * (1475 + 480 + 80 + 70))
+    assert data.is_undirected()
+    assert data.is_coalesced()
+    assert not data.has_self_loops()
+    assert data.y.bincount().tolist() == [300, 160, 160, 80]
+    assert houses.index.tolist() == list(range(300, 700))
+    assert (truth.node[:300] == -1).all()
+    assert truth.node[300:].bincount().tolist() == [5] * 80
+    assert truth.edge[truth.edge >= 0].bincount().tolist() == [12] * 80
+    assert [len(houses.split[name]) for name in ("train", "val", "test")] == [560, 70, 70]
+    assert torch.cat(list(houses.split.values())).sort().values.tolist() == list(range(700))
+
+
+def test_ba_shapes_houses_are_houses(houses: Benchmark):
+    data, truth = houses.data, houses.ground_truth
+    for house in (0, 41, 79):
+        first = 300 + 5 * house
+        edges = (data.edge_index[:, truth.edge == house] - first).t().tolist()
+        drawn = {(0, 1), (1, 2), (2, 3), (0, 3), (0, 4), (1, 4)}
+        assert {(u, v) for u, v in edges if u < v} == drawn
+        assert {(v, u) for u, v in edges if u > v} == drawn
+        assert data.y[first : first + 5].tolist() == [1, 1, 2, 2, 3]
+    # Every house hangs on a base node: a tie from its first node.
+    source, sink = data.edge_index
+    assert set(source[(sink < 300) & (source >= 300)].tolist()) >= set(range(300, 700, 5))
+
+
+def test_ba_shapes_reference_is_accurate(houses: Benchmark):
+    assert all(scores["accuracy"] >= 0.95 for scores in houses.reference["accuracy"].values())
+
+
+@pytest.mark.parametrize("name", ["ba_shapes", "nci_nitro"])
+def test_recipe_makes_the_frozen_data(name: str):
+    if name not in WITHOUT_RDKIT:
+        pytest.importorskip("rdkit", reason="nci_nitro is read with RDKit")
+    made = tensors_to_bytes(datasets.REGISTRY[name].generate())
+    assert made == (files.root() / name / files.DATA).read_bytes()
+
+
+def test_recipe_depends_on_its_seed():
+    assert not torch.equal(ba_shapes.generate(1)["split"], ba_shapes.generate(0)["split"])
+
+
+# Karate club
+
+
+def test_karate():
+    karate = datasets.load("karate")
+    assert karate.data.x.equal(torch.eye(34))
+    assert karate.data.edge_index.shape == (2, 156)
+    assert karate.ground_truth is None
+    assert karate.split["train"].tolist() == [0, 4, 8, 24]
+    assert karate.index.tolist() == list(range(34))
+    assert (karate.node_names[0], karate.node_names[7]) == ("Mr. Hi", "7")
+    assert karate.node_names[33] == "John A."
+    assert karate.model(karate.data.x, karate.data.edge_index).shape == (34, 4)
+
+
+# NCI nitroaromatics
+
+
+def test_nci_counts(nitro: Benchmark):
+    labels = torch.cat([graph.y for graph in nitro.data])
+    assert (len(nitro.data), int(labels.sum())) == (4991, 359)
+    assert all(graph.x.shape[1] == len(nitro.feature_names) for graph in nitro.data)
+    assert nitro.data[0].smiles == "CC1=CC(=O)C=CC1=O"
+    assert nitro.data[0].nsc == 1
+    batch = Batch.from_data_list(nitro.data[:5])
+    assert nitro.model(batch.x, batch.edge_index, batch.batch).shape == (5, 2)
+
+
+def test_nci_instances_are_right_positives_of_the_test_split(nitro: Benchmark):
+    test = set(nitro.split["test"].tolist())
+    for graph in nitro.index.tolist():
+        data = nitro.data[graph]
+        assert graph in test
+        assert data.y.item() == 1
+        assert nitro.model(data.x, data.edge_index).argmax().item() == 1
+
+
+def test_nci_truth_is_the_nitro_group(nitro: Benchmark):
+    """Against RDKit's own atoms and bonds, walked one at a time without SMARTS."""
+    from rdkit import Chem
+
+    for position, data in enumerate(nitro.data):
+        mol = Chem.MolFromSmiles(data.smiles)
+        atoms, bonds = set(), set()
+        for nitrogen in mol.GetAtoms():
+            near = nitrogen.GetNeighbors()
+            carbons = [a for a in near if a.GetSymbol() == "C" and a.GetIsAromatic()]
+            oxygens = [a for a in near if a.GetSymbol() == "O"]
+            charges = sorted(a.GetFormalCharge() for a in oxygens)
+            if (nitrogen.GetSymbol(), nitrogen.GetFormalCharge()) != ("N", 1) or not carbons:
+                continue
+            if charges == [-1, 0] and all(a.GetDegree() == 1 for a in oxygens):
+                group = [a.GetIdx() for a in (*carbons, *oxygens)]
+                atoms |= {nitrogen.GetIdx(), *group}
+                bonds |= {frozenset((nitrogen.GetIdx(), atom)) for atom in group}
+        edges = data.edge_index.t().tolist()
+        expected = [frozenset(edge) in bonds for edge in edges]
+        assert (nitro.ground_truth.edge[position] >= 0).tolist() == expected, data.smiles
+        assert set((nitro.ground_truth.node[position] >= 0).nonzero().flatten().tolist()) == atoms
+        assert bool(data.y) == bool(atoms)
+
+
+def test_nci_atoms_and_bonds_of_nitrobenzene():
+    chem = pytest.importorskip("rdkit.Chem")
+    (graph,) = nci_nitro.to_graphs([chem.MolFromSmiles("c1ccccc1[N+](=O)[O-]")])
+    rows = [
+        [name for name, on in zip(nci_nitro.FEATURE_NAMES, row, strict=True) if on]
+        for row in graph.x.tolist()
+    ]
+    assert rows[0] == ["symbol=C", "degree=2", "charge=0", "hydrogens=1", "aromatic"]
+    assert rows[6] == ["symbol=N", "degree=3", "charge>0", "hydrogens=0"]
+    assert rows[8] == ["symbol=O", "degree=1", "charge<0", "hydrogens=0"]
+    assert graph.edge_index[:, :4].tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
+    assert graph.edge_index.shape == (2, 18)
+
+
+def test_nci_odd_atoms_keep_one_column_per_group():
+    chem = pytest.importorskip("rdkit.Chem")
+    graph, cation = nci_nitro.to_graphs(
+        [chem.MolFromSmiles("F[Si-2](F)(F)(F)(F)F"), chem.MolFromSmiles("[Fe+3]")]
+    )
+    assert (graph.x.sum(dim=1) == 4).all()
+    assert cation.x.sum() == 4
+    assert cation.edge_index.shape == (2, 0)
+
+
+def test_nci_no_molecule_is_in_two_splits(nitro: Benchmark):
+    from rdkit import Chem
+
+    distinct = [
+        {Chem.MolToSmiles(Chem.MolFromSmiles(nitro.data[i].smiles)) for i in ids.tolist()}
+        for ids in nitro.split.values()
+    ]
+    assert len(set.union(*distinct)) == sum(map(len, distinct))
+    assert sum(map(len, nitro.split.values())) == len(nitro.data)
+
+
+def test_nci_without_rdkit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(GnnXaiError, match=r"pip install gnn-xai\[molecules\]"):
+        datasets.load("nci_nitro")
+    assert len(datasets.load("karate").index) == 34
+
+
+def test_rdkit_is_not_imported_for_the_others():
+    code = (
+        "import sys; from gnn_xai import datasets; datasets.load('karate'); "
+        "sys.exit('rdkit' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_nci_other_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = pytest.importorskip("rdkit.RDConfig")
+    monkeypatch.setattr(config, "RDDataDir", str(tmp_path))
+    with pytest.raises(StorageError, match="reading it failed"):
+        nci_nitro.read_molecules()
+    (tmp_path / "NCI").mkdir()
+    (tmp_path / nci_nitro.SOURCE).write_text("C\t1\n")
+    with pytest.raises(StorageError, match="does not match"):
+        nci_nitro.read_molecules()
+
+
+# Files and checksums
+
+
+@pytest.mark.parametrize("file", [files.MODEL, files.DATA])
+def test_damaged_file(copied_files: Path, file: str):
+    path = copied_files / "ba_shapes" / file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"(?s){file} does not match: expected .*reinstall"):
+        datasets.load("ba_shapes")
+
+
+def test_missing_file(copied_files: Path):
+    (copied_files / "karate" / files.MODEL).unlink()
+    with pytest.raises(StorageError, match="'karate'.*No such file.*reinstall"):
+        datasets.load("karate")
+
+
+class Trap:
+    """Unpickling this fails the test."""
+
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+def test_weights_are_never_unpickled(copied_files: Path):
+    content = pickle.dumps(Trap())
+    (copied_files / "karate" / files.MODEL).write_bytes(content)
+    path = copied_files / "karate" / files.REFERENCE
+    reference = json.loads(path.read_text())
+    reference["sha256"][files.MODEL] = files.sha256(content)
+    path.write_text(json.dumps(reference))
+    with pytest.raises(StorageError, match="not a safetensors file"):
+        datasets.load("karate")
+
+
+def test_an_installed_wheel_reads_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "gnn_xai" / "datasets" / "files.py"))
+    assert files.root() == tmp_path.resolve() / "datasets"
+    (tmp_path / "gnn_xai" / "datasets" / "_files").mkdir(parents=True)
+    assert files.root() == tmp_path.resolve() / "gnn_xai" / "datasets" / "_files"
+
+
+def test_training_gives_the_frozen_weights(copied_files: Path):
+    frozen = datasets.load("karate").model.state_dict()
+    state = torch.get_rng_state()
+    train.main(["karate"])
+    torch.set_rng_state(state)
+    again = datasets.load("karate")
+    for name, weight in again.model.state_dict().items():
+        # To rounding only: another processor may sum in another order.
+        torch.testing.assert_close(weight, frozen[name], rtol=1e-3, atol=1e-4)
+    assert again.reference["sha256"][files.MODEL] in again.card
+
+
+def test_training_wants_the_marks_and_a_known_name(copied_files: Path):
+    (copied_files / "karate" / files.CARD).write_text("no marks")
+    before = (copied_files / "karate" / files.MODEL).read_bytes()
+    with pytest.raises(StorageError, match="put them back"):
+        train.write(copied_files / "karate", {files.MODEL: b""}, {"accuracy": {}})
+    assert (copied_files / "karate" / files.MODEL).read_bytes() == before
+    with pytest.raises(InputError, match="did you mean 'karate'"):
+        train.main(["karat"])
+
+
+# Ground truth
+
+
+def test_node_level_truth_is_the_motif_of_the_instance(houses: Benchmark):
+    data, truth = houses.data, houses.ground_truth
+    everything = torch.arange(data.num_edges)
+    nodes = torch.arange(data.num_nodes)
+    explanations = SimpleNamespace(
+        index=torch.tensor([304, 0, 699]),
+        edge_ptr=torch.tensor([0, 1, 2, 3]) * data.num_edges,
+        edge_id=everything.repeat(3),
+        node_ptr=torch.tensor([0, 1, 2, 3]) * data.num_nodes,
+        node_id=nodes.repeat(3),
+    )
+    edges = truth.edges(explanations).view(3, -1)
+    assert edges.sum(dim=1).tolist() == [12, 0, 12]
+    assert data.edge_index[:, edges[0]].unique().tolist() == list(range(300, 305))
+    found = truth.nodes(explanations).view(3, -1)
+    assert found[2].nonzero().flatten().tolist() == list(range(695, 700))
+    assert not found[1].any()
+
+
+def test_graph_level_truth():
+    truth = GroundTruth(
+        edge=[torch.tensor([0, -1]), torch.tensor([-1]), torch.tensor([1, -1, 0])],
+        node=[torch.tensor([0, -1]), torch.tensor([-1]), torch.tensor([-1, -1, 4])],
+    )
+    explanations = SimpleNamespace(  # graph 2 before graph 0, which shows its edge 1 only
+        index=torch.tensor([2, 0]),
+        edge_ptr=torch.tensor([0, 3, 4]),
+        edge_id=torch.tensor([2, 1, 0, 1]),
+        node_ptr=torch.tensor([0, 1, 3]),
+        node_id=torch.tensor([2, 0, 1]),
+    )
+    assert truth.edges(explanations).tolist() == [True, False, True, False]
+    assert truth.nodes(explanations).tolist() == [True, True, False]
+    nothing = SimpleNamespace(
+        index=torch.zeros(0).long(), edge_ptr=torch.zeros(1).long(), edge_id=torch.zeros(0).long()
+    )
+    assert truth.edges(nothing).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("edge", "node", "message"),
+    [
+        (torch.zeros(3).long(), [torch.zeros(3).long()], "one form"),
+        ([torch.zeros(3).long()], [], "got 1 and 0"),
+        (torch.zeros(3), torch.zeros(3).long(), r"edge .* torch.float32 of shape \(3,\)"),
+        (torch.zeros(3).long(), torch.zeros(3).bool(), r"node .* 'truth.long\(\) - 1'"),
+        ([torch.zeros(3, 1).long()], [torch.zeros(3).long()], r"shape \(3, 1\)"),
+    ],
+)
+def test_bad_truth(edge: object, node: object, message: str):
+    with pytest.raises(InputError, match=message):
+        GroundTruth(edge=edge, node=node)
+
+
+def test_truth_of_other_data():
+    explanations = SimpleNamespace(
+        index=torch.tensor([1]), edge_ptr=torch.tensor([0, 2]), edge_id=torch.tensor([0, 3])
+    )
+    ids = torch.tensor([0, 0, 0])
+    with pytest.raises(InputError, match="edge ids from 0 to 2.*got edge 3"):
+        GroundTruth(edge=ids, node=ids).edges(explanations)
+    with pytest.raises(InputError, match="node ids from 0 to 0.*got node 1"):
+        GroundTruth(edge=torch.zeros(9).long(), node=ids[:1]).edges(explanations)
+    with pytest.raises(InputError, match="graph ids from 0 to 0.*got graph 1"):
+        GroundTruth(edge=[ids], node=[ids]).edges(explanations)
+    with pytest.raises(InputError, match="edge ids from 0 to 2.*got edge 3"):
+        GroundTruth(edge=[ids, ids], node=[ids, ids]).edges(explanations)
