@@ -1,0 +1,20 @@
+"""Pictures of explanations: functions take and return matplotlib objects, and show nothing."""
+
+from gnn_xai.viz.features import features
+from gnn_xai.viz.grid import grid
+from gnn_xai.viz.layout import stress_layout
+from gnn_xai.viz.molecule import depiction
+from gnn_xai.viz.report import Picture, Section, write_report
+from gnn_xai.viz.subgraph import describe, draw
+
+__all__ = [
+    "Picture",
+    "Section",
+    "depiction",
+    "describe",
+    "draw",
+    "features",
+    "grid",
+    "stress_layout",
+    "write_report",
+]

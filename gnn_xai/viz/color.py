@@ -1,0 +1,99 @@
+"""Colours and scales, the same in every figure and readable without telling red from green."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgb
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+
+# Both maps start (or pass through zero) at a grey that is still visible on white paper.
+SEQUENTIAL = LinearSegmentedColormap.from_list(
+    "gnn_xai_mask", ["#cbd3db", "#a3c1da", "#5d9bc7", "#20639b", "#0b3057"]
+)
+DIVERGING = LinearSegmentedColormap.from_list(
+    "gnn_xai_attribution",
+    ["#0b3c7d", "#3e83bd", "#a3c6de", "#d2d2d2", "#eda98a", "#c9503c", "#850f1d"],
+)
+NEUTRAL_EDGE = "#8b939c"
+NEUTRAL_NODE = "#eef1f4"
+NODE_OUTLINE = "#5b646e"
+MARK = "#111111"
+RING = "#e08214"  # the explained node: an orange that neither scale contains
+TEXT = "#1d232a"
+FAINT_TEXT = "#5b646e"
+
+# Okabe and Ito's palette, lightened so that black labels stay legible on it.
+_CLASSES = ["#8ccbf2", "#f3c668", "#7fcfb4", "#e0a8c8", "#f5ea8c", "#c3cad1", "#eba27a", "#8fb1dc"]
+
+
+def class_color(label: int) -> str:
+    """A colour for a class; from the ninth class on they repeat."""
+    return _CLASSES[label % len(_CLASSES)]
+
+
+def ink_on(color: object) -> str:
+    """Black or white, whichever has more contrast on `color` (WCAG relative luminance)."""
+    channels = np.array(to_rgb(color))
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How scores become colours: masks from 0 to 1, attributions from -limit to +limit."""
+
+    signed: bool
+    limit: float
+
+    @classmethod
+    def of(cls, scores: np.ndarray, signed: bool) -> Scale:
+        """The scale for these scores: fixed for masks, symmetric about zero for attributions."""
+        if not signed:
+            return cls(signed=False, limit=1.0)
+        largest = float(np.abs(scores).max(initial=0.0))
+        return cls(signed=True, limit=largest if largest > 0 else 1.0)
+
+    @property
+    def cmap(self) -> Colormap:
+        """The matplotlib colour map."""
+        return DIVERGING if self.signed else SEQUENTIAL
+
+    @property
+    def norm(self) -> Normalize:
+        """The matplotlib norm; what lies outside is drawn as the nearest end."""
+        return Normalize(-self.limit if self.signed else 0.0, self.limit, clip=True)
+
+    def colors(self, scores: np.ndarray) -> np.ndarray:
+        """RGBA [n, 4] of scores [n]."""
+        return self.cmap(self.norm(np.asarray(scores, dtype=float)))
+
+    def strength(self, scores: np.ndarray) -> np.ndarray:
+        """|score| as a share of the scale, [n] in [0, 1]."""
+        return np.clip(np.abs(np.asarray(scores, dtype=float)) / self.limit, 0.0, 1.0)
+
+
+def add_colorbar(ax: Axes | list[Axes], scale: Scale, label: str) -> Colorbar:
+    """A slim labelled colour bar beside the axes."""
+    axes = ax if isinstance(ax, list) else [ax]
+    bar = axes[0].figure.colorbar(
+        ScalarMappable(scale.norm, scale.cmap),
+        ax=ax,
+        shrink=0.75,
+        fraction=0.05,
+        pad=0.02,
+        aspect=24,
+    )
+    bar.set_label(label, fontsize=9, color=TEXT)
+    bar.ax.tick_params(labelsize=8, length=2.5, colors=FAINT_TEXT)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    ends = [-scale.limit, 0.0, scale.limit] if scale.signed else [0.0, 0.25, 0.5, 0.75, 1.0]
+    bar.set_ticks(ends, labels=[f"{t:+.2g}" if scale.signed and t else f"{t:g}" for t in ends])
+    return bar

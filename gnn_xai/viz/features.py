@@ -1,0 +1,96 @@
+"""The strongest input features of one explanation as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnn_xai.errors import InputError
+from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale
+from gnn_xai.viz.subgraph import describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gnn_xai.explanation import Explanation
+
+
+def features(
+    explanation: Explanation,
+    ax: Axes | None = None,
+    *,
+    top: int = 10,
+    feature_names: Sequence[str] | Mapping[int, str] | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw the `top` input features with the largest absolute score, the largest first.
+
+    Masks are drawn from 0 to 1. Signed attributions keep their sign: bars to the right raise the
+    explained output, bars to the left lower it.
+
+    Args:
+        explanation: one instance whose node mask has a score per feature
+            (`node_mask_type` "attributes" or "common_attributes").
+        ax: where to draw; a new figure's axes if None.
+        top: how many features, at least 1.
+        feature_names: names by feature column; the column's number where there is none.
+        title: replaces the line that names the instance and the predicted class.
+
+    Returns:
+        The axes that were drawn on.
+
+    Raises:
+        InputError: the explanation has no scores for features, or `top` is below 1.
+    """
+    if not isinstance(top, int) or top < 1:
+        raise InputError(f"expected top >= 1 (how many features to draw), got {top!r}")
+    kind = explanation.source.node_mask_type
+    if explanation.node_mask is None or kind not in ("attributes", "common_attributes"):
+        raise InputError(
+            f"expected an explanation with a score per feature, got node_mask_type={kind!r}; "
+            "ask the algorithm for 'attributes' or 'common_attributes'"
+        )
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * top), layout="constrained")
+
+    ranked = explanation.top_features(top)
+    scores = np.array([score for _, score in ranked], dtype=float)
+    rows = np.arange(len(ranked))
+    scale = Scale.of(scores, explanation.signed)
+    bars = ax.barh(
+        rows, scores, height=0.68, color=scale.colors(scores), edgecolor="#5b646e", linewidth=0.6
+    )
+    ax.bar_label(
+        bars, fmt="%+.3g" if explanation.signed else "%.2f", padding=4, fontsize=8, color=FAINT_TEXT
+    )
+    ax.set_yticks(
+        rows, [_name(int(column), feature_names) for column, _ in ranked], fontsize=9, color=TEXT
+    )
+    ax.invert_yaxis()
+    if explanation.signed:
+        low, high = min(scores.min(initial=0), 0.0), max(scores.max(initial=0), 0.0)
+        room = 0.16 * max(high - low, 1e-12)  # for the numbers at the ends of the bars
+        ax.set_xlim(low - room if low < 0 else 0.0, high + room if high > 0 or low == 0 else 0.0)
+        ax.axvline(0.0, color=TEXT, linewidth=0.8)
+    else:
+        ax.set_xlim(0.0, 1.12)
+        ax.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    ax.set_xlabel("attribution" if explanation.signed else "mask", fontsize=9, color=TEXT)
+    ax.set_title(title or describe(explanation), loc="left", fontsize=11, color=TEXT)
+    ax.tick_params(length=0, labelsize=8, labelcolor=FAINT_TEXT, axis="x")
+    ax.tick_params(length=0, axis="y")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return ax
+
+
+def _name(column: int, names: Any) -> str:
+    if names is None:
+        return f"feature {column}"
+    try:
+        return str(names[column])
+    except (KeyError, IndexError):
+        return f"feature {column}"

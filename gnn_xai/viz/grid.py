@@ -1,0 +1,78 @@
+"""Several explanations on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gnn_xai.errors import InputError
+from gnn_xai.viz.color import Scale, add_colorbar
+from gnn_xai.viz.subgraph import draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gnn_xai.explanation import Explanation
+
+PANELS_AT_MOST = 60
+
+
+def grid(
+    explanations: Iterable[Explanation],
+    *,
+    columns: int = 3,
+    titles: Sequence[str] | None = None,
+    panel: tuple[float, float] = (4.6, 4.0),
+    each: Sequence[dict[str, Any]] | None = None,
+    **options: Any,
+) -> Figure:
+    """Draw explanations side by side, one panel each.
+
+    Masks share one scale and so one colour bar; signed attributions have a scale, and a bar, of
+    their own.
+
+    Args:
+        explanations: what to draw: `Explanations`, or any iterable of single ones (of several
+            algorithms, say); 60 at most.
+        columns: panels in a row.
+        titles: one title per panel; by default what `draw` writes.
+        panel: width and height of one panel in inches.
+        each: options of `draw` for each panel, on top of `options` (a layout per molecule, for
+            one).
+        **options: options of `draw` for every panel.
+
+    Returns:
+        The figure, not registered with pyplot: nothing has to be closed, `figure.savefig(path)`
+        writes it.
+
+    Raises:
+        InputError: nothing to draw, more than 60 panels, or `titles` or `each` of another length.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = list(explanations)
+    if not 1 <= len(drawn) <= PANELS_AT_MOST:
+        raise InputError(
+            f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(drawn)}; pass a slice"
+        )
+    for name, value in (("titles", titles), ("each", each)):
+        if value is not None and len(value) != len(drawn):
+            raise InputError(f"expected {name} of length {len(drawn)}, got {len(value)}")
+
+    columns = max(1, min(columns, len(drawn)))
+    rows = -(-len(drawn) // columns)
+    shared = not any(e.signed for e in drawn)
+    figure = Figure(
+        figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained"
+    )
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for i, (explanation, ax) in enumerate(zip(drawn, panels, strict=False)):
+        chosen = {"colorbar": not shared, **options, **(each[i] if each else {})}
+        if titles is not None:
+            chosen["title"] = titles[i]
+        draw(explanation, ax, **chosen)
+    for ax in panels[len(drawn) :]:
+        ax.set_axis_off()
+    if shared and options.get("colorbar", True):
+        add_colorbar(panels, Scale(signed=False, limit=1.0), "mask")
+    return figure

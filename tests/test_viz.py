@@ -1,0 +1,556 @@
+"""Drawings are judged by what is on the axes: lines, widths, colours, labels and texts."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from torch_geometric.explain.config import ModelConfig
+
+from gnn_xai.errors import InputError
+from gnn_xai.explanation import Explanation, Explanations
+from gnn_xai.viz import (
+    Picture,
+    Section,
+    describe,
+    draw,
+    features,
+    grid,
+    stress_layout,
+    write_report,
+)
+from gnn_xai.viz.color import DIVERGING, NEUTRAL_NODE, SEQUENTIAL, Scale, ink_on
+
+
+def explanation(
+    edge_index,
+    edge_mask=None,
+    node_mask=None,
+    *,
+    nodes=None,
+    index=0,
+    kind=None,
+    signed=False,
+    undirected=False,
+    level="node",
+    prediction=(1.0, 3.0),
+    target=1,
+    mode="multiclass_classification",
+    returns="raw",
+) -> Explanation:
+    """One explanation from its edges, without running anything."""
+    edge_index = torch.as_tensor(edge_index, dtype=torch.long).reshape(2, -1)
+    nodes = sorted(set(edge_index.flatten().tolist()) | {index}) if nodes is None else nodes
+    prediction = torch.tensor([prediction])
+    if node_mask is not None:
+        node_mask = torch.as_tensor(node_mask, dtype=torch.float)
+        kind = kind or "object"
+        if kind == "common_attributes":
+            node_mask = node_mask.reshape(1, -1)
+    return Explanations(
+        index=torch.tensor([index]),
+        target=torch.tensor([target]),
+        prediction=prediction,
+        prediction_masked=prediction,
+        prediction_complement=prediction,
+        exact=torch.tensor([True]),
+        hops=torch.tensor([2]),
+        node_ptr=torch.tensor([0, len(nodes)]),
+        node_id=torch.tensor(nodes),
+        edge_ptr=torch.tensor([0, edge_index.size(1)]),
+        edge_id=torch.arange(edge_index.size(1)),
+        edge_index=edge_index,
+        edge_mask=None if edge_mask is None else torch.as_tensor(edge_mask, dtype=torch.float),
+        node_mask=node_mask,
+        node_mask_type=kind,
+        signed=signed,
+        removal="message",
+        algorithm={"name": "gnn_explainer"},
+        task=ModelConfig(mode=mode, task_level=level, return_type=returns),
+        seed=0,
+        provenance={"undirected": undirected},
+    )[0]
+
+
+def both_ways(graph: nx.Graph) -> torch.Tensor:
+    edges = torch.tensor(list(graph.edges())).t()
+    return torch.cat([edges, edges.flip(0)], dim=1)
+
+
+@pytest.fixture
+def ax():
+    return Figure(figsize=(6.4, 5.2), layout="constrained").subplots()
+
+
+def lines(ax) -> list[FancyArrowPatch]:
+    return [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+
+
+def arrows(ax) -> list[FancyArrowPatch]:
+    return [line for line in lines(ax) if "Bar" not in (name := _style(line)) and name != "Curve"]
+
+
+def _style(line: FancyArrowPatch) -> str:
+    return type(line.get_arrowstyle()).__name__
+
+
+def labels(ax) -> set[str]:
+    return {text.get_text() for text in ax.texts}
+
+
+def title(ax) -> str:
+    return ax.get_title(loc="left")
+
+
+def bars(ax) -> list:
+    return [other for other in ax.figure.axes if other is not ax]
+
+
+# What a line says ################################################################################
+
+
+def test_labels_are_original_node_ids(ax):
+    assert draw(explanation([[301, 7], [7, 12]], [0.2, 0.9], index=12), ax) is ax
+    assert {"301", "7", "12"} <= labels(ax)
+
+
+def test_heavier_edges_are_darker_and_wider_on_one_fixed_scale(ax):
+    """A weight of 0.95 once looked lighter than 0.93, and colours depended on the other weights."""
+    draw(explanation([[0, 1, 2], [1, 2, 3]], [0.942, 0.93, 0.1]), ax)
+    drawn = sorted(lines(ax), key=lambda line: line.get_linewidth())
+    assert [line.get_linewidth() for line in drawn] == pytest.approx([1.4, 4.72, 4.768])
+    brightness = [sum(line.get_edgecolor()[:3]) for line in drawn]
+    assert brightness[0] > brightness[1] > brightness[2]
+    other = Figure().subplots()
+    draw(explanation([[0], [1]], [0.93]), other)
+    assert lines(other)[0].get_edgecolor() == drawn[1].get_edgecolor()
+
+
+def test_a_mask_has_a_colour_bar_from_0_to_1(ax):
+    draw(explanation([[0, 1], [1, 2]], [0.4, 0.5]), ax)
+    (bar,) = bars(ax)
+    assert bar.get_ylim() == (0.0, 1.0)
+    assert bar.get_ylabel() == "edge mask"
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_uniform_weights_draw_every_edge(ax, weight):
+    cycle = both_ways(nx.cycle_graph(6))
+    draw(explanation(cycle, [weight] * 12), ax)
+    assert len(lines(ax)) == 6
+    white = (1.0, 1.0, 1.0)
+    for line in lines(ax):
+        assert line.get_linewidth() >= 1.0
+        assert max(abs(a - b) for a, b in zip(line.get_edgecolor(), white, strict=False)) > 0.15
+
+
+def test_signed_attributions_use_a_symmetric_scale_and_keep_their_sign(ax):
+    draw(explanation([[0, 1, 2], [1, 2, 3]], [-4.0, 1.0, 0.0], signed=True), ax)
+    (bar,) = bars(ax)
+    assert bar.get_ylim() == (-4.0, 4.0)
+    assert bar.get_ylabel() == "edge attribution"
+    by_width = sorted(lines(ax), key=lambda line: line.get_linewidth())
+    red, _, blue, _ = by_width[-1].get_edgecolor()
+    assert blue > red, "negative is blue"
+    red, _, blue, _ = by_width[1].get_edgecolor()
+    assert red > blue, "positive is red"
+
+
+def test_strong_negatives_are_among_the_top(ax):
+    draw(explanation([[0, 1, 2], [1, 2, 3]], [-4.0, 1.0, 0.5], signed=True), ax, top=1)
+    assert labels(ax) >= {"0", "1"}
+    assert not labels(ax) & {"2", "3"}
+
+
+@pytest.mark.parametrize(("signed", "cmap"), [(False, SEQUENTIAL), (True, DIVERGING)])
+def test_colours_can_be_told_apart_without_hue(signed, cmap):
+    """Lightness alone orders a mask; for attributions it orders each sign."""
+    luminance = cmap(np.linspace(0.5 if signed else 0, 1, 20))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) < 0).all()
+
+
+# Which lines are drawn ###########################################################################
+
+
+def test_two_directions_with_one_score_are_one_line(ax):
+    draw(explanation([[0, 1, 1, 2], [1, 0, 2, 1]], [0.3, 0.3, 0.8, 0.8]), ax)
+    assert len(lines(ax)) == 2
+    assert not arrows(ax)
+
+
+def test_directed_edges_are_arrows(ax):
+    draw(explanation([[0, 1], [1, 2]], [0.3, 0.8]), ax)
+    assert len(arrows(ax)) == 2
+
+
+def test_two_directions_with_different_scores_are_two_arrows(ax):
+    draw(explanation([[0, 1], [1, 0]], [0.07, 0.93]), ax)
+    assert len(arrows(ax)) == 2
+
+
+def test_an_undirected_edge_of_which_one_direction_matters_is_a_line(ax):
+    """At the rim of a computation graph only the inward direction carries a message."""
+    draw(explanation([[0, 1, 2], [1, 0, 1]], [0.3, 0.3, 0.8], undirected=True), ax)
+    assert len(lines(ax)) == 2
+    assert not arrows(ax)
+
+
+def test_directed_overrules(ax):
+    draw(explanation([[0, 1], [1, 2]], [0.3, 0.8]), ax, directed=False)
+    assert not arrows(ax)
+
+
+def test_parallel_edges_and_loops(ax):
+    draw(explanation([[0, 0, 1], [1, 1, 1]], [0.1, 0.9, 0.5]), ax)
+    assert sorted(line.get_linewidth() for line in lines(ax)) == pytest.approx([3.0, 4.6])
+
+
+def test_a_thousand_edges_show_the_strongest_and_say_so(ax):
+    graph = nx.gnm_random_graph(250, 1000, seed=0)
+    weight = torch.linspace(0, 1, 1000)
+    draw(explanation(both_ways(graph), torch.cat([weight, weight])), ax)
+    assert len(lines(ax)) == 60
+    assert min(line.get_linewidth() for line in lines(ax)) > 4.7
+    assert any("showing 60 of 1000 edges" in text for text in labels(ax))
+
+
+def test_top_is_obeyed_and_checked(ax):
+    graph = both_ways(nx.path_graph(9))
+    draw(explanation(graph, torch.rand(8).repeat(2), index=4), ax, top=3)
+    assert len(lines(ax)) == 3
+    assert "4" in labels(ax), "the explained node is always there"
+    for wrong in (0, -1, 2.5, 10**6):
+        with pytest.raises(InputError, match="expected top in 1..2000"):
+            draw(explanation(graph, torch.rand(16)), ax, top=wrong)
+
+
+def test_one_node_and_no_edges(ax):
+    draw(explanation([[], []], [], index=7), ax)
+    assert labels(ax) >= {"7"}
+    ax.figure.canvas.draw()
+
+
+# Nodes ###########################################################################################
+
+
+def _fills(ax) -> np.ndarray:
+    return ax.collections[0].get_facecolors()
+
+
+def test_node_scores_fill_the_nodes_and_share_the_bar_of_a_mask(ax):
+    draw(explanation([[0, 1], [1, 2]], [0.2, 0.9], [[0.0], [0.5], [1.0]]), ax)
+    np.testing.assert_allclose(_fills(ax), SEQUENTIAL([0.0, 0.5, 1.0]))
+    assert [bar.get_ylabel() for bar in bars(ax)] == ["mask"]
+
+
+def test_signed_scores_of_nodes_and_edges_have_a_scale_each(ax):
+    scores = [[-8.0], [2.0], [0.0]]
+    draw(explanation([[0, 1], [1, 2]], [0.2, 0.1], scores, signed=True), ax)
+    limits = {bar.get_ylabel(): bar.get_ylim()[1] for bar in bars(ax)}
+    assert limits == pytest.approx({"edge attribution": 0.2, "node attribution": 8.0})
+
+
+def test_a_mask_over_node_features_stays_in_its_scale(ax):
+    draw(explanation([[0], [1]], None, [[0.9, 0.8], [0.1, 0.3]], kind="attributes"), ax)
+    np.testing.assert_allclose(_fills(ax), SEQUENTIAL(np.array([0.9, 0.3])), atol=1e-6)
+
+
+def test_nodes_without_scores_are_neutral_or_show_their_class(ax):
+    from matplotlib.colors import to_rgba
+
+    draw(explanation([[0, 1], [1, 2]], [0.2, 0.9]), ax)
+    np.testing.assert_allclose(_fills(ax), [to_rgba(NEUTRAL_NODE)] * 3)
+    other = Figure().subplots()
+    draw(explanation([[5, 6], [6, 7]], [0.2, 0.9], index=6), other, node_classes={5: 0, 6: 1, 7: 0},
+         class_names=["left", "right"])  # fmt: skip
+    assert [text.get_text() for text in other.get_legend().get_texts()] == ["left", "right"]
+    assert (_fills(other)[0] == _fills(other)[2]).all()
+
+
+def test_where_only_nodes_have_scores_the_strongest_are_shown(ax):
+    graph = nx.gnm_random_graph(200, 600, seed=0)
+    scores = torch.linspace(0, 1, 200).unsqueeze(1)
+    draw(explanation(both_ways(graph), None, scores, index=3), ax)
+    shown = {int(text) for text in labels(ax) if text.isdigit()}
+    assert shown == {3, *range(140, 200)}
+    assert any("showing 61 of 200 nodes" in text for text in labels(ax))
+
+
+def test_where_only_features_have_scores_the_nearest_nodes_are_shown(ax):
+    path = both_ways(nx.path_graph(100))
+    draw(explanation(path, None, [0.5, 0.2], index=0, kind="common_attributes"), ax, top=10)
+    assert {int(text) for text in labels(ax) if text.isdigit()} == set(range(10))
+    assert not bars(ax)
+
+
+def test_the_target_wears_a_ring_and_graphs_have_no_target(ax):
+    node = explanation([[0, 1], [1, 2]], [0.2, 0.9], index=1)
+    positions = {0: (0, 0), 1: (3, 4), 2: (5, 5)}
+    draw(node, ax, layout=positions)
+    ring = ax.collections[-1]
+    assert ring.get_offsets().tolist() == [[3.0, 4.0]]
+    assert len(ring.get_facecolors()) == 0
+    other = Figure().subplots()
+    draw(explanation([[0, 1], [1, 2]], [0.2, 0.9], level="graph"), other)
+    assert len(other.collections) == len(ax.collections) - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (False, set()),
+        (["C", "N", "O"], {"C", "N", "O"}),
+        ({0: "zero"}, {"zero", ""}),
+        (lambda node: f"n{node}", {"n0", "n1", "n2"}),
+    ],
+)
+def test_node_labels(ax, given, expected):
+    draw(explanation([[0, 1], [1, 2]], [0.2, 0.9]), ax, node_labels=given)
+    assert labels(ax) - {"gnn_explainer"} == expected
+
+
+def test_layouts(ax):
+    one = explanation([[0, 1], [1, 2]], [0.2, 0.9])
+    draw(one, ax, layout=nx.circular_layout)
+    draw(one, ax, layout=np.zeros((3, 2)))
+    with pytest.raises(InputError, match=r"none for \[2\]"):
+        draw(one, ax, layout={0: (0, 0), 1: (1, 1)})
+
+
+def test_labels_have_contrast():
+    for color in [*SEQUENTIAL(np.linspace(0, 1, 30)), *DIVERGING(np.linspace(0, 1, 30))]:
+        assert _contrast(ink_on(color), color) >= 4.5
+
+
+def _contrast(a, b) -> float:
+    from matplotlib.colors import to_rgb
+
+    def luminance(color):
+        c = np.array(to_rgb(color))
+        return np.where(c <= 0.03928, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [
+            0.2126,
+            0.7152,
+            0.0722,
+        ]
+
+    low, high = sorted([luminance(a), luminance(b)])
+    return (high + 0.05) / (low + 0.05)
+
+
+# Texts and figures ###############################################################################
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"target": 1}, "node 0 · predicted class 1 (p = 0.88)"),
+        ({"target": 0}, "node 0 · predicted class 1 (p = 0.88), explained class 0 (p = 0.12)"),
+        ({"level": "graph"}, "graph 0 · predicted class 1 (p = 0.88)"),
+        ({"prediction": (0.25, 0.75), "returns": "probs"}, "node 0 · predicted class 1 (p = 0.75)"),
+        (
+            {"prediction": (-1.386294, -0.287682), "returns": "log_probs"},
+            "node 0 · predicted class 1 (p = 0.75)",
+        ),
+        (
+            {"prediction": (-2.0,), "mode": "binary_classification", "target": 0},
+            "node 0 · predicted class 0 (p = 0.88)",
+        ),
+        ({"prediction": (3.14159,), "mode": "regression", "target": 0}, "node 0 · predicted 3.14"),
+        (
+            {"prediction": (1.0, 2.5), "mode": "regression", "target": 1},
+            "node 0 · predicted 2.5 (output 1)",
+        ),
+    ],
+)
+def test_the_title_names_instance_and_prediction(options, expected):
+    assert describe(explanation([[0], [1]], [0.5], **options)) == expected
+
+
+def test_title_and_class_names(ax):
+    one = explanation([[0], [1]], [0.5])
+    draw(one, ax, class_names=["base", "roof"])
+    assert title(ax) == "node 0 · predicted roof (p = 0.88)"
+    draw(one, ax, title="mine")
+    assert title(ax) == "mine"
+
+
+def test_nothing_is_shown_and_only_an_own_figure_is_registered(monkeypatch, ax):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr(plt, "show", lambda *a, **k: pytest.fail("a figure was shown"))
+    before = plt.get_fignums()
+    draw(explanation([[0], [1]], [0.5]), ax)
+    assert plt.get_fignums() == before
+    own = draw(explanation([[0], [1]], [0.5]))
+    assert own.figure.number not in before
+    plt.close(own.figure)
+
+
+def test_the_same_explanation_is_drawn_the_same():
+    graph = both_ways(nx.barabasi_albert_graph(30, 2, seed=0))
+    one = explanation(graph, torch.linspace(0, 1, graph.size(1) // 2).repeat(2))
+    images = []
+    for _ in range(2):
+        canvas = FigureCanvasAgg(Figure())
+        draw(one, canvas.figure.subplots())
+        canvas.draw()
+        images.append(np.asarray(canvas.buffer_rgba()))
+    assert (images[0] == images[1]).all()
+
+
+def test_features(ax):
+    one = explanation([[0], [1]], None, [[1.0, -5.0, 0.0], [1.0, 0.5, 0.1]], kind="attributes",
+                      signed=True)  # fmt: skip
+    features(one, ax, top=2, feature_names=["charge", "degree", "mass"])
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["degree", "charge"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([-4.5, 2.0])
+    assert ax.get_xlim()[0] < -4.5
+    assert ax.get_xlim()[1] > 2
+
+
+def test_features_of_a_mask_run_from_0_to_1(ax):
+    features(explanation([[0], [1]], None, [0.2, 0.9], kind="common_attributes"), ax)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["feature 1", "feature 0"]
+    assert ax.get_xticks().tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_features_need_feature_scores(ax):
+    with pytest.raises(InputError, match="expected an explanation with a score per feature"):
+        features(explanation([[0], [1]], [0.5], [[0.1], [0.2]]), ax)
+    with pytest.raises(InputError, match="expected top >= 1"):
+        features(explanation([[0], [1]], None, [0.2], kind="common_attributes"), ax, top=0)
+
+
+def test_grid_shares_the_bar_of_masks():
+    masks = [explanation([[0], [1]], [w]) for w in (0.1, 0.5, 0.6, 0.9)]
+    figure = grid(masks, columns=3, titles=list("abcd"))
+    assert len(figure.axes) == 6 + 1
+    assert [title(ax) for ax in figure.axes[:4]] == list("abcd")
+    signed = explanation([[0], [1]], [-3.0], signed=True)
+    assert len(grid([masks[0], signed], each=[{}, {"colorbar": False}]).axes) == 2 + 1
+    with pytest.raises(InputError, match="expected 1 to 60 explanations"):
+        grid([])
+    with pytest.raises(InputError, match="expected titles of length 4, got 1"):
+        grid(masks, titles=["a"])
+
+
+# Layout ##########################################################################################
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        nx.empty_graph(0),
+        nx.empty_graph(1),
+        nx.empty_graph(7),
+        nx.path_graph(2),
+        nx.star_graph(20),
+        nx.karate_club_graph(),
+        nx.disjoint_union(nx.cycle_graph(5), nx.path_graph(3)),
+        nx.MultiDiGraph([(0, 1), (0, 1), (1, 1)]),
+    ],
+    ids=str,
+)
+def test_layout_places_every_node_apart_from_the_others(graph):
+    positions = stress_layout(graph)
+    assert set(positions) == set(graph)
+    if len(graph) > 1:
+        spots = np.array(list(positions.values()))
+        assert np.isfinite(spots).all()
+        gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1) + np.eye(len(spots))
+        assert gaps.min() > 0.25
+
+
+def test_layout_follows_distances_and_ignores_the_order_of_nodes():
+    path = nx.path_graph(6)
+    positions = stress_layout(path)
+    assert np.linalg.norm(positions[0] - positions[5]) == pytest.approx(5, rel=0.02)
+    shuffled = nx.Graph()
+    shuffled.add_nodes_from([3, 0, 5, 1, 4, 2])
+    shuffled.add_edges_from(list(path.edges())[::-1])
+    for node, spot in stress_layout(shuffled).items():
+        np.testing.assert_allclose(spot, positions[node])
+
+
+def test_layout_works_without_scipy(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert len(stress_layout(nx.gnm_random_graph(80, 200, seed=0))) == 80
+
+
+def test_molecules_are_laid_out_as_formulas():
+    pytest.importorskip("rdkit")
+    from gnn_xai.viz import depiction
+
+    ring = depiction("c1ccccc1")
+    assert ring.shape == (6, 2)
+    assert np.linalg.norm(ring[0] - ring[1]) == pytest.approx(1, rel=0.05)
+    with pytest.raises(InputError, match="expected a SMILES that RDKit can read, got 'nonsense'"):
+        depiction("nonsense")
+
+
+# Report ##########################################################################################
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.links, self.cells, self.best = [], [], [], []
+        self._open: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.links += [attrs[name] for name in ("src", "href") if name in attrs]
+        self._open.append((tag, attrs))
+
+    def handle_data(self, data):
+        if self._open and self._open[-1][0] == "td" and data.strip():
+            self.cells.append(data)
+            if self._open[-1][1].get("class") == "best":
+                self.best.append(data)
+
+
+def test_report(tmp_path):
+    png = tmp_path / "figure.png"
+    Figure().savefig(png)
+    rows = [
+        {"dataset": "a", "algorithm": "x<y>", "instances": 3, "roc_auc": 0.71, "fidelity_plus": 0.2,
+         "fidelity_minus": 0.1, "ms": 2.0},
+        {"dataset": "a", "algorithm": "z", "instances": 3, "roc_auc": 0.9, "fidelity_plus": 0.1,
+         "fidelity_minus": -0.05, "ms": 2.0},
+        {"dataset": "b", "algorithm": "z", "instances": 3, "roc_auc": None, "fidelity_plus": 0.3,
+         "fidelity_minus": 0.05, "ms": 2.0},
+    ]  # fmt: skip
+    path = write_report(
+        tmp_path / "index.html",
+        title="Title & <script>alert(1)</script>",
+        rows=rows,
+        sections=[Section("Heading", ["<b>text</b>"], [Picture(png, 'a "caption"')])],
+        lead="lead",
+        footer="footer",
+    )
+    text = path.read_text(encoding="utf-8")
+    page = _Page(text)
+    assert page.best == ["0.200", "0.900", "-0.050"]
+    assert "–" in page.cells
+    assert "x<y>" in page.cells
+    assert not {"script", "b", "link", "iframe"} & set(page.tags)
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not re.search(r"https?:|@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "a &#34;caption&#34;" in text
+
+
+def test_scale_of_all_zero_attributions():
+    assert Scale.of(np.zeros(3), signed=True).limit == 1.0
