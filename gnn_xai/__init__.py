@@ -1,0 +1,48 @@
+"""Explain graph neural networks: one verb, many algorithms, thousands of targets as one batch.
+
+```python
+import gnn_xai as gx
+
+explanations = gx.explain(model, data, gx.GNNExplainer(epochs=200), task="node", index=[301, 305])
+explanations[0].draw()
+```
+"""
+
+from gnn_xai import algorithms, datasets, errors, metrics
+from gnn_xai._version import __version__
+from gnn_xai.algorithms import (
+    EdgeAblation,
+    FeatureAblation,
+    GNNExplainer,
+    InputXGradient,
+    IntegratedGradients,
+    NodeAblation,
+    Random,
+    Saliency,
+    SmoothGrad,
+)
+from gnn_xai.api import explain
+from gnn_xai.explanation import Explanation, Explanations, load
+from gnn_xai.ground_truth import GroundTruth
+
+__all__ = [
+    "EdgeAblation",
+    "Explanation",
+    "Explanations",
+    "FeatureAblation",
+    "GNNExplainer",
+    "GroundTruth",
+    "InputXGradient",
+    "IntegratedGradients",
+    "NodeAblation",
+    "Random",
+    "Saliency",
+    "SmoothGrad",
+    "__version__",
+    "algorithms",
+    "datasets",
+    "errors",
+    "explain",
+    "load",
+    "metrics",
+]

@@ -1,0 +1,29 @@
+"""One file a method; each is a frozen object of hyper-parameters and a few lines for an engine."""
+
+from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get
+from gnn_xai.algorithms.edge_ablation import EdgeAblation
+from gnn_xai.algorithms.feature_ablation import FeatureAblation
+from gnn_xai.algorithms.gnn_explainer import GNNExplainer
+from gnn_xai.algorithms.input_x_gradient import InputXGradient
+from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
+from gnn_xai.algorithms.node_ablation import NodeAblation
+from gnn_xai.algorithms.random import Random
+from gnn_xai.algorithms.saliency import Saliency
+from gnn_xai.algorithms.smooth_grad import SmoothGrad
+
+__all__ = [
+    "REGISTRY",
+    "Algorithm",
+    "EdgeAblation",
+    "FeatureAblation",
+    "GNNExplainer",
+    "InputXGradient",
+    "IntegratedGradients",
+    "NodeAblation",
+    "Random",
+    "Saliency",
+    "SmoothGrad",
+    "algorithm",
+    "describe",
+    "get",
+]

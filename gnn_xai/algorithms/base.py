@@ -1,0 +1,167 @@
+"""What an algorithm is: a small frozen object of hyper-parameters with one method. State lives in the engines' tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import ComputationGraphs
+from gnn_xai.core.problem import OBJECTIVES
+from gnn_xai.core.question import Question
+from gnn_xai.errors import InputError, unknown
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """The protocol that `gnn_xai.explain` runs; see `CONTRIBUTING.md` for how to add one.
+
+    Attributes:
+        name: the name in the registry.
+        summary: one line for lists.
+        signed: scores are attributions of any sign and scale (`True`), or masks in [0, 1] (`False`).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    signed: ClassVar[bool]
+
+    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+        """Scores for all nodes and edges of B computation graphs.
+
+        Args:
+            question: problem, seed and budget.
+            graphs: B computation graphs.
+            target: `[B]` class or column explained.
+            prediction: `[B, C]` the model's output on the full graph.
+        """
+        ...
+
+
+REGISTRY: dict[str, type] = {}
+"""Every algorithm of the package by name."""
+
+T = TypeVar("T", bound=type)
+
+
+def algorithm(name: str, summary: str, *, signed: bool) -> Callable[[T], T]:
+    """Class decorator: a frozen dataclass that refuses unknown hyper-parameters, entered in the registry."""
+
+    def decorate(cls: T) -> T:
+        cls = dataclasses.dataclass(frozen=True)(cls)
+        cls.name, cls.summary, cls.signed = name, summary, signed
+        construct = cls.__init__
+        fields = [f.name for f in dataclasses.fields(cls)]
+
+        def __init__(self: Any, *args: Any, **hyper: Any) -> None:
+            for key in hyper:
+                if key not in fields:
+                    raise unknown(f"hyper-parameter of {cls.__name__}", key, fields)
+            construct(self, *args, **hyper)
+
+        __init__.__signature__ = inspect.signature(construct)  # pyright: ignore[reportFunctionMemberAccess]
+        __init__.__doc__ = None
+        cls.__init__ = __init__
+        REGISTRY[name] = cls
+        return cls
+
+    return decorate
+
+
+def get(algorithm: str | Algorithm, **hyper: Any) -> Algorithm:
+    """An algorithm from its name and hyper-parameters; an algorithm object comes back as it is.
+
+    Raises:
+        InputError: for an unknown name or hyper-parameter, or another kind of object.
+    """
+    if isinstance(algorithm, str):
+        if algorithm not in REGISTRY:
+            raise unknown("algorithm", algorithm, REGISTRY)
+        return REGISTRY[algorithm](**hyper)
+    if isinstance(algorithm, type) and algorithm in REGISTRY.values():
+        return algorithm(**hyper)
+    if not isinstance(algorithm, Algorithm):
+        raise InputError(
+            f"expected an algorithm such as gnn_xai.GNNExplainer(), or its name, got {type(algorithm).__name__}"
+        )
+    return algorithm
+
+
+def removal(algorithm: Algorithm) -> str:
+    """What a score of 0 is about: the message multiplied by 0 (`message`), or the graph rebuilt (`structural`)."""
+    return getattr(algorithm, "removal", "message")
+
+
+def masks_edges(algorithm: Algorithm) -> bool:
+    """Whether edge masks must reach every layer of the model."""
+    return getattr(algorithm, "edge_mask_type", None) is not None or getattr(algorithm, "removal", "") == "message"
+
+
+def describe(algorithm: Algorithm) -> dict[str, Any]:
+    """Name and hyper-parameters, ready for JSON."""
+    fields = dataclasses.asdict(algorithm) if dataclasses.is_dataclass(algorithm) else {}  # type: ignore[call-overload]
+    return {"name": algorithm.name, **fields}
+
+
+def require_positive(owner: object, *names: str, integer: bool = False) -> None:
+    """Check that fields are positive numbers.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    for name in names:
+        value = getattr(owner, name)
+        kinds = int if integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+            kind = "integer" if integer else "number"
+            raise InputError(f"expected {type(owner).__name__}({name}=) as a positive {kind}, got {value!r}")
+
+
+def require_number(owner: object, *names: str) -> None:
+    """Check that fields are finite numbers, at least 0.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise InputError(f"expected {type(owner).__name__}({name}=) as a number of at least 0, got {value!r}")
+
+
+def require_one_of(owner: object, name: str, allowed: tuple[Any, ...]) -> None:
+    """Check that a field is one of the allowed values.
+
+    Raises:
+        InputError: if not.
+    """
+    value = getattr(owner, name)
+    if value not in allowed:
+        words = ", ".join(map(repr, allowed))
+        raise InputError(f"expected {type(owner).__name__}({name}=) as one of {words}, got {value!r}")
+
+
+def require_some_mask(owner: object) -> None:
+    """Check that nodes, edges or both are to be scored.
+
+    Raises:
+        InputError: if neither.
+    """
+    if getattr(owner, "node_mask_type") is None and getattr(owner, "edge_mask_type") is None:
+        raise InputError(f"{type(owner).__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
+
+
+def require_gradient_fields(owner: object) -> None:
+    """Check the fields that all gradient methods share.
+
+    Raises:
+        InputError: naming the first that is wrong.
+    """
+    require_one_of(owner, "node_mask_type", ("attributes", None))
+    require_one_of(owner, "edge_mask_type", ("object", None))
+    require_one_of(owner, "objective", OBJECTIVES)
+    require_some_mask(owner)

@@ -1,0 +1,50 @@
+"""InputXGradient: the gradient times the input it belongs to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from gnn_xai.algorithms.base import algorithm, require_gradient_fields
+from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import ComputationGraphs
+from gnn_xai.core.problem import Objective
+from gnn_xai.core.question import Question
+
+
+@algorithm("input_x_gradient", "gradient times input, first-order contribution (Shrikumar et al. 2017)", signed=True)
+class InputXGradient:
+    """Gradient × input (Shrikumar et al. 2017): x · ∂ score / ∂ x for features, and 1 · ∂ score / ∂ m for edge masks.
+
+    For a linear model the features' values add up to the score less its bias.
+
+    Attributes:
+        node_mask_type: `attributes`, or `None` for no feature scores.
+        edge_mask_type: `object`, or `None` for no edge scores.
+        objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
+    """
+
+    node_mask_type: Literal["attributes"] | None = "attributes"
+    edge_mask_type: Literal["object"] | None = "object"
+    objective: Objective = "margin"
+
+    def __post_init__(self) -> None:
+        require_gradient_fields(self)
+
+    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+        node, edge = gradients(
+            question,
+            graphs,
+            target,
+            features=self.node_mask_type is not None,
+            edges=self.edge_mask_type is not None,
+            objective=self.objective,
+        )
+        if edge is not None:
+            edge = tie(edge, question.tied(graphs))
+        if node is not None:
+            x = question.problem.graphs.node_attrs["x"]
+            node = (node * x[graphs.node]).reshape(len(node), -1)
+        return Masks(edge, node, self.node_mask_type)

@@ -1,0 +1,54 @@
+"""Saliency: how steeply the objective rises with each feature and each edge."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from gnn_xai.algorithms.base import algorithm, require_gradient_fields
+from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import ComputationGraphs
+from gnn_xai.core.problem import Objective
+from gnn_xai.core.question import Question
+
+
+@algorithm("saliency", "absolute gradient for features and tied edge masks (Simonyan et al. 2014)", signed=True)
+class Saliency:
+    """Saliency (Simonyan et al., ICLR workshop 2014): |∂ score / ∂ x| for features and |∂ score / ∂ m| at m = 1 for edges.
+
+    The gradient of an undirected edge is that of the one mask its two directions share. One backward pass; the
+    baseline that every learned mask must beat.
+
+    Attributes:
+        node_mask_type: `attributes`, or `None` for no feature scores.
+        edge_mask_type: `object`, or `None` for no edge scores.
+        absolute: take absolute values (as Captum does); `False` keeps the sign.
+        objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
+    """
+
+    node_mask_type: Literal["attributes"] | None = "attributes"
+    edge_mask_type: Literal["object"] | None = "object"
+    absolute: bool = True
+    objective: Objective = "margin"
+
+    def __post_init__(self) -> None:
+        require_gradient_fields(self)
+
+    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+        node, edge = gradients(
+            question,
+            graphs,
+            target,
+            features=self.node_mask_type is not None,
+            edges=self.edge_mask_type is not None,
+            objective=self.objective,
+        )
+        if edge is not None:
+            edge = tie(edge, question.tied(graphs))
+        if node is not None:
+            node = node.reshape(len(node), -1)
+        if self.absolute:
+            node, edge = (None if value is None else value.abs() for value in (node, edge))
+        return Masks(edge, node, self.node_mask_type)

@@ -1,0 +1,207 @@
+"""The one verb."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch_geometric
+from torch import Tensor, nn
+from torch_geometric.explain.config import ModelConfig
+from tqdm.auto import tqdm
+
+from gnn_xai._version import __version__
+from gnn_xai.algorithms.base import Algorithm, describe, get, masks_edges, removal
+from gnn_xai.core.graphs import Graphs, as_graphs
+from gnn_xai.core.masking import untouched
+from gnn_xai.core.masks import Masks, soft
+from gnn_xai.core.neighborhoods import ComputationGraphs
+from gnn_xai.core.pipeline import Pipeline
+from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
+from gnn_xai.core.segments import pointers
+from gnn_xai.errors import InputError
+from gnn_xai.explanation import Explanations
+
+def explain(
+    model: nn.Module,
+    data: Any,
+    algorithm: str | Algorithm = "gnn_explainer",
+    *,
+    task: Literal["node", "graph"] | ModelConfig | None = None,
+    index: int | Sequence[int] | Tensor | slice | range | None = None,
+    target: int | Sequence[int] | Tensor | None = None,
+    forward: Forward | None = None,
+    seed: int = 0,
+    undirected: bool | Literal["auto"] = "auto",
+    batch_budget: int | Literal["auto"] = "auto",
+    progress: bool = True,
+) -> Explanations:
+    """Explain predictions of a model, all of them as one batch; each as if it had been explained alone.
+
+    Args:
+        model: any module built on PyG's message-passing layers, trained. It is run in evaluation mode and comes back bit
+            for bit as it was.
+        data: a `Data`, or a `Batch`, list or `Dataset` of `Data`.
+        algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
+        task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
+            answer); a PyG `ModelConfig` for probabilities, binary and multi-label classification and regression. `None`:
+            node level for a `Data`, graph level for several.
+        index: which nodes or graphs to explain; `None` for all.
+        target: the class (or output column) to explain, one for all or one for each; `None` for the predicted class, or
+            the label with the highest score.
+        forward: `(model, data) -> output` where the model's arguments cannot be bound by name from the data.
+        seed: what random numbers are keyed by.
+        undirected: `"auto"` gives the two directions of an edge one score in graphs where every edge has its reverse;
+            `True` asks for this and refuses a directed graph; `False` scores directions separately.
+        batch_budget: how many nodes and edges to work on at once; `"auto"` measures what fits.
+        progress: show a progress bar.
+
+    Returns:
+        Explanations in the order of `index`.
+
+    Raises:
+        InputError: if an argument, the data or the model's output is not what was expected.
+        MaskingError: if a mask cannot reach the model's layers.
+    """
+    algorithm = get(algorithm)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputError(f"expected seed as an integer, got {seed!r}")
+    model = eager(model)
+    config, plain = as_task(task, data)
+    parameter = next(model.parameters(), None)
+    graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
+    problem = Problem(model, graphs, config, bind(model, graphs, forward), plain)
+    positions = as_index(index, problem.num_outputs, graphs.device)
+    tied = _as_undirected(undirected, graphs)
+
+    with untouched(model), torch.enable_grad():
+        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(algorithm))
+        targets = _targets(target, positions)
+        parts: list[dict[str, Any]] = []
+        with tqdm(total=len(positions), desc=algorithm.name, unit="explanation", disable=not progress) as bar:
+            for piece in pipeline.pieces():
+                here = None if targets is None else targets[piece.positions]
+                chosen = as_target(here, piece.prediction, problem)
+                pipeline.question.advance = _Advance(bar, len(piece.positions))
+                masks = algorithm.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+                faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, algorithm.signed))
+                parts.append(_columns(piece.graphs, masks, chosen, piece.prediction, faithful))
+                bar.update(int(piece.positions[-1]) + 1 - bar.n)
+    return _assemble(parts, algorithm, pipeline)
+
+
+def _targets(target: Any, index: Tensor) -> Tensor | None:
+    """One target for each instance, `[B]`, or `None`; values are checked where the output is known."""
+    if target is None:
+        return None
+    try:
+        target = torch.as_tensor(target, device=index.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"expected target as one class or one per instance, got {target!r}") from error
+    if target.dim() == 0:
+        target = target.expand(len(index))
+    if target.shape != (len(index),):
+        raise InputError(f"expected one target, or one per instance ({len(index)}), got shape {list(target.shape)}")
+    return target
+
+
+def _as_undirected(undirected: Any, graphs: Graphs) -> bool:
+    if undirected not in (True, False, "auto"):
+        raise InputError(f"expected undirected=True, False or 'auto', got {undirected!r}")
+    if undirected is True and bool((graphs.reverse < 0).any()):
+        lonely = int((graphs.reverse < 0).nonzero()[0])
+        u, v = graphs.edge_index[:, lonely].tolist()
+        raise InputError(
+            f"undirected=True, but the graph of edge {lonely} ({u}→{v}) has edges without a reverse; use "
+            "torch_geometric.transforms.ToUndirected, or undirected='auto'"
+        )
+    return undirected is not False
+
+
+def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipeline) -> Explanations:
+    """The parts of an answer as one."""
+    question = pipeline.question
+    first = parts[0]
+    columns: dict[str, Any] = {}
+    for name, value in first.items():
+        values = [part[name] for part in parts]
+        if name.endswith("_counts"):
+            columns[name.replace("_counts", "_ptr")] = pointers(torch.cat(values))
+        elif name == "extras":
+            columns[name] = {key: torch.cat([v[key] for v in values]) for key in value}
+        elif value is None or isinstance(value, str):
+            columns[name] = value
+        else:
+            columns[name] = torch.cat(values, dim=1 if name == "edge_index" else 0)
+    return Explanations(
+        **columns,
+        signed=algorithm.signed,
+        removal=removal(algorithm),
+        algorithm=describe(algorithm),
+        task=question.problem.task,
+        seed=question.seed,
+        provenance={
+            "gnn_xai": __version__,
+            "torch": torch.__version__,
+            "torch_geometric": torch_geometric.__version__,
+            "python": platform.python_version(),
+            "device": str(question.problem.graphs.device),
+            "model": type(question.problem.model).__name__,
+            "undirected": question.undirected,
+            "layers": [
+                {"layer": call.layer, "masked": not call.problem, **({"why": call.problem} if call.problem else {})}
+                for call in pipeline.traced.calls
+            ],
+        },
+        data=question.problem.graphs.source,
+    )
+
+
+class _Advance:
+    """Moves a progress bar through one piece by shares of its work."""
+
+    def __init__(self, bar: tqdm, size: int) -> None:
+        self.bar, self.start, self.size, self.share = bar, bar.n, size, 0.0
+
+    def __call__(self, share: float) -> None:
+        self.share += share
+        self.bar.update(self.start + int(self.size * min(self.share, 1.0) + 1e-6) - self.bar.n)
+
+
+def _columns(
+    graphs: ComputationGraphs, masks: Masks, target: Tensor, prediction: Tensor, faithful: tuple[Tensor, Tensor]
+) -> dict[str, Any]:
+    """The columns of `Explanations` for a piece: what is in play, in original ids."""
+    source, size = graphs.graphs, len(graphs)
+    node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
+    node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
+    edge_index = source.edge_index[:, edge_id]
+    if graphs.root is None:  # ids within each graph
+        edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]
+        edge_id = edge_id - source.edge_ptr[source.edge_batch[edge_id]]
+        node_id = node_id - source.node_ptr[source.batch[node_id]]
+    common = masks.node_type == "common_attributes"
+    by_level = {"edge": edge_kept, "node": slice(None) if common else node_kept}
+    node = masks.node
+    return {
+        "index": graphs.index,
+        "target": target,
+        "prediction": prediction,
+        "prediction_masked": faithful[0],
+        "prediction_complement": faithful[1],
+        "exact": graphs.exact,
+        "hops": graphs.hops,
+        "node_counts": torch.bincount(graphs.node_owner[node_kept], minlength=size),
+        "node_id": node_id,
+        "edge_counts": torch.bincount(graphs.edge_owner[edge_kept], minlength=size),
+        "edge_id": edge_id,
+        "edge_index": edge_index,
+        "edge_mask": None if masks.edge is None else masks.edge[edge_kept],
+        "node_mask": None if node is None else node[by_level["node"]],
+        "node_mask_type": masks.node_type,
+        "extras": {name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in masks.extras.items()},
+    }

@@ -1,0 +1,89 @@
+"""Gradients of every instance's objective with respect to node features and edge masks, along a path of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core import packing
+from gnn_xai.core.masking import MaskedModel, require_float_features
+from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.problem import Objective
+from gnn_xai.core.question import Question
+
+Point = Callable[[Union, int], tuple[Tensor | None, Tensor | None]]
+
+
+def gradients(
+    question: Question,
+    graphs: ComputationGraphs,
+    target: Tensor,
+    *,
+    features: bool,
+    edges: bool,
+    objective: Objective,
+    weights: Sequence[float] = (1.0,),
+    point: Point | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Σ_k w_k · ∂ score(x_k, m_k) / ∂ (x_k, m_k).
+
+    Args:
+        question: the problem and how to run it.
+        graphs: B computation graphs.
+        target: `[B]`.
+        features, edges: what to differentiate with respect to.
+        objective: the scalar to differentiate.
+        weights: w_k, one for each point of the path.
+        point: `(union, k) -> (x_k, m_k)`; `None` in either place is the original features, or an edge mask of ones.
+
+    Returns:
+        gradients for features `[ΣN, ...]` and for edges `[ΣE]`, each directed edge by itself; `None` where not asked.
+    """
+    problem = question.problem
+    by_node = by_edge = None
+    if features:
+        x = require_float_features(problem, "node_mask_type='attributes'")
+        by_node = x.new_zeros(len(graphs.node), *x.shape[1:])
+    if edges:
+        by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device)
+
+    def work(select: Tensor) -> None:
+        union = graphs.union(select)
+        total: list[Tensor] = []  # written once at the end: a batch that runs out of memory is tried again
+        with MaskedModel(problem, union) as model:
+            for k, weight in enumerate(weights):
+                x_k, mask_k = (None, None) if point is None else point(union, k)
+                inputs: list[Tensor] = []
+                if features:
+                    x_k = (union.x if x_k is None else x_k).detach().clone().requires_grad_()
+                    inputs.append(x_k)
+                if edges:
+                    ones = torch.ones(len(union.edge), dtype=problem.dtype, device=union.edge.device)
+                    mask_k = (ones if mask_k is None else mask_k).detach().clone().requires_grad_()
+                    inputs.append(mask_k)
+                score = problem.score(model(edge_mask=mask_k, x=x_k), target[select], objective).sum()
+                found = [weight * gradient for gradient in _grad(score, inputs)]
+                total = found if k == 0 else [a + b for a, b in zip(total, found, strict=True)]
+        if by_node is not None:
+            by_node[union.node] = total[0]
+        if by_edge is not None:
+            by_edge[union.edge] = total[-1]
+        question.advance(len(select) / len(graphs))
+
+    packing.run(work, question.cost(graphs), question.limit)
+    return by_node, by_edge
+
+
+def _grad(score: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Gradients, 0 where the score does not depend on an input (an isolated node, for one)."""
+    if not score.requires_grad:
+        return [torch.zeros_like(value) for value in inputs]
+    found = torch.autograd.grad(score, inputs, allow_unused=True)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, found, strict=True)]
+
+
+def tie(values: Tensor, tied: Tensor) -> Tensor:
+    """Gradients of directed edges `[ΣE]` to those of the parameter that tied edges share: their sum, on each of them."""
+    return torch.zeros_like(values).index_add(0, tied, values)[tied]

@@ -1,0 +1,303 @@
+"""Running a model under masks. The only code that touches PyG's `MessagePassing`.
+
+A layer may add, drop or reorder self loops before it propagates, so a mask cannot follow edges by position. Here every
+`propagate` call is met by a hook that looks at the `edge_index` the layer really runs on and matches it once to the
+graph's edges by identity (source, target, occurrence). From then on masking a message is one `index_select`. Messages
+are multiplied by hooks that PyG offers for this; neither `explain` nor `_edge_mask` of a layer is touched, and handles
+are removed in `finally`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+from torch_geometric.typing import SparseTensor
+
+from gnn_xai.core.graphs import Flow, match_edges
+from gnn_xai.core.neighborhoods import Union
+from gnn_xai.core.problem import Problem
+from gnn_xai.errors import InputError, MaskingError
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode without caches, and give it back bit for bit, whatever happens inside.
+
+    Restored are the `training` flag of every submodule, buffers, `.grad` of parameters, the caches of layers such as
+    `GCNConv(cached=True)`, and the state of PyTorch's random number generators.
+    """
+    modules = list(model.modules())
+    training = [module.training for module in modules]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    grads = [(parameter, parameter.grad) for parameter in model.parameters()]
+    cached = [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if name == "cached" or name.startswith("_cached")
+    ]
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            model.eval()
+            # A cache belongs to the graph it was made from; on any other graph it would silently stand in for it.
+            for module, name, _ in cached:
+                setattr(module, name, False if name == "cached" else None)
+            yield
+    finally:
+        for module, flag in zip(modules, training, strict=True):
+            module.training = flag
+        for module, name, value in cached:
+            setattr(module, name, value)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+        for parameter, grad in grads:
+            parameter.grad = grad
+
+
+@dataclass(eq=False)
+class Call:
+    """One `propagate` call of a forward pass, and how the graph's edges lie in it."""
+
+    layer: str
+    module: MessagePassing
+    edge_index: Tensor | None = None
+    gather: Tensor | None = None  # [E'] position of the mask for each message; E for edges the layer added
+    bytes: int = 0
+    problem: str = ""  # why the mask cannot reach this call, empty if it can
+
+
+@dataclass(eq=False)
+class Trace:
+    """What a forward pass did: its calls of `propagate`, and modules that saw the edges without propagating."""
+
+    calls: list[Call] = field(default_factory=list)
+    opaque: list[str] = field(default_factory=list)
+
+    @property
+    def masked(self) -> list[Call]:
+        return [call for call in self.calls if not call.problem]
+
+    @property
+    def steps(self) -> int:
+        """Message-passing steps over the graph: how many hops information can travel at most."""
+        return len(self.masked)
+
+    @property
+    def flow(self) -> Flow:
+        flows = {call.module.flow for call in self.masked}
+        return "both" if len(flows) > 1 else next(iter(flows), "source_to_target")
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of all messages of one forward pass."""
+        return sum(call.bytes for call in self.calls)
+
+    def check(self) -> list[str]:
+        """Sentences about layers that run on another graph.
+
+        Raises:
+            MaskingError: if an edge mask would reach no layer, or not all of them.
+        """
+        if self.opaque:
+            raise MaskingError(
+                f"{', '.join(self.opaque)} receives edge_index but sends no messages through MessagePassing.propagate, "
+                "so an edge mask cannot reach it; build it on MessagePassing, or use an algorithm over nodes or "
+                "features alone (NodeAblation, FeatureAblation, edge_mask_type=None)"
+            )
+        skipped = [f"{call.layer}: {call.problem}" for call in self.calls if call.problem]
+        if not self.masked:
+            raise MaskingError(
+                "expected a model with MessagePassing layers that run on data.edge_index; an edge mask reaches none of "
+                f"this one's layers ({'; '.join(skipped) or 'it never calls propagate'})"
+            )
+        return skipped
+
+
+class MaskedModel:
+    """A model on one union of computation graphs, callable with masks while the context is open.
+
+    ```python
+    with MaskedModel(problem, union) as model:
+        out = model(edge_mask=mask)          # [R, C], differentiable in the mask
+    ```
+    """
+
+    def __init__(self, problem: Problem, union: Union) -> None:
+        self.problem = problem
+        self.union = union
+        self.trace = Trace()
+        self._mask: Tensor | None = None
+        self._position = 0
+        self._current: Call | None = None
+        self._first = True
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> MaskedModel:
+        names = {module: name for name, module in self.problem.model.named_modules()}
+        for module, name in names.items():
+            label = f"{name or 'model'} ({type(module).__name__})"
+            if isinstance(module, MessagePassing):
+                self._handles += [
+                    module.register_propagate_forward_pre_hook(self._before_propagate(label)),
+                    module.register_message_forward_hook(self._after_message),
+                    module.register_message_and_aggregate_forward_pre_hook(self._refuse_fused(label)),
+                ]
+            elif not any(isinstance(child, MessagePassing) for child in module.modules()):
+                self._handles.append(module.register_forward_pre_hook(self._look_for_edges(label), with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._mask = None
+
+    def __call__(self, edge_mask: Tensor | None = None, x: Tensor | None = None) -> Tensor:
+        """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional."""
+        data = self.union.data
+        if x is not None:
+            data = copy.copy(data)
+            data.x = x
+        # One more slot, fixed at 1, for the self loops that a layer adds.
+        self._mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
+        self._position = 0
+        out = self.problem.run(data, self.union.rows)
+        if not self._first and self._position != len(self.trace.calls):
+            raise MaskingError(
+                f"the model called propagate {len(self.trace.calls)} times in one forward pass and {self._position} "
+                "times in the next; a model whose layers change from pass to pass cannot be masked"
+            )
+        self._first = False
+        return out
+
+    # Hooks ###########################################################################################################
+
+    def _before_propagate(self, label: str):
+        def hook(module: MessagePassing, inputs: tuple[Any, Any, dict[str, Any]]) -> None:
+            edge_index, size, kwargs = inputs
+            if self._first:
+                self.trace.calls.append(self._meet(module, label, edge_index, size, kwargs))
+            elif self._position >= len(self.trace.calls):
+                raise MaskingError(f"{label} calls propagate more often in one forward pass than in another")
+            self._current = call = self.trace.calls[self._position]
+            self._position += 1
+            if call.gather is not None and call.edge_index is not edge_index:
+                same = call.edge_index.shape == edge_index.shape and torch.equal(call.edge_index, edge_index)
+                if not same:
+                    raise MaskingError(f"{label} runs on edges that change between forward passes; they cannot be masked")
+
+        return hook
+
+    def _after_message(self, module: MessagePassing, inputs: Any, out: Any) -> Tensor | None:
+        call = self._current
+        if call is None:
+            return None
+        if self._first and isinstance(out, Tensor):
+            call.bytes = out.numel() * out.element_size()
+        if self._mask is None or call.gather is None:
+            return None
+        dim = module.node_dim
+        if not isinstance(out, Tensor) or out.dim() == 0 or out.size(dim) != len(call.gather):
+            shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise MaskingError(
+                f"{call.layer} makes messages of shape {shape}; expected {len(call.gather)} along dimension {dim}, "
+                "one per edge, so its messages cannot be masked"
+            )
+        shape = [1] * out.dim()
+        shape[dim] = -1
+        return out * self._mask.to(out.dtype).index_select(0, call.gather).view(shape)
+
+    def _refuse_fused(self, label: str):
+        def hook(module: MessagePassing, inputs: Any) -> None:
+            if self._mask is not None:
+                raise MaskingError(
+                    f"{label} multiplies with a sparse adjacency that the model builds itself, so there are no messages "
+                    "to mask; pass edge_index to the layer"
+                )
+
+        return hook
+
+    def _look_for_edges(self, label: str):
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if self._first and label not in self.trace.opaque and self.union.edge_index.size(1):
+                if any(self._is_edges(value) for value in (*args, *kwargs.values())):
+                    self.trace.opaque.append(label)
+
+        return hook
+
+    def _is_edges(self, value: Any) -> bool:
+        edges = self.union.edge_index
+        if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
+            return False
+        return value is edges or bool(torch.equal(value, edges))
+
+    def _meet(self, module: MessagePassing, label: str, edge_index: Any, size: Any, kwargs: dict[str, Any]) -> Call:
+        """Match a call's edges to the graph's, or say why they cannot be matched."""
+        call = Call(label, module)
+        nodes, edges = len(self.union.node), self.union.edge_index
+        if isinstance(edge_index, SparseTensor) or not isinstance(edge_index, Tensor) or edge_index.layout != torch.strided:
+            call.problem = "it runs on a sparse adjacency that the model builds itself; pass it edge_index instead"
+            return call
+        edge_index = edge_index.as_subclass(Tensor)
+        if any(count != nodes for count in _node_counts(module, size, kwargs)):
+            call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
+            return call
+        if edge_index.shape == edges.shape and torch.equal(edge_index, edges):
+            found = torch.arange(edges.size(1), device=edges.device)
+        else:
+            found = match_edges(edge_index, edges, max(nodes, 1))
+        foreign = (found < 0) & (edge_index[0] != edge_index[1])
+        if bool(foreign.any()):
+            call.problem = (
+                f"it runs on another graph ({int(foreign.sum())} of {edge_index.size(1)} edges are not the graph's)"
+            )
+            return call
+        call.edge_index = edge_index
+        call.gather = torch.where(found < 0, edges.size(1), found)
+        return call
+
+
+def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> list[int]:
+    """The numbers of nodes a call runs between, as far as its arguments tell."""
+    counts = [int(s) for s in size or () if s is not None]
+    x = kwargs.get("x")
+    for value in x if isinstance(x, (tuple, list)) else (x,):
+        if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim):
+            counts.append(value.size(module.node_dim))
+    return counts
+
+
+
+
+def trace(problem: Problem, union: Union) -> tuple[Trace, Tensor]:
+    """Run the model once without masks; what it did, and its output `[R, C]`."""
+    with torch.no_grad(), MaskedModel(problem, union) as model:
+        out = model()
+        return model.trace, out
+
+
+def require_float_features(problem: Problem, what: str) -> Tensor:
+    """Node features `x` that can be multiplied by a mask.
+
+    Raises:
+        InputError: if there are none, or they are integer codes.
+    """
+    x = problem.graphs.x
+    if x is None:
+        raise InputError(f"{what} needs node features data.x, which the data lacks; use node_mask_type=None")
+    if not x.is_floating_point():
+        raise InputError(
+            f"{what} needs floating-point node features, got {x.dtype} (codes for an embedding?), which a mask cannot "
+            "multiply; use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
+        )
+    return x

@@ -1,0 +1,69 @@
+"""What algorithms return: scores for the nodes and edges of computation graphs, and how they act on a forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.masking import MaskedModel
+from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.segments import segment_max
+
+NodeMaskType = Literal["object", "attributes", "common_attributes"]
+NODE_MASK_TYPES: tuple[NodeMaskType, ...] = ("object", "attributes", "common_attributes")
+
+
+@dataclass(eq=False)
+class Masks:
+    """Scores for every node and edge of `ComputationGraphs`, context included (as 0).
+
+    Attributes:
+        edge: `[ΣE]`, or `None`.
+        node: `[ΣN, 1]` for `object`, `[ΣN, F]` for `attributes`, `[B, F]` for `common_attributes`, or `None`.
+        node_type: which of these.
+        extras: further tensors per instance `[B, ...]`, per edge `[ΣE]` or per node, by name.
+    """
+
+    edge: Tensor | None = None
+    node: Tensor | None = None
+    node_type: NodeMaskType | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def soft(masks: Masks, graphs: ComputationGraphs, signed: bool) -> Masks:
+    """Masks in [0, 1]: as they are, or for attributions |a| / max |a| within each instance."""
+    if not signed:
+        return masks
+
+    def scaled(values: Tensor, owner: Tensor) -> Tensor:
+        flat = values.abs().reshape(len(values), -1)
+        largest = segment_max(flat.amax(1), owner, len(graphs)) if flat.size(1) else flat.new_zeros(len(graphs))
+        return flat / largest.clamp(min=torch.finfo(flat.dtype).tiny)[owner].unsqueeze(1)
+
+    edge = None if masks.edge is None else scaled(masks.edge, graphs.edge_owner).squeeze(1)
+    node = masks.node
+    if node is not None:
+        common = masks.node_type == "common_attributes"
+        owner = torch.arange(len(graphs), device=node.device) if common else graphs.node_owner
+        node = scaled(node, owner)
+    return Masks(edge, node, masks.node_type)
+
+
+def apply(model: MaskedModel, masks: Masks, complement: bool = False) -> Tensor:
+    """The model's output `[R, C]` under soft masks, or under their complement; what is not in play stays as it is."""
+    union: Union = model.union
+    edge, x = None, None
+    if masks.edge is not None:
+        edge = masks.edge[union.edge]
+        edge = 1 - edge if complement else edge
+        edge = torch.where(union.source.edge_in_play[union.edge], edge, 1.0)
+    if masks.node is not None and union.x is not None:
+        common = masks.node_type == "common_attributes"
+        node = masks.node[union.instance[union.node_owner] if common else union.node]
+        node = 1 - node if complement else node
+        node = torch.where(union.source.node_in_play[union.node].unsqueeze(1), node, 1.0)
+        x = (union.x.reshape(len(node), -1) * node).reshape(union.x.shape)
+    return model(edge_mask=edge, x=x)

@@ -1,0 +1,222 @@
+"""From a problem to verified computation graphs with predictions, piece by piece; shared by `explain` and the metrics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core import masks as masking_of
+from gnn_xai.core import neighborhoods, packing
+from gnn_xai.core.masking import MaskedModel, Trace, trace
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, ComputationGraphs, Union
+from gnn_xai.core.problem import Problem
+from gnn_xai.core.question import Question
+from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.errors import GnnXaiWarning
+
+PIECE = 4_000_000
+"""Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
+
+
+class Piece(NamedTuple):
+    """Some of the instances, ready to work on.
+
+    Attributes:
+        positions: `[P]` positions within the index.
+        graphs: their verified computation graphs.
+        prediction: `[P, C]` the model's output on the full graph.
+    """
+
+    positions: Tensor
+    graphs: ComputationGraphs
+    prediction: Tensor
+
+
+@dataclass(eq=False)
+class Pipeline:
+    """Everything that happens before an algorithm: one look at the model, then pieces.
+
+    Attributes:
+        question: the problem and how to run it.
+        index: `[B]` the instances.
+        traced: what a forward pass does.
+        prediction: `[B, C]` for node-level tasks, where one pass over the data gives them all.
+    """
+
+    question: Question
+    index: Tensor
+    traced: Trace
+    prediction: Tensor | None
+
+    @classmethod
+    def start(
+        cls, problem: Problem, index: Tensor, seed: int, undirected: bool, batch_budget: Any, edge_masks: bool
+    ) -> Pipeline:
+        """Trace the model, compare its output with the task, and measure what a batch may hold.
+
+        Args:
+            problem: model, data, task.
+            index: `[B]` the instances.
+            seed, undirected, batch_budget: as in `gnn_xai.explain`.
+            edge_masks: edge masks must reach the model's layers.
+
+        Raises:
+            InputError, MaskingError: as in `gnn_xai.explain`.
+        """
+        graphs = problem.graphs
+        some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:16]
+        union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
+        if problem.node_level:
+            union = replace(union, rows=index)
+        traced, out = trace(problem, union)
+        with torch.no_grad():
+            again = problem.run(union.data, union.rows)
+        problem.check(out)
+        if not bool(close(again, out).all()):
+            _warn(
+                "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
+                "another source of noise?), so its explanations hold that noise"
+            )
+        if edge_masks:
+            for sentence in traced.check():
+                _warn(f"not masked: {sentence}")
+        node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
+        budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
+        question = Question(problem, seed, undirected, budget)
+        return cls(question, index, traced, out if problem.node_level else None)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The instances in order, in pieces whose computation graphs fit into memory together."""
+        for number, (positions, graphs) in enumerate(self._cut()):
+            if number == 0 and _mixes(self.question, graphs):
+                self.question.alone = True
+                _warn(
+                    "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are "
+                    "explained one at a time, which is slow"
+                )
+            if self.prediction is not None:
+                yield Piece(positions, graphs, self.prediction[positions])
+            else:
+                prediction = outputs(self.question, graphs)
+                self.question.problem.check(prediction)
+                yield Piece(positions, graphs, prediction)
+
+    def _cut(self) -> Iterator[tuple[Tensor, ComputationGraphs]]:
+        graphs, index = self.question.problem.graphs, self.index
+        if self.prediction is not None:
+            yield from neighborhoods.in_pieces(len(index), index.device, self._verified, PIECE)
+            return
+        sizes = (graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index]
+        for positions in packing.batches(sizes, PIECE):
+            yield positions, neighborhoods.of_graphs(graphs, index[positions], self.traced.steps)
+
+    def _verified(self, positions: Tensor, limit: int) -> ComputationGraphs:
+        """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
+        assert self.prediction is not None
+        graphs, index, prediction = self.question.problem.graphs, self.index[positions], self.prediction[positions]
+        steps, flow = self.traced.steps, self.traced.flow
+        scope = torch.zeros_like(index)
+        exact = torch.zeros_like(index, dtype=torch.bool)
+        pending = torch.arange(len(index), device=index.device)
+        found = None
+        for step in range(len(SCOPES)):
+            scope[pending] = step
+            found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
+            same = close(outputs(self.question, found), prediction[pending])
+            exact[pending] = same
+            if bool(same.all()):
+                break
+            pending = pending[~same]
+        if found is None or len(found) < len(index):
+            found = neighborhoods.around_nodes(graphs, index, steps, scope, flow, limit)
+        whole = int((found.hops == WHOLE_GRAPH).sum())
+        if whole:
+            _warn(
+                f"the model is not local: no neighbourhood of {steps} or {steps + 1} hops gives the prediction of {whole} "
+                f"of {len(index)} nodes (a normalisation over all nodes, or a layer without propagate?), so their "
+                "computation graph is the whole graph"
+            )
+        return replace(found, exact=exact)
+
+    def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
+        """The model's output under soft masks and under their complement, each `[B, C]`.
+
+        NaN where a mask cannot be applied: on integer features, or in a model whose layers no edge mask reaches.
+        """
+        features = self.question.problem.graphs.x
+        maskable = masks.node is None or (features is not None and features.is_floating_point())
+        if masks.edge is not None:
+            maskable = maskable and bool(self.traced.masked) and not self.traced.opaque
+        kept = outputs(self.question, graphs, lambda model: masking_of.apply(model, masks) if maskable else model())
+        if not maskable:
+            return torch.full_like(kept, torch.nan), torch.full_like(kept, torch.nan)
+        return kept, outputs(self.question, graphs, lambda model: masking_of.apply(model, masks, complement=True))
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, GnnXaiWarning, stacklevel=3)
+
+
+def close(one: Tensor, other: Tensor) -> Tensor:
+    """Rows `[R]` of two outputs `[R, C]` that agree to 1e-5 of the larger of 1 and the row's largest value."""
+    scale = other.abs().amax(1).clamp(min=1.0)
+    tolerance = max(1e-5, 100 * torch.finfo(other.dtype).eps)
+    return (one - other).abs().amax(1) <= tolerance * scale
+
+
+def outputs(
+    question: Question, graphs: ComputationGraphs, call: Callable[[MaskedModel], Tensor] | None = None
+) -> Tensor:
+    """The model's output on every computation graph, `[B, C]`, plain or as `call` makes it."""
+    parts: list[Tensor] = []
+    order: list[Tensor] = []
+
+    def work(select: Tensor) -> None:
+        union: Union = graphs.union(select)
+        with torch.no_grad():
+            if call is None:
+                out = question.problem.run(union.data, union.rows)
+            else:
+                with MaskedModel(question.problem, union) as model:
+                    out = call(model)
+        parts.append(out)
+        order.append(select)
+
+    packing.run(work, question.cost(graphs), question.limit)
+    return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
+    """Whether instances of a batch see one another: two of them, twice, under random masks, together and alone."""
+    local = (graphs.hops != WHOLE_GRAPH).nonzero().flatten()
+    if len(local) == 0:
+        return False
+    ends = local[[0, -1]] if len(local) > 1 else local
+    together = graphs.union(ends.repeat(2))
+    mask = keyed_uniform(0, torch.arange(len(together.edge), device=together.edge.device)).to(question.problem.dtype)
+    x = together.x
+    factor = None
+    if x is not None and x.is_floating_point():
+        factor = keyed_uniform(1, torch.arange(len(x), device=x.device)).to(x.dtype)
+        factor = factor.reshape(-1, *[1] * (x.dim() - 1))
+
+    def output(union: Union, edges: Tensor, nodes: Tensor) -> Tensor:
+        # Edge masks change nothing where no layer can be masked; the features still do.
+        with torch.no_grad(), MaskedModel(question.problem, union) as model:
+            return model(edge_mask=mask[edges], x=None if factor is None else union.x * factor[nodes])
+
+    every_edge = torch.arange(len(together.edge), device=mask.device)
+    every_node = torch.arange(len(together.node), device=mask.device)
+    joint = output(together, every_edge, every_node)
+    for replica, instance in enumerate(together.instance):
+        alone = graphs.union(instance.unsqueeze(0))
+        edges, nodes = every_edge[together.edge_owner == replica], every_node[together.node_owner == replica]
+        if not bool(close(output(alone, edges, nodes), joint[replica : replica + 1]).all()):
+            return True
+    return False

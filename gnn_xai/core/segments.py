@@ -1,0 +1,55 @@
+"""Arithmetic on ragged arrays: flat values with pointers, as in a CSR matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pointers(counts: Tensor) -> Tensor:
+    """Segment lengths `[S]` to pointers `[S + 1]`.
+
+    >>> pointers(torch.tensor([2, 0, 3])).tolist()
+    [0, 2, 2, 5]
+    """
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def owners(ptr: Tensor) -> Tensor:
+    """The segment that every flat position belongs to, `[total]`.
+
+    >>> owners(torch.tensor([0, 2, 2, 5])).tolist()
+    [0, 0, 2, 2, 2]
+    """
+    return torch.repeat_interleave(torch.arange(len(ptr) - 1, device=ptr.device), ptr.diff())
+
+
+def gather_segments(ptr: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat positions of the selected segments, one after the other, and the pointers of the result.
+
+    A segment may be selected more than once.
+
+    >>> positions, new_ptr = gather_segments(torch.tensor([0, 2, 2, 5]), torch.tensor([2, 0, 2]))
+    >>> positions.tolist(), new_ptr.tolist()
+    ([2, 3, 4, 0, 1, 2, 3, 4], [0, 3, 5, 8])
+    """
+    counts = ptr.diff()[select]
+    new_ptr = pointers(counts)
+    offset = torch.repeat_interleave(ptr[select] - new_ptr[:-1], counts)
+    return offset + torch.arange(int(new_ptr[-1]), device=ptr.device), new_ptr
+
+
+def segment_sum(values: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Sum of `values` `[total, ...]` per segment, `[size, ...]`."""
+    return values.new_zeros(size, *values.shape[1:]).index_add(0, owner, values)
+
+
+def segment_mean(values: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Mean of `values` `[total]` per segment, `[size]`; 0 for an empty segment."""
+    count = torch.bincount(owner, minlength=size).clamp(min=1).to(values.dtype)
+    return segment_sum(values, owner, size) / count
+
+
+def segment_max(values: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Maximum of non-negative `values` `[total]` per segment, `[size]`; 0 for an empty segment."""
+    return values.new_zeros(size).scatter_reduce(0, owner, values, "amax")

@@ -1,0 +1,38 @@
+"""The package's own exceptions and warnings: every message says what was expected, what came, and what helps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GnnXaiError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class InputError(GnnXaiError, ValueError):
+    """An argument, a data object or a model output is not what was asked for."""
+
+
+class MaskingError(GnnXaiError, RuntimeError):
+    """A mask cannot reach the layers of this model."""
+
+
+class StorageError(GnnXaiError, OSError):
+    """A file cannot be read or written as explanations."""
+
+
+class GnnXaiWarning(UserWarning):
+    """The answer is valid but costs more, or means less, than one would assume."""
+
+
+def unknown(what: str, got: object, known: Iterable[str]) -> InputError:
+    """An `InputError` for a name that is not in a list, with the nearest match.
+
+    >>> print(unknown("algorithm", "gnnexplainer", ["gnn_explainer", "saliency"]))
+    unknown algorithm 'gnnexplainer'; did you mean 'gnn_explainer'? (known: gnn_explainer, saliency)
+    """
+    names = list(known)
+    near = difflib.get_close_matches(str(got), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return InputError(f"unknown {what} {got!r}{hint} (known: {', '.join(names)})")

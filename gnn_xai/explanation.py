@@ -1,0 +1,436 @@
+"""Explanations: columns of tensors, in the original ids of the data that was explained."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.explain import Explanation as PyGExplanation
+from torch_geometric.explain.config import ModelConfig
+
+from gnn_xai.core.graphs import match_edges
+from gnn_xai.core.masks import NodeMaskType
+from gnn_xai.core.segments import gather_segments, owners
+from gnn_xai.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from matplotlib.axes import Axes
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """Explanations of B instances, as concatenated tensors with pointers.
+
+    Node and edge ids are those of the data that was explained; for graph-level tasks, `index` is the graph's position
+    and ids are counted within that graph.
+
+    Attributes:
+        index: `[B]` explained node or graph.
+        target: `[B]` class or output column explained.
+        prediction: `[B, C]` the model's output on the full graph.
+        prediction_masked: `[B, C]` its output under the explanation as a soft mask (|attribution| / max for
+            attributions), messages multiplied.
+        prediction_complement: `[B, C]` its output under one minus that mask.
+        exact: `[B]` bool, the computation graph gives the same output as the full graph, to 1e-5.
+        hops: `[B]` radius of the computation graph in message-passing steps; -1 for the whole graph.
+        node_ptr, node_id: `[B + 1]`, `[ΣN]` nodes that can reach the output.
+        edge_ptr, edge_id: `[B + 1]`, `[ΣE]` edges that can carry a message to the output.
+        edge_index: `[2, ΣE]` their end points.
+        edge_mask: `[ΣE]`, or `None`.
+        node_mask: `[ΣN, 1]` (`object`), `[ΣN, F]` (`attributes`), `[B, F]` (`common_attributes`), or `None`.
+        node_mask_type: which of these.
+        signed: scores are attributions, of any sign and scale (`True`), or masks in [0, 1] (`False`).
+        removal: what a score is about, `message` or `structural`.
+        algorithm: name and hyper-parameters.
+        task: mode, level and return type of the model.
+        seed: what random numbers were keyed by.
+        extras: more tensors by name: per edge (`edge_...`), per node (`node_...`), or per instance.
+        provenance: versions, layers and sizes, for the record.
+    """
+
+    index: Tensor
+    target: Tensor
+    prediction: Tensor
+    prediction_masked: Tensor
+    prediction_complement: Tensor
+    exact: Tensor
+    hops: Tensor
+    node_ptr: Tensor
+    node_id: Tensor
+    edge_ptr: Tensor
+    edge_id: Tensor
+    edge_index: Tensor
+    edge_mask: Tensor | None
+    node_mask: Tensor | None
+    node_mask_type: NodeMaskType | None
+    signed: bool
+    removal: str
+    algorithm: dict[str, Any]
+    task: ModelConfig
+    seed: int
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    data: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        masks = [f"edge_mask=[{len(self.edge_mask)}]"] if self.edge_mask is not None else []
+        masks += [f"node_mask={list(self.node_mask.shape)}"] if self.node_mask is not None else []
+        level = self.task.task_level.value
+        return f"Explanations({len(self)} {level}-level, {self.algorithm['name']}, {', '.join(masks)})"
+
+    @overload
+    def __getitem__(self, i: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, i: slice | list[int] | Tensor) -> Explanations: ...
+
+    def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
+        """One explanation by position, or several as `Explanations`."""
+        if isinstance(i, slice):
+            return self._select(torch.arange(len(self))[i])
+        if isinstance(i, (list, Tensor)) and not (isinstance(i, Tensor) and i.dim() == 0):
+            select = torch.as_tensor(i)
+            return self._select(select.nonzero().flatten() if select.dtype == torch.bool else select.long())
+        position = int(i)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position {position} is out of range for {len(self)} explanations")
+        return Explanation(self, position % len(self))
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (Explanation(self, position) for position in range(len(self)))
+
+    @property
+    def node_owner(self) -> Tensor:
+        """The instance of each node, `[ΣN]`."""
+        return owners(self.node_ptr)
+
+    @property
+    def edge_owner(self) -> Tensor:
+        """The instance of each edge, `[ΣE]`."""
+        return owners(self.edge_ptr)
+
+    def _select(self, select: Tensor) -> Explanations:
+        select = select.to(self.index.device)
+        node, node_ptr = gather_segments(self.node_ptr, select)
+        edge, edge_ptr = gather_segments(self.edge_ptr, select)
+        by_level = {"edge": edge, "node": node}
+        changed: dict[str, Any] = {
+            name: getattr(self, name)[select]
+            for name in ("index", "target", "prediction", "prediction_masked", "prediction_complement", "exact", "hops")
+        }
+        node_rows = select if self.node_mask_type == "common_attributes" else node
+        changed |= {
+            "node_ptr": node_ptr,
+            "node_id": self.node_id[node],
+            "edge_ptr": edge_ptr,
+            "edge_id": self.edge_id[edge],
+            "edge_index": self.edge_index[:, edge],
+            "edge_mask": None if self.edge_mask is None else self.edge_mask[edge],
+            "node_mask": None if self.node_mask is None else self.node_mask[node_rows],
+        }
+        extras = {}
+        for name, value in self.extras.items():
+            positions = by_level.get(name.split("_")[0], select)
+            extras[name] = value[node_rows if positions is node else positions]
+        return replace(self, **changed, extras=extras)
+
+    def to(self, device: str | torch.device) -> Explanations:
+        """The same explanations with all tensors on `device`."""
+        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **moved, extras={name: value.to(device) for name, value in self.extras.items()})
+
+    # Other forms #####################################################################################################
+
+    def to_pyg(self, i: int, data: Data | Any = None) -> PyGExplanation:
+        """Explanation `i` as PyG's own `Explanation`: masks as long as the full graph, 0 outside the computation graph.
+
+        Args:
+            i: position.
+            data: the data that was explained; not needed as long as this object was not loaded from disk.
+
+        Raises:
+            InputError: without data.
+        """
+        data = self.data if data is None else data
+        if data is None:
+            raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
+        e = self[i]
+        graph = data if isinstance(data, Data) and not isinstance(data, Batch) else None
+        if graph is None:
+            graph_level = self.task.task_level.value == "graph"
+            graph = data[e.index] if graph_level else data if isinstance(data, Batch) else Batch.from_data_list(list(data))
+        out = PyGExplanation(**{key: graph[key] for key in graph.keys() if key not in ("ptr", "batch")})
+        num_nodes, num_edges = graph.num_nodes, graph.num_edges
+        if e.edge_mask is not None:
+            out.edge_mask = e.edge_mask.new_zeros(num_edges).index_copy(0, e.edge_id, e.edge_mask)
+        if e.node_mask is not None:
+            if self.node_mask_type == "common_attributes":
+                out.node_mask = e.node_mask.unsqueeze(0)
+            else:
+                out.node_mask = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1)).index_copy(0, e.node_id, e.node_mask)
+        out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target])
+        if self.task.task_level.value == "node":
+            out.index = e.index
+        return out
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything but the data to one safetensors file, in one step: a file is whole or not there.
+
+        Raises:
+            StorageError: if the file cannot be written.
+        """
+        path = Path(path)
+        tensors = {f"extras.{name}": value for name, value in self.extras.items()}
+        tensors |= {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        meta = {
+            "format": FORMAT_VERSION,
+            "node_mask_type": self.node_mask_type,
+            "signed": self.signed,
+            "removal": self.removal,
+            "algorithm": self.algorithm,
+            "task": [self.task.mode.value, self.task.task_level.value, self.task.return_type.value],
+            "seed": self.seed,
+            "provenance": self.provenance,
+        }
+        part = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+                part = Path(handle.name)
+            save_file(tensors, part, metadata={"gnn_xai": json.dumps(meta)})
+            os.replace(part, path)
+        except (OSError, SafetensorError) as error:
+            if part is not None:
+                part.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {path}: {error}; choose a folder that exists and is writable") from error
+        return path
+
+
+def load(path: str | os.PathLike[str]) -> Explanations:
+    """Read explanations that `Explanations.save` wrote. Nothing is unpickled.
+
+    Raises:
+        StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
+            if meta is None:
+                raise StorageError(f"{path} is safetensors but holds no explanations of this package")
+            if meta["format"] > FORMAT_VERSION:
+                raise StorageError(
+                    f"{path} has format {meta['format']}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot read {path} as explanations: {error}; expected a file by Explanations.save") from error
+    extras = {key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]}
+    return Explanations(
+        **{"edge_mask": None, "node_mask": None, **tensors},
+        node_mask_type=meta["node_mask_type"],
+        signed=meta["signed"],
+        removal=meta["removal"],
+        algorithm=meta["algorithm"],
+        task=ModelConfig(*meta["task"]),
+        seed=meta["seed"],
+        extras=extras,
+        provenance=meta["provenance"],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One explanation: a view into `Explanations`, with the same names less the leading dimension."""
+
+    source: Explanations = field(repr=False)
+    position: int
+
+    def _nodes(self) -> slice:
+        return slice(int(self.source.node_ptr[self.position]), int(self.source.node_ptr[self.position + 1]))
+
+    def _edges(self) -> slice:
+        return slice(int(self.source.edge_ptr[self.position]), int(self.source.edge_ptr[self.position + 1]))
+
+    @property
+    def index(self) -> int:
+        """The explained node or graph."""
+        return int(self.source.index[self.position])
+
+    @property
+    def target(self) -> int:
+        """The class or output column explained."""
+        return int(self.source.target[self.position])
+
+    @property
+    def prediction(self) -> Tensor:
+        """The model's output on the full graph, `[C]`."""
+        return self.source.prediction[self.position]
+
+    @property
+    def prediction_masked(self) -> Tensor:
+        """The model's output under the explanation as a soft mask, `[C]`."""
+        return self.source.prediction_masked[self.position]
+
+    @property
+    def prediction_complement(self) -> Tensor:
+        """The model's output under one minus the explanation, `[C]`."""
+        return self.source.prediction_complement[self.position]
+
+    @property
+    def exact(self) -> bool:
+        """The computation graph gives the same output as the full graph."""
+        return bool(self.source.exact[self.position])
+
+    @property
+    def hops(self) -> int:
+        """Radius of the computation graph; -1 for the whole graph."""
+        return int(self.source.hops[self.position])
+
+    @property
+    def signed(self) -> bool:
+        """Scores are attributions of any sign, or masks in [0, 1]."""
+        return self.source.signed
+
+    @property
+    def node_id(self) -> Tensor:
+        """Nodes that can reach the output, `[n]`."""
+        return self.source.node_id[self._nodes()]
+
+    @property
+    def edge_id(self) -> Tensor:
+        """Edges that can carry a message to the output, `[e]`."""
+        return self.source.edge_id[self._edges()]
+
+    @property
+    def edge_index(self) -> Tensor:
+        """End points of these edges in original node ids, `[2, e]`."""
+        return self.source.edge_index[:, self._edges()]
+
+    @property
+    def edge_mask(self) -> Tensor | None:
+        """Score of each edge, `[e]`."""
+        return None if self.source.edge_mask is None else self.source.edge_mask[self._edges()]
+
+    @property
+    def node_mask(self) -> Tensor | None:
+        """`[n, 1]`, `[n, F]`, or for `common_attributes` `[F]`."""
+        mask = self.source.node_mask
+        if mask is None:
+            return None
+        return mask[self.position] if self.source.node_mask_type == "common_attributes" else mask[self._nodes()]
+
+    @property
+    def extras(self) -> dict[str, Tensor]:
+        """Further tensors of this instance, by name."""
+        return {
+            name: value[0] if not name.startswith(("edge_", "node_")) else value
+            for name, value in self.source._select(torch.tensor([self.position])).extras.items()
+        }
+
+    @property
+    def node_scores(self) -> Tensor | None:
+        """One score per node, `[n]`: its mask, or the sum over its features; without a mask per node, the sum of the
+        scores of the edges at it, each undirected edge once. `None` where there is neither.
+        """
+        mask = self.node_mask
+        if mask is not None and self.source.node_mask_type != "common_attributes":
+            return mask.sum(1)
+        if self.edge_mask is None:
+            return None
+        scores = self.edge_mask.new_zeros(len(self.node_id))
+        first = self._each_undirected_once()
+        ends = torch.searchsorted(self.node_id, self.edge_index[:, first].contiguous())
+        values = self.edge_mask[first]
+        scores.index_add_(0, ends[0], values)
+        return scores.index_add_(0, ends[1], torch.where(ends[0] == ends[1], 0, values))
+
+    def _each_undirected_once(self) -> Tensor:
+        """Positions of edges, leaving out the second direction of an undirected edge with the same score."""
+        edges, mask = self.edge_index, self.edge_mask
+        own = torch.arange(edges.size(1), device=edges.device)
+        if mask is None or len(own) == 0:
+            return own
+        partner = match_edges(edges.flip(0), edges, int(edges.max()) + 1)
+        second = (partner >= 0) & (partner < own) & (mask[partner] == mask)
+        return own[~second]
+
+    def top_edges(self, k: int = 10) -> list[tuple[int, int, float]]:
+        """The k strongest edges `(u, v, score)`, by absolute value; the two directions of an undirected edge count once.
+
+        Raises:
+            InputError: if the algorithm scored no edges.
+        """
+        if self.edge_mask is None:
+            raise InputError(f"{self.source.algorithm['name']} scored no edges; use top_nodes or top_features")
+        keep = self._each_undirected_once()
+        scores = self.edge_mask[keep]
+        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
+        return [
+            (int(u), int(v), float(s))
+            for u, v, s in zip(*self.edge_index[:, keep[order]].tolist(), scores[order].tolist(), strict=True)
+        ]
+
+    def top_nodes(self, k: int = 10) -> list[tuple[int, float]]:
+        """The k strongest nodes `(node, score)`, by absolute value of `node_scores`.
+
+        Raises:
+            InputError: if the algorithm scored neither nodes nor edges.
+        """
+        scores = self.node_scores
+        if scores is None:
+            raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use top_features")
+        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
+        return list(zip(self.node_id[order].tolist(), scores[order].tolist(), strict=True))
+
+    def top_features(self, k: int = 10) -> list[tuple[int, float]]:
+        """The k strongest features `(feature, score)`, by absolute value; summed over nodes for `attributes`.
+
+        Raises:
+            InputError: if the algorithm scored no features.
+        """
+        mask = self.node_mask
+        if mask is None or self.source.node_mask_type == "object":
+            raise InputError(
+                f"{self.source.algorithm['name']} scored no features; use node_mask_type='attributes' or "
+                "'common_attributes', or FeatureAblation"
+            )
+        scores = mask if mask.dim() == 1 else mask.sum(0)
+        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
+        return list(zip(order.tolist(), scores[order].tolist(), strict=True))
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The computation graph in original ids; nodes and edges carry `score`, edges also their `id`."""
+        import networkx as nx
+
+        graph = nx.MultiDiGraph(index=self.index, target=self.target)
+        node_scores = self.node_scores
+        for position, node in enumerate(self.node_id.tolist()):
+            graph.add_node(node, **({} if node_scores is None else {"score": float(node_scores[position])}))
+        edge_mask = self.edge_mask
+        for position, (u, v) in enumerate(self.edge_index.t().tolist()):
+            score = {} if edge_mask is None else {"score": float(edge_mask[position])}
+            graph.add_edge(u, v, id=int(self.edge_id[position]), **score)
+        return graph
+
+    def draw(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw the computation graph; see `gnn_xai.viz.draw` for the options. Returns the axes, never shows them."""
+        from gnn_xai.viz import draw
+
+        return draw(self, ax=ax, **options)

@@ -1,0 +1,7 @@
+"""Pure functions on explanations; each states its formula and which direction is better."""
+
+from gnn_xai.metrics.accuracy import roc_auc
+from gnn_xai.metrics.faithfulness import Fidelity, fidelity
+from gnn_xai.metrics.result import Result
+
+__all__ = ["Fidelity", "Result", "fidelity", "roc_auc"]
