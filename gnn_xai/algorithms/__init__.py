@@ -11,6 +11,21 @@ from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
 
+REGISTRY.update(
+    (cls.name, cls)
+    for cls in (
+        GNNExplainer,
+        Saliency,
+        InputXGradient,
+        IntegratedGradients,
+        SmoothGrad,
+        EdgeAblation,
+        NodeAblation,
+        FeatureAblation,
+        Random,
+    )
+)
+
 __all__ = [
     "REGISTRY",
     "Algorithm",

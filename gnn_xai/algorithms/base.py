@@ -43,17 +43,27 @@ class Algorithm(Protocol):
 
 
 REGISTRY: dict[str, type] = {}
-"""Every algorithm of the package by name."""
+"""Every algorithm of the package by name; filled in `gnn_xai/algorithms/__init__.py`, never by a user's class."""
 
 T = TypeVar("T", bound=type)
 
 
-def algorithm(name: str, summary: str, *, signed: bool) -> Callable[[T], T]:
-    """Class decorator: a frozen dataclass that refuses unknown hyper-parameters, entered in the registry."""
+def algorithm(
+    name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True
+) -> Callable[[T], T]:
+    """Class decorator that makes an algorithm of a class with `attribute`: a frozen dataclass that refuses unknown
+    hyper-parameters. An object of it is handed to `gnn_xai.explain`; nothing is registered.
+
+    Args:
+        name, summary, signed: see `Algorithm`.
+        stochastic: the scores depend on the seed.
+        uses_model: the scores depend on the model, as those of everything but a baseline should.
+    """
 
     def decorate(cls: T) -> T:
         cls = dataclasses.dataclass(frozen=True)(cls)
         cls.name, cls.summary, cls.signed = name, summary, signed
+        cls.stochastic, cls.uses_model = stochastic, uses_model
         construct = cls.__init__
         fields = [f.name for f in dataclasses.fields(cls)]
 
@@ -66,14 +76,13 @@ def algorithm(name: str, summary: str, *, signed: bool) -> Callable[[T], T]:
         __init__.__signature__ = inspect.signature(construct)  # pyright: ignore[reportFunctionMemberAccess]
         __init__.__doc__ = None
         cls.__init__ = __init__
-        REGISTRY[name] = cls
         return cls
 
     return decorate
 
 
 def get(algorithm: str | Algorithm, **hyper: Any) -> Algorithm:
-    """An algorithm from its name and hyper-parameters; an algorithm object comes back as it is.
+    """An algorithm from its name or class and hyper-parameters; an algorithm object comes back as it is.
 
     Raises:
         InputError: for an unknown name or hyper-parameter, or another kind of object.
@@ -82,13 +91,23 @@ def get(algorithm: str | Algorithm, **hyper: Any) -> Algorithm:
         if algorithm not in REGISTRY:
             raise unknown("algorithm", algorithm, REGISTRY)
         return REGISTRY[algorithm](**hyper)
-    if isinstance(algorithm, type) and algorithm in REGISTRY.values():
+    if isinstance(algorithm, type) and isinstance(algorithm, Algorithm):  # the class has all that its objects need
         return algorithm(**hyper)
     if not isinstance(algorithm, Algorithm):
         raise InputError(
             f"expected an algorithm such as gnn_xai.GNNExplainer(), or its name, got {type(algorithm).__name__}"
         )
     return algorithm
+
+
+def stochastic(algorithm: Algorithm) -> bool:
+    """Whether the scores depend on the seed."""
+    return getattr(algorithm, "stochastic", False)
+
+
+def uses_model(algorithm: Algorithm) -> bool:
+    """Whether the scores depend on the model."""
+    return getattr(algorithm, "uses_model", True)
 
 
 def removal(algorithm: Algorithm) -> str:

@@ -20,7 +20,9 @@ from gnn_xai.core.optimize import MaskObjective, optimize
 from gnn_xai.core.question import Question
 
 
-@algorithm("gnn_explainer", "edge and feature masks learned per instance (Ying et al. 2019)", signed=False)
+@algorithm(
+    "gnn_explainer", "edge and feature masks learned per instance (Ying et al. 2019)", signed=False, stochastic=True
+)
 class GNNExplainer:
     """GNNExplainer (Ying et al., NeurIPS 2019, eq. 5–7): the masks under which the prediction stays, kept small and crisp.
 

@@ -12,7 +12,9 @@ from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_uniform
 
 
-@algorithm("random", "uniform random scores, the baseline that every table needs", signed=False)
+@algorithm(
+    "random", "uniform random scores, the baseline that every table needs", signed=False, stochastic=True, uses_model=False
+)
 class Random:
     """Uniform scores in (0, 1) for every node and edge in play, keyed by seed, instance and element."""
 
