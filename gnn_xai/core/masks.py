@@ -39,11 +39,11 @@ def soft(masks: Masks, graphs: ComputationGraphs, signed: bool) -> Masks:
         return masks
 
     def scaled(values: Tensor, owner: Tensor) -> Tensor:
-        flat = values.abs().reshape(len(values), -1)
-        largest = segment_max(flat.amax(1), owner, len(graphs)) if flat.size(1) else flat.new_zeros(len(graphs))
-        return flat / largest.clamp(min=torch.finfo(flat.dtype).tiny)[owner].unsqueeze(1)
+        size = values.abs()
+        largest = segment_max(size.amax(1), owner, len(graphs)) if size.size(1) else size.new_zeros(len(graphs))
+        return size / largest.clamp(min=torch.finfo(flat.dtype).tiny)[owner].unsqueeze(1)
 
-    edge = None if masks.edge is None else scaled(masks.edge, graphs.edge_owner).squeeze(1)
+    edge = None if masks.edge is None else scaled(masks.edge.unsqueeze(1), graphs.edge_owner).squeeze(1)
     node = masks.node
     if node is not None:
         common = masks.node_type == "common_attributes"
