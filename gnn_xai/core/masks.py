@@ -41,7 +41,7 @@ def soft(masks: Masks, graphs: ComputationGraphs, signed: bool) -> Masks:
     def scaled(values: Tensor, owner: Tensor) -> Tensor:
         size = values.abs()
         largest = segment_max(size.amax(1), owner, len(graphs)) if size.size(1) else size.new_zeros(len(graphs))
-        return size / largest.clamp(min=torch.finfo(flat.dtype).tiny)[owner].unsqueeze(1)
+        return size / largest.clamp(min=torch.finfo(size.dtype).tiny)[owner].unsqueeze(1)
 
     edge = None if masks.edge is None else scaled(masks.edge.unsqueeze(1), graphs.edge_owner).squeeze(1)
     node = masks.node

@@ -54,13 +54,14 @@ def optimize(
     objective: MaskObjective,
     epochs: int,
     lr: float,
+    init_std: float,
     restart: int = 0,
     share: float = 1.0,
 ) -> Masks:
     """Learn sigmoid masks by Adam; the masks after the last step, in [0, 1].
 
-    Edge masks start from N(0, √2·√(2 / 2n)) with n the nodes of the instance, node masks from N(0, 0.1), before the
-    sigmoid, as in PyG. Elements that cannot change the output (context edges, features that are 0) stay at 0.
+    Masks start from N(0, `init_std`²) before the sigmoid. Elements that cannot change the output (context edges,
+    features that are 0) stay at 0.
 
     Args:
         question: the problem and how to run it.
@@ -70,6 +71,7 @@ def optimize(
         edge_mask, node_mask_type: which masks to learn.
         objective: loss and regularisers.
         epochs, lr: steps and learning rate of Adam.
+        init_std: standard deviation of the initial masks before the sigmoid.
         restart: number of the restart, which keys the initial masks beside `question.seed`.
         share: the part of the algorithm's work that this run is, for the progress bar.
     """
@@ -85,8 +87,8 @@ def optimize(
 
     def work(select: Tensor) -> None:
         union = graphs.union(select)
-        edges = _EdgeMask(question, union, restart) if edge_mask else None
-        nodes = _NodeMask(question, union, node_mask_type, restart) if node_mask_type is not None else None
+        edges = _EdgeMask(question, union, init_std, restart) if edge_mask else None
+        nodes = _NodeMask(question, union, node_mask_type, init_std, restart) if node_mask_type is not None else None
         responded = _learn(question.problem, union, edges, nodes, target[select], prediction[select], objective, epochs, lr)
         flat.append((~responded).sum())
         if edges is not None and masks.edge is not None:
@@ -173,7 +175,7 @@ def _entropy(mask: Tensor) -> Tensor:
 class _EdgeMask:
     """One parameter per undirected edge in play, or per directed edge where directions are not tied."""
 
-    def __init__(self, question: Question, union: Union, restart: int) -> None:
+    def __init__(self, question: Question, union: Union, init_std: float, restart: int) -> None:
         source, dtype, stride = union.source, question.problem.dtype, max(len(union.source.edge), 1)
         in_play = source.edge_in_play[union.edge]
         self.positions, self.total, self.size = in_play.nonzero().flatten(), len(in_play), len(union)
@@ -183,10 +185,9 @@ class _EdgeMask:
         pairs, self.parameter = torch.unique(self.edge_owner * stride + tied, return_inverse=True)
         self.owner, edge = pairs // stride, pairs % stride
         instance = union.instance[self.owner]
-        std = 2.0**0.5 * (1.0 / source.num_nodes[instance].double()).sqrt()
         stream = torch.full_like(edge, 2 * restart)
-        start = keyed_normal(question.seed, source.instance_key[instance], question.edge_key(source)[edge], stream) * std
-        self.theta = start.to(dtype).requires_grad_()
+        start = keyed_normal(question.seed, source.instance_key[instance], question.edge_key(source)[edge], stream)
+        self.theta = (start * init_std).to(dtype).requires_grad_()
 
     def spread(self, values: Tensor) -> Tensor:
         """Values of the parameters to a mask for every edge of the union, `[ΣE]`; 1 for context."""
@@ -208,7 +209,7 @@ class _EdgeMask:
 class _NodeMask:
     """Parameters on what a feature mask can change: nodes or features in play that are not 0 throughout."""
 
-    def __init__(self, question: Question, union: Union, kind: NodeMaskType, restart: int) -> None:
+    def __init__(self, question: Question, union: Union, kind: NodeMaskType, init_std: float, restart: int) -> None:
         source = union.source
         assert union.x is not None
         self.x, self.kind, self.size = union.x, kind, len(union)
@@ -233,8 +234,8 @@ class _NodeMask:
         self.node_owner = union.node_owner
         instance = source.instance_key[union.instance[self.owner]]
         stream = torch.full_like(self.owner, 2 * restart + 1)
-        start = keyed_normal(question.seed, instance, *element, stream) * 0.1
-        self.theta = start.to(rows.dtype).requires_grad_()
+        start = keyed_normal(question.seed, instance, *element, stream)
+        self.theta = (start * init_std).to(rows.dtype).requires_grad_()
 
     def _full(self, values: Tensor) -> Tensor:
         total = self.shape[0] * self.shape[1]
