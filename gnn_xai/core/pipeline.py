@@ -38,6 +38,33 @@ class Piece(NamedTuple):
     prediction: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Node features on which computation graphs are verified beside the user's own: rows of x dealt out anew and, unless
+    they are codes, scaled down at random, so that they stay within what the model expects.
+
+    Attributes:
+        x: `[N, ...]` the user's features.
+        source: `[N]` the node that each node takes its row from.
+        by_node, by_feature: `[N]`, `[F]` factors in (0, 1).
+    """
+
+    x: Tensor
+    source: Tensor
+    by_node: Tensor
+    by_feature: Tensor
+
+    def run(self, model: MaskedModel) -> Tensor:
+        """The model's output `[R, C]` on the probe's features."""
+        union = model.union
+        node = union.source.node[union.node]
+        x = self.x[self.source[node]]
+        if x.is_floating_point():
+            factor = self.by_node[node].unsqueeze(1) * self.by_feature
+            x = (x.reshape(len(x), -1) * factor.to(x.dtype)).reshape(x.shape)
+        return model(x=x)
+
+
 @dataclass(eq=False)
 class Pipeline:
     """Everything that happens before an algorithm: one look at the model, then pieces.
@@ -47,12 +74,14 @@ class Pipeline:
         index: `[B]` the instances.
         traced: what a forward pass does.
         prediction: `[B, C]` for node-level tasks, where one pass over the data gives them all.
+        probes: other inputs, with the predictions `[B, C]` that they give; for node-level tasks.
     """
 
     question: Question
     index: Tensor
     traced: Trace
     prediction: Tensor | None
+    probes: list[tuple[Probe, Tensor]]
 
     @classmethod
     def start(
@@ -89,7 +118,10 @@ class Pipeline:
         node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
         question = Question(problem, seed, undirected, budget)
-        return cls(question, index, traced, out if problem.node_level else None)
+        if not problem.node_level:
+            return cls(question, index, traced, None, [])
+        probes = [(probe, _under(problem, union, probe)) for probe in _probes(problem)]
+        return cls(question, index, traced, out, probes)
 
     def pieces(self) -> Iterator[Piece]:
         """The instances in order, in pieces whose computation graphs fit into memory together."""
@@ -129,6 +161,11 @@ class Pipeline:
             scope[pending] = step
             found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
             same = close(outputs(self.question, found), prediction[pending])
+            # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
+            for probe, probed in self.probes:
+                if bool(same.any()):
+                    there = outputs(self.question, found, lambda model, probe=probe: probe.run(model))
+                    same = same & close(there, probed[positions[pending]])
             exact[pending] = same
             if bool(same.all()):
                 break
@@ -190,6 +227,28 @@ def outputs(
 
     packing.run(work, question.cost(graphs), question.limit)
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def _probes(problem: Problem, count: int = 2) -> list[Probe]:
+    """Probes that are the same in any order of the nodes; none without features."""
+    x, key = problem.graphs.x, problem.graphs.node_key
+    if x is None or len(x) == 0:
+        return []
+    feature = torch.arange(x[0].numel(), device=x.device)
+    found = []
+    for number in range(count):
+        order = torch.argsort(keyed_uniform(number, key))
+        source = torch.empty_like(order)
+        source[order] = order.roll(1)
+        by_node, by_feature = keyed_uniform(count + number, key), keyed_uniform(2 * count + number, feature)
+        found.append(Probe(x, source, by_node, by_feature))
+    return found
+
+
+def _under(problem: Problem, union: Union, probe: Probe) -> Tensor:
+    """The model's output `[R, C]` on a probe."""
+    with torch.no_grad(), MaskedModel(problem, union) as model:
+        return probe.run(model)
 
 
 def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
