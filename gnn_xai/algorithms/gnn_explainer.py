@@ -95,5 +95,6 @@ class GNNExplainer:
             if values[0] is not None:
                 stacked = torch.stack(values)
                 setattr(masks, part, stacked.mean(0))
-                masks.extras[f"{part}_std"] = stacked.std(0)
+                spread = (stacked - stacked.mean(0)).square().sum(0) / (self.restarts - 1)  # std() warns on no elements
+                masks.extras[f"{part}_std"] = spread.sqrt()
         return masks
