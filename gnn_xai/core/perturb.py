@@ -57,6 +57,8 @@ def evaluate(
     Returns:
         `[V, ...]`, in the order of `instance`.
     """
+    if len(instance) == 0:  # instances without edges have no variants; nothing tells the shape of a value
+        return torch.zeros(0, dtype=question.problem.dtype, device=instance.device)
     parts: list[tuple[Tensor, Tensor]] = []
 
     def work(select: Tensor) -> None:
