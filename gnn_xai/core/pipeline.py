@@ -151,7 +151,9 @@ class Pipeline:
     def _verified(self, positions: Tensor, limit: int) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         assert self.prediction is not None
-        graphs, index, prediction = self.question.problem.graphs, self.index[positions], self.prediction[positions]
+        graphs, index = self.question.problem.graphs, self.index[positions]
+        # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
+        expected = torch.stack([self.prediction, *(probed for _, probed in self.probes)], dim=1)[positions]
         steps, flow = self.traced.steps, self.traced.flow
         scope = torch.zeros_like(index)
         exact = torch.zeros_like(index, dtype=torch.bool)
@@ -160,12 +162,8 @@ class Pipeline:
         for step in range(len(SCOPES)):
             scope[pending] = step
             found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
-            same = close(outputs(self.question, found), prediction[pending])
-            # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
-            for probe, probed in self.probes:
-                if bool(same.any()):
-                    there = outputs(self.question, found, lambda model, probe=probe: probe.run(model))
-                    same = same & close(there, probed[positions[pending]])
+            there = outputs(self.question, found, self._probed).unflatten(1, expected.shape[1:])
+            same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
             exact[pending] = same
             if bool(same.all()):
                 break
@@ -181,6 +179,10 @@ class Pipeline:
             )
         return replace(found, exact=exact)
 
+    def _probed(self, model: MaskedModel) -> Tensor:
+        """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""
+        return torch.cat([model(), *(probe.run(model) for probe, _ in self.probes)], dim=1)
+
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
 
@@ -190,10 +192,15 @@ class Pipeline:
         maskable = masks.node is None or (features is not None and features.is_floating_point())
         if masks.edge is not None:
             maskable = maskable and bool(self.traced.masked) and not self.traced.opaque
-        kept = outputs(self.question, graphs, lambda model: masking_of.apply(model, masks) if maskable else model())
         if not maskable:
-            return torch.full_like(kept, torch.nan), torch.full_like(kept, torch.nan)
-        return kept, outputs(self.question, graphs, lambda model: masking_of.apply(model, masks, complement=True))
+            nothing = outputs(self.question, graphs) * torch.nan
+            return nothing, nothing
+
+        def both(model: MaskedModel) -> Tensor:
+            return torch.cat([masking_of.apply(model, masks), masking_of.apply(model, masks, complement=True)], dim=1)
+
+        kept, dropped = outputs(self.question, graphs, both).chunk(2, dim=1)
+        return kept, dropped
 
 
 def _warn(sentence: str) -> None:
@@ -229,7 +236,7 @@ def outputs(
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
-def _probes(problem: Problem, count: int = 2) -> list[Probe]:
+def _probes(problem: Problem, count: int = 1) -> list[Probe]:
     """Probes that are the same in any order of the nodes; none without features."""
     x, key = problem.graphs.x, problem.graphs.node_key
     if x is None or len(x) == 0:
