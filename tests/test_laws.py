@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+import torch_geometric.nn as pyg
+from torch import nn
 
 import gnn_xai as gx
 from gnn_xai import testing
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.rng import keyed_uniform
 
 # The laws hold for any number of steps, so few are taken.
 FEW: dict[str, dict[str, Any]] = {
@@ -22,3 +27,124 @@ FEW: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("law", testing.LAWS.values(), ids=list(testing.LAWS))
 def test_law(law: testing.Law, name: str, case: testing.Case) -> None:
     law(gx.algorithms.get(name, **FEW.get(name, {})), case)
+
+
+# Masks mean what they say on every layer (law 5), beyond the layers of the cases ######################################
+
+LAYERS: dict[str, Any] = {
+    "GCNConv": lambda: pyg.GCNConv(4, 4),
+    "SAGEConv": lambda: pyg.SAGEConv(4, 4),
+    "SAGEConv_max": lambda: pyg.SAGEConv(4, 4, aggr="max"),
+    "GINConv": lambda: pyg.GINConv(nn.Linear(4, 4)),
+    "GATConv": lambda: pyg.GATConv(4, 4, heads=2, concat=False),
+    "GATv2Conv": lambda: pyg.GATv2Conv(4, 4, edge_dim=3),
+    "GINEConv": lambda: pyg.GINEConv(nn.Linear(4, 4), edge_dim=3),
+    "TransformerConv": lambda: pyg.TransformerConv(4, 4, edge_dim=3, beta=True),
+    "GraphConv": lambda: pyg.GraphConv(4, 4),
+    "APPNP": lambda: pyg.APPNP(K=3, alpha=0.1),
+    "TAGConv": lambda: pyg.TAGConv(4, 4, K=2),
+    "ChebConv": lambda: pyg.ChebConv(4, 4, K=3),
+    "SGConv": lambda: pyg.SGConv(4, 4, K=2),
+    "LEConv": lambda: pyg.LEConv(4, 4),
+    "ARMAConv": lambda: pyg.ARMAConv(4, 4),
+    "AGNNConv": lambda: pyg.AGNNConv(),
+    "CGConv": lambda: pyg.CGConv(4, dim=3),
+    "ClusterGCNConv": lambda: pyg.ClusterGCNConv(4, 4),
+    "EdgeConv": lambda: pyg.EdgeConv(nn.Linear(8, 4)),
+    "FiLMConv": lambda: pyg.FiLMConv(4, 4),
+    "GatedGraphConv": lambda: pyg.GatedGraphConv(4, 2),
+    "GeneralConv": lambda: pyg.GeneralConv(4, 4, in_edge_channels=3),
+    "GENConv": lambda: pyg.GENConv(4, 4, edge_dim=3),
+    "MFConv": lambda: pyg.MFConv(4, 4),
+    "NNConv": lambda: pyg.NNConv(4, 4, nn.Linear(3, 16)),
+    "PNAConv": lambda: pyg.PNAConv(4, 4, ["mean", "max"], ["identity"], torch.tensor([1, 3, 5, 2])),
+    "ResGatedGraphConv": lambda: pyg.ResGatedGraphConv(4, 4, edge_dim=3),
+    "SSGConv": lambda: pyg.SSGConv(4, 4, alpha=0.1, K=2),
+    "SuperGATConv": lambda: pyg.SuperGATConv(4, 4),
+}
+TAKE_EDGE_ATTR = {
+    "GATv2Conv", "GINEConv", "TransformerConv", "CGConv", "GeneralConv", "GENConv", "NNConv", "ResGatedGraphConv"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_masks_mean_what_they_say_on_layer(layer: str) -> None:
+    graph = testing.random_graph(3, 9, 18, undirected=False, loops=3)  # loops lie among the other edges
+    if layer in TAKE_EDGE_ATTR:
+        graph.edge_attr = torch.randn(graph.num_edges, 3, generator=torch.Generator().manual_seed(0))
+    model = testing.seeded(lambda: testing.Network([LAYERS[layer](), LAYERS[layer]()]))()
+    testing.check_model(model, graph, forward=testing.call)
+
+
+@pytest.mark.parametrize("layer", ["GCNConv", "GATConv", "SAGEConv"])
+def test_the_two_removals_differ(layer: str) -> None:
+    """A message times 0 still counts for degree, softmax and mean; an edge that is gone does not."""
+    graph = testing.random_graph(3, 9, 18, undirected=False)
+    model = testing.seeded(lambda: testing.Network([LAYERS[layer]()]))()
+    scores = {
+        removal: gx.explain(model, graph, gx.EdgeAblation(removal=removal), progress=False).edge_mask
+        for removal in ("message", "structural")
+    }
+    assert testing.distance(scores["message"], scores["structural"]) > 1e-3
+
+
+# The laws fail where they should #######################################################################################
+
+
+def user_algorithm(**traits: Any) -> Any:
+    """The smallest algorithm a user might write: the length of each edge's difference of features."""
+
+    @gx.algorithms.algorithm("feature_distance", "how different the two ends are", **{"signed": True, **traits})
+    class FeatureDistance:
+        power: float = 2.0
+
+        def attribute(self, question: Any, graphs: Any, target: Any, prediction: Any) -> Masks:
+            u, v = graphs.graphs.edge_index[:, graphs.edge]
+            x = graphs.graphs.x
+            return Masks(edge=(x[u] - x[v]).abs().pow(self.power).sum(1))
+
+    return FeatureDistance
+
+
+def test_a_user_checks_an_algorithm_without_registering_it() -> None:
+    before = dict(gx.algorithms.REGISTRY)
+    testing.check(user_algorithm(uses_model=False)(power=1.0))
+    assert before == gx.algorithms.REGISTRY
+
+
+def test_an_algorithm_that_ignores_the_model_is_caught() -> None:
+    with pytest.raises(AssertionError, match=r"'sensitive_to_model' on gcn_undirected: re-initialised weights change"):
+        testing.check(user_algorithm()())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "law"),
+    [
+        # keyed by the position in the batch
+        (lambda s, q, g, t, p: Masks(edge=keyed_uniform(q.seed, torch.arange(len(g.edge)))), "instance_independence"),
+        # scaled by all instances of the batch
+        (lambda s, q, g, t, p: Masks(edge=torch.ones(len(g.edge)) / len(g)), "instance_independence"),
+        # keyed by the position of an edge instead of its identity
+        (lambda s, q, g, t, p: Masks(edge=g.edge.float() / g.graphs.num_edges), "right_edge"),
+        # random numbers from the global state
+        (lambda s, q, g, t, p: Masks(edge=torch.rand(len(g.edge))), "instance_independence"),
+        # not in [0, 1]
+        (lambda s, q, g, t, p: Masks(edge=2.0 * torch.ones(len(g.edge))), "says_what_it_means"),
+        (lambda s, q, g, t, p: _trains(q, g), "model_untouched"),
+    ],
+)
+def test_a_broken_algorithm_is_caught(attribute: Any, law: str) -> None:
+    @gx.algorithms.algorithm("broken", "breaks a law", signed=False, uses_model=False, stochastic=False)
+    class Broken:
+        pass
+
+    Broken.attribute = attribute  # type: ignore[attr-defined]
+    laws = {law: testing.LAWS[law]}
+    with pytest.raises(AssertionError, match=f"broken breaks the law '{law}'"):
+        testing.check(Broken(), laws=laws)
+
+
+def _trains(question: Any, graphs: Any) -> Masks:
+    for parameter in question.problem.model.parameters():
+        parameter.data.add_(1e-3)
+    return Masks(edge=torch.ones(len(graphs.edge)))

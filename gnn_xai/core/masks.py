@@ -34,21 +34,21 @@ class Masks:
 
 
 def soft(masks: Masks, graphs: ComputationGraphs, signed: bool) -> Masks:
-    """Masks in [0, 1]: as they are, or for attributions |a| / max |a| within each instance."""
+    """Masks in [0, 1]: as they are, or for attributions |a| / max |a| over what is in play in each instance."""
     if not signed:
         return masks
 
-    def scaled(values: Tensor, owner: Tensor) -> Tensor:
-        size = values.abs()
+    def scaled(values: Tensor, owner: Tensor, in_play: Tensor | None) -> Tensor:
+        size = values.abs() if in_play is None else values.abs() * in_play.unsqueeze(1)
         largest = segment_max(size.amax(1), owner, len(graphs)) if size.size(1) else size.new_zeros(len(graphs))
         return size / largest.clamp(min=torch.finfo(size.dtype).tiny)[owner].unsqueeze(1)
 
-    edge = None if masks.edge is None else scaled(masks.edge.unsqueeze(1), graphs.edge_owner).squeeze(1)
+    edge = None if masks.edge is None else scaled(masks.edge.unsqueeze(1), graphs.edge_owner, graphs.edge_in_play).squeeze(1)
     node = masks.node
     if node is not None:
         common = masks.node_type == "common_attributes"
         owner = torch.arange(len(graphs), device=node.device) if common else graphs.node_owner
-        node = scaled(node, owner)
+        node = scaled(node, owner, None if common else graphs.node_in_play)
     return Masks(edge, node, masks.node_type)
 
 
