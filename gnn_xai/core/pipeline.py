@@ -174,7 +174,7 @@ class Pipeline:
         if whole:
             _warn(
                 f"the model is not local: no neighbourhood of {steps} or {steps + 1} hops gives the prediction of {whole} "
-                f"of {len(index)} nodes (a normalisation over all nodes, or a layer without propagate?), so their "
+                f"of {len(index)} nodes (a normalisation over all nodes, a layer without propagate, or noise?), so their "
                 "computation graph is the whole graph"
             )
         return replace(found, exact=exact)
