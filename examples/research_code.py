@@ -21,10 +21,8 @@ class MidwaySaliency:
 
     def attribute(self, question, graphs, target, prediction):
         """Scores of all edges of all instances of a batch."""
-        _, edge = gradients(
-            question, graphs, target, features=False, edges=True, objective="margin",
-            point=lambda union, k: (None, prediction.new_full((len(union.edge),), self.at)),
-        )  # fmt: skip
+        midway = lambda union, k: (None, prediction.new_full((len(union.edge),), self.at))  # noqa: E731
+        _, edge = gradients(question, graphs, target, features=False, edges=True, objective="margin", point=midway)
         return Masks(tie(edge, question.tied(graphs)))
 
 
@@ -41,8 +39,7 @@ def main(out: Path) -> None:
         found.save(out / f"{name}.safetensors")
 
     again = gx.load(out / "saliency.safetensors")
-    print(again.algorithm, again.provenance["torch_geometric"])
-    print(again.to_pyg(0, ds.data))  # torch_geometric.explain.Explanation, masks as long as the graph
+    print(again.algorithm, again.to_pyg(0, ds.data))  # torch_geometric.explain.Explanation
 
 
 if __name__ == "__main__":
