@@ -297,7 +297,7 @@ def distance(one: Tensor, other: Tensor) -> float:
         return float("inf")
     if one.numel() == 0:
         return 0.0
-    one, other = one.double().nan_to_num(), other.double().nan_to_num()
+    one, other = one.detach().double().nan_to_num(), other.detach().double().nan_to_num()
     return float((one - other).abs().max() / max(1.0, float(other.abs().max())))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex, Index
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.dataset import Dataset
 from torch_geometric.typing import SparseTensor
@@ -230,20 +231,41 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
     for key in data.keys():
         if key not in _BOOKKEEPING:
-            value = data[key]
+            value = plain(data[key])
             attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
     if edge_weight is not None:
         attrs["edge"]["edge_weight"] = edge_weight
     for key, value in [*attrs["node"].items(), *attrs["edge"].items()]:
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()) and key in ("x", "edge_attr", "edge_weight"):
+        if (
+            value.is_floating_point()
+            and not bool(torch.isfinite(value).all())
+            and key in ("x", "edge_attr", "edge_weight")
+        ):
             rows = (~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero().flatten()
             raise InputError(
                 f"data.{key} holds NaN or infinite values in {len(rows)} of {len(value)} rows "
                 f"(first: row {int(rows[0])}); clean or impute them before explaining"
             )
     return Graphs(
-        edge_index, batch, node_ptr, edge_ptr, attrs["node"], attrs["edge"], attrs["graph"], attrs["other"], many, source
+        edge_index,
+        batch,
+        node_ptr,
+        edge_ptr,
+        attrs["node"],
+        attrs["edge"],
+        attrs["graph"],
+        attrs["other"],
+        many,
+        source,
     )
+
+
+def plain(value: Any) -> Any:
+    """PyG's tensor subclasses (`EdgeIndex`, `Index`; sorted or not) as the tensor they hold; other values as they are.
+
+    What is computed from an `Index` is one again, and its checks refuse ordinary arithmetic.
+    """
+    return value.as_tensor() if isinstance(value, (EdgeIndex, Index)) else value
 
 
 def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
@@ -255,8 +277,7 @@ def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
                 f"expected data.edge_index as integers of shape [2, num_edges], got {edge_index.dtype} "
                 f"{list(edge_index.shape)}"
             )
-        # EdgeIndex (sorted or not) is a tensor subclass; its order is the order of the plain tensor.
-        return edge_index.as_subclass(Tensor).long(), None
+        return plain(edge_index).long(), None
     adj_t = data.get("adj_t")
     if adj_t is None:
         raise InputError(f"expected data with edge_index or adj_t, got attributes {sorted(data.keys())}")

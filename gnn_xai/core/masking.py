@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import SparseTensor
 
-from gnn_xai.core.graphs import Flow, match_edges
+from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.problem import Problem
 from gnn_xai.errors import InputError, MaskingError
@@ -78,10 +78,17 @@ class Call:
 
 @dataclass(eq=False)
 class Trace:
-    """What a forward pass did: its calls of `propagate`, and modules that saw the edges without propagating."""
+    """What a forward pass did.
+
+    Attributes:
+        calls: its calls of `propagate`.
+        opaque: modules that saw the edges and made features of them without `propagate`.
+        rewiring: modules that saw the edges and made other edges of them, as pooling does.
+    """
 
     calls: list[Call] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
+    rewiring: list[str] = field(default_factory=list)
 
     @property
     def masked(self) -> list[Call]:
@@ -120,7 +127,7 @@ class Trace:
                 "expected a model with MessagePassing layers that run on data.edge_index; an edge mask reaches none of "
                 f"this one's layers ({'; '.join(skipped) or 'it never calls propagate'})"
             )
-        return skipped
+        return [f"{label}: it makes another graph of this one" for label in self.rewiring] + skipped
 
 
 class MaskedModel:
@@ -153,7 +160,7 @@ class MaskedModel:
                     module.register_message_and_aggregate_forward_pre_hook(self._refuse_fused(label)),
                 ]
             elif not any(isinstance(child, MessagePassing) for child in module.modules()):
-                self._handles.append(module.register_forward_pre_hook(self._look_for_edges(label), with_kwargs=True))
+                self._handles.append(module.register_forward_hook(self._look_for_edges(label), with_kwargs=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,7 +201,9 @@ class MaskedModel:
             if call.gather is not None and call.edge_index is not edge_index:
                 same = call.edge_index.shape == edge_index.shape and torch.equal(call.edge_index, edge_index)
                 if not same:
-                    raise MaskingError(f"{label} runs on edges that change between forward passes; they cannot be masked")
+                    raise MaskingError(
+                        f"{label} runs on edges that change between forward passes; they cannot be masked"
+                    )
 
         return hook
 
@@ -228,10 +237,11 @@ class MaskedModel:
         return hook
 
     def _look_for_edges(self, label: str):
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if self._first and label not in self.trace.opaque and self.union.edge_index.size(1):
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+            if self._first and self.union.edge_index.size(1):
                 if any(self._is_edges(value) for value in (*args, *kwargs.values())):
-                    self.trace.opaque.append(label)
+                    met = self.trace.rewiring if _holds_edges(out) else self.trace.opaque
+                    met += [] if label in met else [label]
 
         return hook
 
@@ -245,10 +255,14 @@ class MaskedModel:
         """Match a call's edges to the graph's, or say why they cannot be matched."""
         call = Call(label, module)
         nodes, edges = len(self.union.node), self.union.edge_index
-        if isinstance(edge_index, SparseTensor) or not isinstance(edge_index, Tensor) or edge_index.layout != torch.strided:
+        if (
+            isinstance(edge_index, SparseTensor)
+            or not isinstance(edge_index, Tensor)
+            or edge_index.layout != torch.strided
+        ):
             call.problem = "it runs on a sparse adjacency that the model builds itself; pass it edge_index instead"
             return call
-        edge_index = edge_index.as_subclass(Tensor)
+        edge_index = plain(edge_index)
         if any(count != nodes for count in _node_counts(module, size, kwargs)):
             call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
             return call
@@ -263,6 +277,9 @@ class MaskedModel:
             call.problem = (
                 f"it runs on another graph ({int(foreign.sum())} of {edge_index.size(1)} edges are not the graph's)"
             )
+            return call
+        if len(found) and edges.size(1) and not bool((found >= 0).any()):
+            call.problem = "it runs on self loops of its own alone, and on no edge of the graph"
             return call
         call.edge_index = edge_index
         call.gather = torch.where(found < 0, edges.size(1), found)
@@ -284,6 +301,14 @@ def _positions(query: Tensor, edges: Tensor, nodes: int) -> Tensor:
     return found
 
 
+def _holds_edges(out: Any) -> bool:
+    """Whether a module's output has the form of an `edge_index`, or holds one."""
+    if isinstance(out, Tensor):
+        return not out.is_floating_point() and out.dim() == 2 and out.size(0) == 2
+    parts = out if isinstance(out, (tuple, list)) else vars(out).values() if hasattr(out, "__dict__") else ()
+    return any(map(_holds_edges, parts))
+
+
 def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> list[int]:
     """The numbers of nodes a call runs between, as far as its arguments tell."""
     counts = [int(s) for s in size or () if s is not None]
@@ -292,8 +317,6 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
         if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim):
             counts.append(value.size(module.node_dim))
     return counts
-
-
 
 
 def trace(problem: Problem, union: Union) -> tuple[Trace, Tensor]:
