@@ -24,6 +24,7 @@ from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 
+
 def explain(
     model: nn.Module,
     data: Any,

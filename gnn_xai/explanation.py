@@ -173,7 +173,9 @@ class Explanations:
         graph = data if isinstance(data, Data) and not isinstance(data, Batch) else None
         if graph is None:
             graph_level = self.task.task_level.value == "graph"
-            graph = data[e.index] if graph_level else data if isinstance(data, Batch) else Batch.from_data_list(list(data))
+            graph = (
+                data[e.index] if graph_level else data if isinstance(data, Batch) else Batch.from_data_list(list(data))
+            )
         out = PyGExplanation(**{key: graph[key] for key in graph.keys() if key not in ("ptr", "batch")})
         num_nodes, num_edges = graph.num_nodes, graph.num_edges
         if e.edge_mask is not None:
@@ -182,7 +184,9 @@ class Explanations:
             if self.node_mask_type == "common_attributes":
                 out.node_mask = e.node_mask.unsqueeze(0)
             else:
-                out.node_mask = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1)).index_copy(0, e.node_id, e.node_mask)
+                out.node_mask = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1)).index_copy(
+                    0, e.node_id, e.node_mask
+                )
         out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target])
         if self.task.task_level.value == "node":
             out.index = e.index
@@ -240,7 +244,9 @@ def load(path: str | os.PathLike[str]) -> Explanations:
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot read {path} as explanations: {error}; expected a file by Explanations.save") from error
+        raise StorageError(
+            f"cannot read {path} as explanations: {error}; expected a file by Explanations.save"
+        ) from error
     extras = {key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]}
     return Explanations(
         **{"edge_mask": None, "node_mask": None, **tensors},

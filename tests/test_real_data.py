@@ -78,7 +78,9 @@ def cora() -> tuple[nn.Module, Data, torch.Tensor]:
     return model, data, (test & right).nonzero().flatten()[:50]
 
 
-@pytest.mark.parametrize("algorithm", [gx.GNNExplainer(epochs=30, node_mask_type="object"), gx.Saliency(), gx.EdgeAblation()])
+@pytest.mark.parametrize(
+    "algorithm", [gx.GNNExplainer(epochs=30, node_mask_type="object"), gx.Saliency(), gx.EdgeAblation()]
+)
 def test_cora_nodes_are_explained_exactly(cora, algorithm):
     model, data, index = cora
     explanations = gx.explain(model, data, algorithm, index=index, progress=False)

@@ -170,7 +170,7 @@ def require_some_mask(owner: object) -> None:
     Raises:
         InputError: if neither.
     """
-    if getattr(owner, "node_mask_type") is None and getattr(owner, "edge_mask_type") is None:
+    if owner.node_mask_type is None and owner.edge_mask_type is None:
         raise InputError(f"{type(owner).__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
 
 

@@ -13,13 +13,18 @@ from gnn_xai.core.rng import keyed_uniform
 
 
 @algorithm(
-    "random", "uniform random scores, the baseline that every table needs", signed=False, stochastic=True, uses_model=False
+    "random",
+    "uniform random scores, the baseline that every table needs",
+    signed=False,
+    stochastic=True,
+    uses_model=False,
 )
 class Random:
     """Uniform scores in (0, 1) for every node and edge in play, keyed by seed, instance and element."""
 
     def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
         source, dtype = graphs.graphs, question.problem.dtype
+
         def draw(owner: Tensor, element: Tensor, stream: int) -> Tensor:
             key = graphs.instance_key[owner]
             return keyed_uniform(question.seed, key, element, torch.full_like(owner, stream)).to(dtype)

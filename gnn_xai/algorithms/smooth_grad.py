@@ -16,9 +16,7 @@ from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_normal
 
 
-@algorithm(
-    "smooth_grad", "saliency averaged over noisy inputs (Smilkov et al. 2017)", signed=True, stochastic=True
-)
+@algorithm("smooth_grad", "saliency averaged over noisy inputs (Smilkov et al. 2017)", signed=True, stochastic=True)
 class SmoothGrad:
     """SmoothGrad (Smilkov et al. 2017, eq. 2): the mean gradient over `samples` copies with Gaussian noise.
 

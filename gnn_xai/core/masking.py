@@ -95,6 +95,11 @@ class Trace:
         return [call for call in self.calls if not call.problem]
 
     @property
+    def complete(self) -> bool:
+        """Whether all that a forward pass did with the edges is among the masked calls."""
+        return not self.opaque and not self.rewiring and len(self.masked) == len(self.calls)
+
+    @property
     def steps(self) -> int:
         """Message-passing steps over the graph: how many hops information can travel at most."""
         return len(self.masked)

@@ -43,7 +43,11 @@ def soft(masks: Masks, graphs: ComputationGraphs, signed: bool) -> Masks:
         largest = segment_max(size.amax(1), owner, len(graphs)) if size.size(1) else size.new_zeros(len(graphs))
         return size / largest.clamp(min=torch.finfo(size.dtype).tiny)[owner].unsqueeze(1)
 
-    edge = None if masks.edge is None else scaled(masks.edge.unsqueeze(1), graphs.edge_owner, graphs.edge_in_play).squeeze(1)
+    edge = (
+        None
+        if masks.edge is None
+        else scaled(masks.edge.unsqueeze(1), graphs.edge_owner, graphs.edge_in_play).squeeze(1)
+    )
     node = masks.node
     if node is not None:
         common = masks.node_type == "common_attributes"

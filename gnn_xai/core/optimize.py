@@ -89,7 +89,9 @@ def optimize(
         union = graphs.union(select)
         edges = _EdgeMask(question, union, init_std, restart) if edge_mask else None
         nodes = _NodeMask(question, union, node_mask_type, init_std, restart) if node_mask_type is not None else None
-        responded = _learn(question.problem, union, edges, nodes, target[select], prediction[select], objective, epochs, lr)
+        responded = _learn(
+            question.problem, union, edges, nodes, target[select], prediction[select], objective, epochs, lr
+        )
         flat.append((~responded).sum())
         if edges is not None and masks.edge is not None:
             masks.edge[union.edge] = edges.final()

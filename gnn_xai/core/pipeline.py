@@ -177,6 +177,12 @@ class Pipeline:
                 f"of {len(index)} nodes (a normalisation over all nodes, a layer without propagate, or noise?), so their "
                 "computation graph is the whole graph"
             )
+        if not self.traced.complete:  # what looks like context may carry messages of a layer that was not traced
+            found = replace(
+                found,
+                node_in_play=torch.ones_like(found.node_in_play),
+                edge_in_play=torch.ones_like(found.edge_in_play),
+            )
         return replace(found, exact=exact)
 
     def _probed(self, model: MaskedModel) -> Tensor:

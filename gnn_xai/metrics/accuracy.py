@@ -51,7 +51,9 @@ def roc_auc(
         raise InputError(
             f"{explanations.algorithm['name']} scored no {level}s; choose another level, or an algorithm that scores them"
         )
-    values = segment_roc_auc(scores.abs() if explanations.signed else scores, truth.to(scores.device), owner, len(explanations))
+    values = segment_roc_auc(
+        scores.abs() if explanations.signed else scores, truth.to(scores.device), owner, len(explanations)
+    )
     return Result(f"{level} ROC-AUC", values, "higher")
 
 

@@ -79,8 +79,12 @@ def fidelity(
         top is None or (isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)
     ):
         raise InputError(f"expected top as a positive int, a fraction in (0, 1] or None, got {top!r}")
-    if removal == "structural" and (top is None or explanations.edge_mask is None or explanations.node_mask is not None):
-        raise InputError("removal='structural' rebuilds graphs, so it needs top= and explanations with edge masks alone")
+    if removal == "structural" and (
+        top is None or explanations.edge_mask is None or explanations.node_mask is not None
+    ):
+        raise InputError(
+            "removal='structural' rebuilds graphs, so it needs top= and explanations with edge masks alone"
+        )
     if kind == "label" and explanations.task.mode == ModelMode.regression:
         raise InputError("kind='label' is not defined for a regression; use kind='probability'")
     model = eager(model)
@@ -108,9 +112,7 @@ def fidelity(
                 kept, dropped = pipeline.faithful(piece.graphs, masks)
             plus.append(_loss(problem, kind, piece.prediction, dropped, part.target))
             minus.append(_loss(problem, kind, piece.prediction, kept, part.target))
-    return Fidelity(
-        Result("fidelity+", torch.cat(plus), "higher"), Result("fidelity−", torch.cat(minus), "lower")
-    )
+    return Fidelity(Result("fidelity+", torch.cat(plus), "higher"), Result("fidelity−", torch.cat(minus), "lower"))
 
 
 def _loss(problem: Problem, kind: str, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
