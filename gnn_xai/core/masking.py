@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
-from torch_geometric.typing import SparseTensor
+from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
@@ -92,6 +92,7 @@ class Trace:
 
     @property
     def masked(self) -> list[Call]:
+        """The calls that an edge mask reaches."""
         return [call for call in self.calls if not call.problem]
 
     @property
@@ -106,8 +107,11 @@ class Trace:
 
     @property
     def flow(self) -> Flow:
+        """The direction in which these calls pass messages."""
         flows = {call.module.flow for call in self.masked}
-        return "both" if len(flows) > 1 else next(iter(flows), "source_to_target")
+        if len(flows) > 1:
+            return "both"
+        return "target_to_source" if "target_to_source" in flows else "source_to_target"
 
     @property
     def message_bytes(self) -> int:
@@ -179,7 +183,7 @@ class MaskedModel:
         data = self.union.data
         if x is not None:
             data = copy.copy(data)
-            data.x = x
+            data["x"] = x
         # One more slot, fixed at 1, for the self loops that a layer adds.
         self._mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
         self._position = 0
@@ -204,8 +208,7 @@ class MaskedModel:
             self._current = call = self.trace.calls[self._position]
             self._position += 1
             if call.gather is not None and call.edge_index is not edge_index:
-                same = call.edge_index.shape == edge_index.shape and torch.equal(call.edge_index, edge_index)
-                if not same:
+                if call.edge_index is None or not _same(call.edge_index, plain(edge_index)):
                     raise MaskingError(
                         f"{label} runs on edges that change between forward passes; they cannot be masked"
                     )
@@ -243,10 +246,11 @@ class MaskedModel:
 
     def _look_for_edges(self, label: str):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            if self._first and self.union.edge_index.size(1):
-                if any(self._is_edges(value) for value in (*args, *kwargs.values())):
-                    met = self.trace.rewiring if _holds_edges(out) else self.trace.opaque
-                    met += [] if label in met else [label]
+            if not self._first or self.union.edge_index.size(1) == 0:
+                return
+            if any(self._is_edges(value) for value in (*args, *kwargs.values())):
+                met = self.trace.rewiring if _holds_edges(out) else self.trace.opaque
+                met += [] if label in met else [label]
 
         return hook
 
@@ -272,10 +276,9 @@ class MaskedModel:
             call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
             return call
         for met in self.trace.masked[-1:]:
-            if met.edge_index is not None and met.edge_index.shape == edge_index.shape:
-                if torch.equal(met.edge_index, edge_index):
-                    call.edge_index, call.gather = met.edge_index, met.gather
-                    return call
+            if met.edge_index is not None and _same(met.edge_index, edge_index):
+                call.edge_index, call.gather = met.edge_index, met.gather
+                return call
         found = _positions(edge_index, edges, max(nodes, 1))
         foreign = (found < 0) & (edge_index[0] != edge_index[1])
         if bool(foreign.any()):
@@ -318,10 +321,13 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
     """The numbers of nodes a call runs between, as far as its arguments tell."""
     counts = [int(s) for s in size or () if s is not None]
     x = kwargs.get("x")
-    for value in x if isinstance(x, (tuple, list)) else (x,):
-        if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim):
-            counts.append(value.size(module.node_dim))
-    return counts
+    parts = x if isinstance(x, (tuple, list)) else (x,)
+    found = [value for value in parts if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim)]
+    return counts + [value.size(module.node_dim) for value in found]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def trace(problem: Problem, union: Union) -> tuple[Trace, Tensor]:

@@ -281,7 +281,9 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
     def output(union: Union, edges: Tensor, nodes: Tensor) -> Tensor:
         # Edge masks change nothing where no layer can be masked; the features still do.
         with torch.no_grad(), MaskedModel(question.problem, union) as model:
-            return model(edge_mask=mask[edges], x=None if factor is None else union.x * factor[nodes])
+            return model(
+                edge_mask=mask[edges], x=None if factor is None or union.x is None else union.x * factor[nodes]
+            )
 
     every_edge = torch.arange(len(together.edge), device=mask.device)
     every_node = torch.arange(len(together.node), device=mask.device)
