@@ -166,17 +166,16 @@ class Explanations:
         Raises:
             InputError: without data.
         """
-        data = self.data if data is None else data
-        if data is None:
+        given: Any = self.data if data is None else data
+        if given is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
         e = self[i]
-        graph = data if isinstance(data, Data) and not isinstance(data, Batch) else None
-        if graph is None:
-            graph_level = self.task.task_level.value == "graph"
-            graph = (
-                data[e.index] if graph_level else data if isinstance(data, Batch) else Batch.from_data_list(list(data))
-            )
-        out = PyGExplanation(**{key: graph[key] for key in graph.keys() if key not in ("ptr", "batch")})
+        graph = given
+        if self.task.task_level.value == "graph" and (isinstance(given, Batch) or not isinstance(given, Data)):
+            graph = given[e.index]
+        elif not isinstance(given, Data):
+            graph = Batch.from_data_list(list(given))
+        out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in ("ptr", "batch")})
         num_nodes, num_edges = graph.num_nodes, graph.num_edges
         if e.edge_mask is not None:
             out.edge_mask = e.edge_mask.new_zeros(num_edges).index_copy(0, e.edge_id, e.edge_mask)
@@ -184,9 +183,8 @@ class Explanations:
             if self.node_mask_type == "common_attributes":
                 out.node_mask = e.node_mask.unsqueeze(0)
             else:
-                out.node_mask = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1)).index_copy(
-                    0, e.node_id, e.node_mask
-                )
+                nothing = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1))
+                out.node_mask = nothing.index_copy(0, e.node_id, e.node_mask)
         out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target])
         if self.task.task_level.value == "node":
             out.index = e.index
@@ -240,7 +238,7 @@ def load(path: str | os.PathLike[str]) -> Explanations:
                 raise StorageError(
                     f"{path} has format {meta['format']}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
                 )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         if isinstance(error, StorageError):
             raise

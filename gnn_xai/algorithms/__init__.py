@@ -1,5 +1,7 @@
 """One file a method; each is a frozen object of hyper-parameters and a few lines for an engine."""
 
+from typing import Any
+
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
@@ -11,20 +13,18 @@ from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
 
-REGISTRY.update(
-    (cls.name, cls)
-    for cls in (
-        GNNExplainer,
-        Saliency,
-        InputXGradient,
-        IntegratedGradients,
-        SmoothGrad,
-        EdgeAblation,
-        NodeAblation,
-        FeatureAblation,
-        Random,
-    )
+_OURS: tuple[Any, ...] = (
+    GNNExplainer,
+    Saliency,
+    InputXGradient,
+    IntegratedGradients,
+    SmoothGrad,
+    EdgeAblation,
+    NodeAblation,
+    FeatureAblation,
+    Random,
 )
+REGISTRY.update({cls.name: cls for cls in _OURS})
 
 __all__ = [
     "REGISTRY",

@@ -164,7 +164,7 @@ def require_one_of(owner: object, name: str, allowed: tuple[Any, ...]) -> None:
         raise InputError(f"expected {type(owner).__name__}({name}=) as one of {words}, got {value!r}")
 
 
-def require_some_mask(owner: object) -> None:
+def require_some_mask(owner: Any) -> None:
     """Check that nodes, edges or both are to be scored.
 
     Raises:

@@ -57,7 +57,8 @@ def gradients(
                 x_k, mask_k = (None, None) if point is None else point(union, k)
                 inputs: list[Tensor] = []
                 if features:
-                    x_k = (union.x if x_k is None else x_k).detach().clone().requires_grad_()
+                    x_k = union.data["x"] if x_k is None else x_k
+                    x_k = x_k.detach().clone().requires_grad_()
                     inputs.append(x_k)
                 if edges:
                     ones = torch.ones(len(union.edge), dtype=problem.dtype, device=union.edge.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex, Index
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.dataset import Dataset
-from torch_geometric.typing import SparseTensor
+from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.rng import mix
 from gnn_xai.core.segments import owners, pointers, segment_sum
@@ -53,22 +53,27 @@ class Graphs:
 
     @property
     def num_nodes(self) -> int:
+        """Nodes of all graphs, N."""
         return len(self.batch)
 
     @property
     def num_edges(self) -> int:
+        """Edges of all graphs, E."""
         return self.edge_index.size(1)
 
     @property
     def num_graphs(self) -> int:
+        """G."""
         return len(self.node_ptr) - 1
 
     @property
     def x(self) -> Tensor | None:
+        """Node features `[N, ...]`, if there are any."""
         return self.node_attrs.get("x")
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
         return self.edge_index.device
 
     @cached_property
@@ -76,15 +81,17 @@ class Graphs:
         """The graph of each edge, `[E]`."""
         return owners(self.edge_ptr)
 
-    # Random numbers are keyed by the ids that a graph carries from an earlier life (PyG's samplers write `n_id` and
-    # `e_id`), so that a relabelled or sampled graph gets the same ones.
     @cached_property
     def node_key(self) -> Tensor:
+        """What random numbers of a node are keyed by, `[N]`: its position in its graph, or `n_id`, the id that it carries
+        from an earlier life (PyG's samplers write it), so that a relabelled or sampled graph gets the same numbers.
+        """
         position = torch.arange(self.num_nodes, device=self.device)
         return self.node_attrs.get("n_id", position - self.node_ptr[self.batch])
 
     @cached_property
     def edge_key(self) -> Tensor:
+        """The same for edges, `[E]`: their position, or `e_id`."""
         position = torch.arange(self.num_edges, device=self.device)
         return self.edge_attrs.get("e_id", position - self.edge_ptr[self.edge_batch])
 
@@ -138,7 +145,7 @@ class Graphs:
     def _incidence(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         return {}
 
-    def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Batch:
+    def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Any:
         """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes, and new `edge_index`."""
         out = Batch(_base_cls=Data)
         out.update({key: value[nodes] for key, value in self.node_attrs.items()})
@@ -206,7 +213,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index)"
         )
-    data = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
+    data: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
 
     edge_index, edge_weight = _edges(data)
     num_nodes = data.num_nodes
@@ -229,7 +236,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
 
     attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
-    for key in data.keys():
+    for key in list(data.keys()):
         if key not in _BOOKKEEPING:
             value = plain(data[key])
             attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
@@ -270,8 +277,8 @@ def plain(value: Any) -> Any:
 
 def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
     """`edge_index` as a plain tensor, from whichever adjacency the data carries; and edge weights found inside it."""
-    if data.get("edge_index") is not None:
-        edge_index = data.edge_index
+    edge_index = data.get("edge_index")
+    if edge_index is not None:
         if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
             raise InputError(
                 f"expected data.edge_index as integers of shape [2, num_edges], got {edge_index.dtype} "

@@ -207,11 +207,8 @@ class MaskedModel:
                 raise MaskingError(f"{label} calls propagate more often in one forward pass than in another")
             self._current = call = self.trace.calls[self._position]
             self._position += 1
-            if call.gather is not None and call.edge_index is not edge_index:
-                if call.edge_index is None or not _same(call.edge_index, plain(edge_index)):
-                    raise MaskingError(
-                        f"{label} runs on edges that change between forward passes; they cannot be masked"
-                    )
+            if call.edge_index is not None and not _same(call.edge_index, plain(edge_index)):
+                raise MaskingError(f"{label} runs on edges that change between forward passes; they cannot be masked")
 
         return hook
 
@@ -327,7 +324,7 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
 def trace(problem: Problem, union: Union) -> tuple[Trace, Tensor]:

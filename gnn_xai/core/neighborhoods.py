@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from gnn_xai.core.graphs import Flow, Graphs
 from gnn_xai.core.segments import gather_segments, owners, pointers
@@ -86,10 +85,12 @@ class ComputationGraphs:
 
     @cached_property
     def node_owner(self) -> Tensor:
+        """The instance of each node, `[ΣN]`."""
         return owners(self.node_ptr)
 
     @cached_property
     def edge_owner(self) -> Tensor:
+        """The instance of each edge, `[ΣE]`."""
         return owners(self.edge_ptr)
 
     @cached_property
@@ -151,7 +152,7 @@ class Union:
         return len(self.instance)
 
     @cached_property
-    def data(self) -> Batch:
+    def data(self) -> Any:
         """The union as a PyG `Batch` with every attribute of the original data."""
         graphs = self.source.graphs
         index = self.source.index[self.instance]
@@ -168,7 +169,7 @@ class Union:
     @property
     def x(self) -> Tensor | None:
         """Node features of the union, `[ΣN, ...]`."""
-        return self.data.x
+        return self.data.get("x")
 
     def without(self, edges: Tensor | None = None, nodes: Tensor | None = None) -> Union:
         """The union rebuilt without some edges `[ΣE]` bool, or some nodes `[ΣN]` bool and all edges at them.

@@ -78,7 +78,7 @@ def _rebuilt(question: Question, union: Union, change: Change) -> Tensor:
     smaller = union.without(change.edges, change.nodes)
     data = smaller.data
     if change.x is not None:
-        data.x = change.x if change.nodes is None else change.x[~change.nodes]
+        data["x"] = change.x if change.nodes is None else change.x[~change.nodes]
     return question.problem.run(data, smaller.rows)
 
 

@@ -44,6 +44,7 @@ class Problem:
 
     @property
     def node_level(self) -> bool:
+        """Outputs belong to nodes, not to graphs."""
         return self.task.task_level == ModelTaskLevel.node
 
     @property
@@ -59,7 +60,7 @@ class Problem:
             return x.dtype
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
-    def run(self, data: Batch, rows: Tensor | None) -> Tensor:
+    def run(self, data: Any, rows: Tensor | None) -> Tensor:
         """The model's output on `data`, one row per instance, as `[R, C]`.
 
         Args:
