@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT_VERSION = 1
+_EXPECTED = "expected a file by Explanations.save"
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,31 +233,33 @@ def load(path: str | os.PathLike[str]) -> Explanations:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
-            if meta is None:
+            if not isinstance(meta, dict):
                 raise StorageError(f"{path} is safetensors but holds no explanations of this package")
-            if meta["format"] > FORMAT_VERSION:
+            version = meta.get("format", 0)
+            if version > FORMAT_VERSION:
                 raise StorageError(
-                    f"{path} has format {meta['format']}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
+                    f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
                 )
             tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(
-            f"cannot read {path} as explanations: {error}; expected a file by Explanations.save"
-        ) from error
-    extras = {key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]}
-    return Explanations(
-        **{"edge_mask": None, "node_mask": None, **tensors},
-        node_mask_type=meta["node_mask_type"],
-        signed=meta["signed"],
-        removal=meta["removal"],
-        algorithm=meta["algorithm"],
-        task=ModelConfig(*meta["task"]),
-        seed=meta["seed"],
-        extras=extras,
-        provenance=meta["provenance"],
-    )
+        raise StorageError(f"cannot read {path} as explanations: {error}; {_EXPECTED}") from error
+    try:
+        extras = {key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]}
+        return Explanations(
+            **{"edge_mask": None, "node_mask": None, **tensors},
+            node_mask_type=meta["node_mask_type"],
+            signed=meta["signed"],
+            removal=meta["removal"],
+            algorithm=meta["algorithm"],
+            task=ModelConfig(*meta["task"]),
+            seed=meta["seed"],
+            extras=extras,
+            provenance=meta["provenance"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"cannot read {path} as explanations: it is incomplete ({error}); {_EXPECTED}") from error
 
 
 @dataclass(frozen=True, eq=False)

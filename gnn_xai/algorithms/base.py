@@ -135,7 +135,7 @@ def require_positive(owner: object, *names: str, integer: bool = False) -> None:
     for name in names:
         value = getattr(owner, name)
         kinds = int if integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
             kind = "integer" if integer else "number"
             raise InputError(f"expected {type(owner).__name__}({name}=) as a positive {kind}, got {value!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,7 +217,12 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     data: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
 
     edge_index, edge_weight = _edges(data)
-    num_nodes = data.num_nodes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
+        try:
+            num_nodes = data.num_nodes
+        except UserWarning:
+            num_nodes = None
     if num_nodes is None:
         raise InputError("expected data with node features x, or with num_nodes set; got neither")
     if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_nodes):
@@ -228,6 +234,9 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     batch = data.batch if many and data.batch is not None else edge_index.new_zeros(num_nodes)
     num_graphs = int(data.num_graphs) if isinstance(data, Batch) else 1
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
+    if bool((node_ptr.diff() == 0).any()):
+        empty = int((node_ptr.diff() == 0).nonzero()[0])
+        raise InputError(f"expected graphs with nodes, but graph {empty} of the data has none; leave it out")
     if many and bool((batch.diff() < 0).any()):
         raise InputError("expected the nodes of a Batch sorted by graph; got an unsorted batch vector")
     edge_batch = batch[edge_index[0]]

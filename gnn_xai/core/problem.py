@@ -73,6 +73,11 @@ class Problem:
                 f"expected the model to return one tensor, got {type(out).__name__}; "
                 "pass forward=lambda model, data: ... that picks the predictions"
             )
+        if not out.is_floating_point():
+            raise InputError(
+                f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "
+                "(logits in place of classes, say)"
+            )
         expected = data.num_graphs if rows is None else data.num_nodes
         what = "graph" if rows is None else "node"
         if out.dim() == 0 or out.size(0) != expected:

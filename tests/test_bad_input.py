@@ -1,0 +1,385 @@
+"""Bad input gets one clear sentence: what was expected, what came, and what helps; and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch_geometric import nn as pyg
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.explain.config import ModelConfig
+
+import gnn_xai as gx
+from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, MaskingError, StorageError
+from gnn_xai.testing import Network, random_graph, seeded
+
+MULTICLASS = "multiclass_classification"
+
+
+def graph() -> Data:
+    return random_graph(0, 10, 14, undirected=True)
+
+
+def network(columns: int = 3) -> nn.Module:
+    return seeded(lambda: Network([pyg.GCNConv(4, 8), pyg.GCNConv(8, columns)]))()
+
+
+def explain(model: nn.Module | None = None, data: Any = None, algorithm: Any = "saliency", **options: Any) -> Any:
+    data = graph() if data is None else data
+    return gx.explain(model or network(), data, algorithm, progress=False, **options)
+
+
+class Returns(nn.Module):
+    """A network whose output is changed by a function."""
+
+    def __init__(self, change: Callable[[Tensor], Any], columns: int = 3) -> None:
+        super().__init__()
+        self.inner, self.change = network(columns), change
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Any:
+        return self.change(self.inner(x, edge_index))
+
+
+class Needs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x: Tensor, edge_index: Tensor, positions: Tensor) -> Tensor:
+        return self.inner(x + positions, edge_index)
+
+
+class Linear(nn.Module):
+    """A model without any message-passing layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def changed(**attributes: Any) -> Data:
+    data = graph()
+    for name, value in attributes.items():
+        setattr(data, name, value)
+    return data
+
+
+def with_nan(key: str) -> Data:
+    data = changed(edge_weight=torch.ones(graph().num_edges))
+    data[key].view(len(data[key]), -1)[3, 0] = torch.nan
+    return data
+
+
+def one_way() -> Data:
+    return random_graph(7, 8, 14, undirected=False)
+
+
+def task(mode: str = MULTICLASS, returned: str = "raw", level: str = "node") -> ModelConfig:
+    return ModelConfig(mode, level, returned)
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    # index
+    "index too large": (lambda: explain(index=10), r"index 10 is out of range; expected 0 to 9"),
+    "index negative": (lambda: explain(index=[3, -1]), r"index -1 is out of range; expected 0 to 9"),
+    "index empty": (lambda: explain(index=[]), r"expected at least one index, got none; index=None explains every output"),
+    "index empty slice": (lambda: explain(index=slice(5, 5)), r"expected at least one index, got none"),
+    "index float": (lambda: explain(index=[1.0, 2.0]), r"expected integer indices, got torch.float32"),
+    "index text": (lambda: explain(index="all"), r"expected index as .*got 'all'"),
+    "index of texts": (lambda: explain(index=["a", "b"]), r"expected index as .*got \['a', 'b'\]"),
+    "index mask too short": (
+        lambda: explain(index=torch.ones(4, dtype=torch.bool)),
+        r"expected a boolean index of length 10, got shape \[4\]",
+    ),
+    "index mask of nothing": (lambda: explain(index=torch.zeros(10, dtype=torch.bool)), r"expected at least one index"),
+    # target
+    "target too large": (lambda: explain(target=3), r"target 3 is out of range; expected 0 to 2"),
+    "target negative": (lambda: explain(target=-1), r"target -1 is out of range; expected 0 to 2"),
+    "target wrong length": (
+        lambda: explain(index=[0, 1, 2], target=[0, 1]),
+        r"expected one target, or one per instance \(3\), got shape \[2\]",
+    ),
+    "target float": (lambda: explain(target=1.0), r"expected integer targets, got torch.float32"),
+    "target text": (lambda: explain(target="cat"), r"expected target as one class or one per instance, got 'cat'"),
+    "target bool": (lambda: explain(target=True), r"expected integer targets, got torch.bool"),
+    "target of regression": (
+        lambda: explain(task=task("regression")),
+        r"expected target= for a regression with 3 output columns, got None; name the column to explain",
+    ),
+    # data
+    "data none": (lambda: explain(data=[]), r"expected at least one graph, got an empty list"),
+    "data hetero": (lambda: explain(data=HeteroData()), r"expected a homogeneous graph, got HeteroData; convert it"),
+    "data list of hetero": (lambda: explain(data=[HeteroData()]), r"expected a list of .* got HeteroData at position 0"),
+    "data tensor": (lambda: explain(data=torch.ones(3, 4)), r"expected a torch_geometric Data, .* got Tensor; wrap"),
+    "data pair": (
+        lambda: explain(data=(torch.ones(3, 4), torch.zeros(2, 0))),
+        r"expected a list of torch_geometric Data, got Tensor at position 0",
+    ),
+    "data path": (lambda: explain(data="cora.pt"), r"expected a torch_geometric Data, .* got str"),
+    "data different attributes": (
+        lambda: explain(data=[graph(), changed(extra=torch.ones(10, 1), x=torch.ones(10, 3))]),
+        r"the graphs cannot be batched.*every graph needs the same attributes with the same widths",
+    ),
+    "data NaN in x": (lambda: explain(data=with_nan("x")), r"data.x holds NaN .* in 1 of 10 rows \(first: row 3\); clean"),
+    "data NaN in weights": (lambda: explain(data=with_nan("edge_weight")), r"data.edge_weight holds NaN"),
+    "data infinite x": (lambda: explain(data=changed(x=torch.full((10, 4), torch.inf))), r"data.x holds NaN or infinite"),
+    "data without edges": (lambda: explain(data=Data(x=torch.ones(3, 4))), r"expected data with edge_index or adj_t"),
+    "data without x": (lambda: explain(data=Data(edge_index=graph().edge_index)), r"expected data with node features x, or with num_nodes set; got neither"),
+    "data edges out of range": (
+        lambda: explain(data=changed(edge_index=torch.tensor([[0], [10]]))),
+        r"edge_index names nodes 0 to 10, but the data has 10 nodes \(0 to 9\)",
+    ),
+    "data edges negative": (
+        lambda: explain(data=changed(edge_index=torch.tensor([[0], [-1]]))),
+        r"edge_index names nodes -1 to 0, but",
+    ),
+    "data edges transposed": (
+        lambda: explain(data=changed(edge_index=graph().edge_index.t())),
+        r"expected data.edge_index as integers of shape \[2, num_edges\], got torch.int64 \[\d+, 2\]",
+    ),
+    "data edges float": (
+        lambda: explain(data=changed(edge_index=graph().edge_index.float())),
+        r"expected data.edge_index as integers of shape \[2, num_edges\], got torch.float32",
+    ),
+    "data of graphs without nodes": (
+        lambda: explain(data=[graph(), Data(x=torch.ones(0, 4), edge_index=torch.zeros(2, 0).long())]),
+        r"expected graphs with nodes, but graph 1 of the data has none; leave it out",
+    ),
+    "data without nodes": (
+        lambda: explain(data=Data(x=torch.ones(0, 4), edge_index=torch.zeros(2, 0).long())),
+        r"expected graphs with nodes, but graph 0 of the data has none",
+    ),
+    # model and its output
+    "model not a module": (lambda: explain(lambda x: x), r"expected model as a torch.nn.Module, got function"),
+    "model without layers": (
+        lambda: explain(Linear()),
+        r"an edge mask reaches none of this one's layers \(it never calls propagate\)",
+    ),
+    "model needs more": (lambda: explain(Needs()), r"Needs.forward needs argument 'positions', .* set data.positions, or"),
+    "model takes *args": (
+        lambda: explain(pyg.Sequential("x, edge_index", [(pyg.GCNConv(4, 3), "x, edge_index -> x")])),
+        r"takes \*args, so its arguments cannot be bound by name; pass forward=",
+    ),
+    "model returns a tuple": (
+        lambda: explain(Returns(lambda out: (out, out))),
+        r"expected the model to return one tensor, got tuple; pass forward=",
+    ),
+    "model returns a number": (lambda: explain(Returns(lambda out: out.sum())), r"expected one output row per node .10."),
+    "model returns too few rows": (
+        lambda: explain(Returns(lambda out: out[:4])),
+        r"expected one output row per node \(10\), got shape \[4, 3\]; is this a node-level model\?",
+    ),
+    "model of nodes for graphs": (lambda: explain(task="graph"), r"expected one output row per graph \(1\)"),
+    "model returns NaN": (lambda: explain(Returns(lambda out: out / 0 * 0)), r"the model's output holds NaN"),
+    "model returns integers": (
+        lambda: explain(Returns(lambda out: out.argmax(1, keepdim=True) * torch.ones(1, 3, dtype=torch.int64))),
+        r"expected the model to return floating-point scores, got torch.int64; return what",
+    ),
+    "forward not callable": (lambda: explain(forward="model"), r"expected forward= as a callable .* got str"),
+    # task
+    "task unknown": (lambda: explain(task="nodes"), r"expected task='node', task='graph' or a ModelConfig, got 'nodes'"),
+    "task edge": (lambda: explain(task=task(level="edge")), r"expected a node- or graph-level task, got .*'edge'"),
+    "probabilities said to be logits": (
+        lambda: explain(Returns(lambda out: out.softmax(1))),
+        r"expected logits, but every output row lies in \[0, 1\] and sums to 1.*return_type=probs",
+    ),
+    "logits said to be probabilities": (
+        lambda: explain(task=task(returned="probs")),
+        r"expected probabilities \(in \[0, 1\], rows summing to 1\), got values from .*return_type=raw",
+    ),
+    "logits said to be log-probabilities": (
+        lambda: explain(task=task(returned="log_probs")),
+        r"expected log-probabilities .*return_type=raw",
+    ),
+    "probabilities outside [0, 1]": (
+        lambda: explain(Returns(lambda out: out.sigmoid() * 1.5), task=task("binary_classification", "probs")),
+        r"expected probabilities in \[0, 1\], got values from",
+    ),
+    "one column as multiclass": (
+        lambda: explain(network(1)),
+        r"expected two or more output columns for a multiclass task, got 1; is this a binary classifier or a regression\?",
+    ),
+    # algorithm
+    "algorithm unknown": (
+        lambda: explain(algorithm="gnnexplainer"),
+        r"unknown algorithm 'gnnexplainer'; did you mean 'gnn_explainer'\?",
+    ),
+    "algorithm of another package": (lambda: explain(algorithm=object()), r"expected an algorithm such as"),
+    "hyper-parameter misspelt": (
+        lambda: gx.GNNExplainer(epoch=3),
+        r"unknown hyper-parameter of GNNExplainer 'epoch'; did you mean 'epochs'\?",
+    ),
+    "epochs negative": (
+        lambda: gx.GNNExplainer(epochs=-1),
+        r"expected GNNExplainer\(epochs=\) as a positive integer, got -1",
+    ),
+    "epochs float": (lambda: gx.GNNExplainer(epochs=10.0), r"expected GNNExplainer\(epochs=\) .* got 10.0"),
+    "lr text": (lambda: gx.GNNExplainer(lr="fast"), r"expected GNNExplainer\(lr=\) as a positive number, got 'fast'"),
+    "lr infinite": (lambda: gx.GNNExplainer(lr=float("inf")), r"expected GNNExplainer\(lr=\) as a positive number, got inf"),
+    "coefficient negative": (lambda: gx.GNNExplainer(edge_size=-1.0), r"GNNExplainer\(edge_size=\) as a number of at least"),
+    "mask type unknown": (lambda: gx.GNNExplainer(node_mask_type="attribute"), r"as one of 'object', 'attributes', "),
+    "no mask at all": (lambda: gx.Saliency(None, None), r"neither node_mask_type nor edge_mask_type, so nothing"),
+    "steps zero": (lambda: gx.IntegratedGradients(steps=0), r"IntegratedGradients\(steps=\) as a positive integer, got 0"),
+    "samples zero": (lambda: gx.SmoothGrad(samples=0), r"SmoothGrad\(samples=\) as a positive integer, got 0"),
+    "removal unknown": (lambda: gx.EdgeAblation(removal="delete"), r"'message', 'structural', got 'delete'"),
+    "objective unknown": (lambda: gx.Saliency(objective="logit"), r"as one of 'margin', .* got 'logit'"),
+    # the rest of the call
+    "undirected on a directed graph": (
+        lambda: explain(data=one_way(), undirected=True),
+        r"undirected=True, but .* edges without a reverse; use .*ToUndirected, or undirected='auto'",
+    ),
+    "undirected unknown": (lambda: explain(undirected="yes"), r"expected undirected=True, False or 'auto', got 'yes'"),
+    "batch_budget zero": (lambda: explain(batch_budget=0), r"expected batch_budget='auto' or a positive number .* got 0"),
+    "batch_budget text": (lambda: explain(batch_budget="all"), r"expected batch_budget='auto' .* got 'all'"),
+    "seed float": (lambda: explain(seed=0.5), r"expected seed as an integer, got 0.5"),
+    # what comes after
+    "to_pyg without data": (lambda: _loaded().to_pyg(0), r"expected data= for explanations loaded from disk"),
+    "top_edges without edges": (lambda: explain(algorithm="node_ablation")[0].top_edges(), r"scored no edges; use top_nodes"),
+    "top_features without features": (lambda: explain(algorithm="random")[0].top_features(), r"scored no features; use"),
+    "fidelity of other data": (
+        lambda: gx.metrics.fidelity(network(), one_way(), explain()),
+        r"expected explanations of this data|pass the model and the data that were explained",
+    ),
+    "fidelity kind": (lambda: gx.metrics.fidelity(network(), graph(), explain(), kind="accuracy"), r"got 'accuracy'"),
+}
+
+
+def _loaded() -> gx.Explanations:
+    import dataclasses
+
+    return dataclasses.replace(explain(), data=None)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str) -> None:
+    call, sentence = BAD[name]
+    with pytest.raises(GnnXaiError) as raised:
+        call()
+    message = str(raised.value)
+    assert re.search(sentence, message), message
+    assert len(message) < 420, "one sentence, not a page"
+    assert "\n" not in message
+
+
+def test_every_error_is_of_the_family() -> None:
+    for error in (InputError, MaskingError, StorageError):
+        assert issubclass(error, GnnXaiError)
+    assert issubclass(InputError, ValueError)
+    assert issubclass(GnnXaiWarning, UserWarning)
+
+
+def test_an_index_may_hold_duplicates_and_take_any_form() -> None:
+    want = explain(index=[3, 1, 3])
+    assert want.index.tolist() == [3, 1, 3]
+    assert torch.equal(want[0].edge_mask, want[2].edge_mask)
+    assert explain(index=3).index.tolist() == [3]
+    assert explain(index=range(2, 4)).index.tolist() == [2, 3]
+    assert explain(index=slice(8, None)).index.tolist() == [8, 9]
+    mask = torch.zeros(10, dtype=torch.bool).index_fill(0, torch.tensor([2, 5]), True)
+    assert explain(index=mask).index.tolist() == [2, 5]
+    assert explain().index.tolist() == list(range(10))
+
+
+def test_probabilities_that_may_be_logits_are_asked_about() -> None:
+    """One column in [0, 1] said to be logits is possible, so it is a question and no error."""
+    with pytest.warns(GnnXaiWarning, match=r"all 20 outputs lie in \[0, 1\] but were said to be logits; if they are prob"):
+        explain(Returns(torch.sigmoid, 2), task=task("binary_classification"))
+
+
+# Files ###################################################################################################################
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    found = explain(index=0)
+    for path in (tmp_path / "missing" / "run.safetensors", tmp_path):
+        with pytest.raises(StorageError, match="cannot write .*; choose a folder that exists and is writable"):
+            found.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, path = explain(index=0), tmp_path / "run.safetensors"
+    found.save(path)
+    before = path.read_bytes()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gnn_xai.explanation.save_file", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        explain(index=1).save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["run.safetensors"]
+
+
+class Bomb:
+    """Unpickling this would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.path), "w"))
+
+
+def _write(path: Path, kind: str) -> None:
+    good = path.with_name("good.safetensors")
+    explain(index=[0, 1]).save(good)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(path.with_name("boom"))))
+    elif kind == "torch.save":
+        torch.save({"edge_mask": torch.ones(3)}, path)
+    elif kind == "text":
+        path.write_text("edge_mask,1,2,3\n")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(good.read_bytes()[:-40])
+    elif kind == "foreign":
+        save_file({"conv.weight": torch.ones(3)}, path)
+    elif kind == "newer":
+        save_file({"index": torch.ones(3)}, path, metadata={"gnn_xai": json.dumps({"format": 99})})
+    elif kind == "no format":
+        save_file({"index": torch.ones(3)}, path, metadata={"gnn_xai": json.dumps({})})
+    elif kind == "columns missing":
+        meta = {"format": 1, "task": [MULTICLASS, "node", "raw"], "signed": True, "removal": "message"}
+        meta |= {"node_mask_type": None, "algorithm": {}, "seed": 0, "provenance": {}}
+        save_file({"index": torch.ones(3)}, path, metadata={"gnn_xai": json.dumps(meta)})
+    elif kind == "folder":
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("pickle", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("torch.save", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("text", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("empty", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("truncated", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("folder", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("missing", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("foreign", "is safetensors but holds no explanations of this package"),
+        ("newer", "has format 99, this version reads up to 1; upgrade gnn_xai"),
+        ("no format", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+        ("columns missing", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
+    ],
+)
+def test_load_of_something_else(tmp_path: Path, kind: str, sentence: str) -> None:
+    path = tmp_path / "run.safetensors"
+    _write(path, kind)
+    with pytest.raises(StorageError, match=sentence):
+        gx.load(path)
+    assert not (tmp_path / "boom").exists(), "the file was unpickled"
