@@ -242,7 +242,7 @@ def outputs(
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
-def _probes(problem: Problem, count: int = 1) -> list[Probe]:
+def _probes(problem: Problem, count: int = 2) -> list[Probe]:
     """Probes that are the same in any order of the nodes; none without features."""
     x, key = problem.graphs.x, problem.graphs.node_key
     if x is None or len(x) == 0:
