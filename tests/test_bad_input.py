@@ -94,7 +94,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     # index
     "index too large": (lambda: explain(index=10), r"index 10 is out of range; expected 0 to 9"),
     "index negative": (lambda: explain(index=[3, -1]), r"index -1 is out of range; expected 0 to 9"),
-    "index empty": (lambda: explain(index=[]), r"expected at least one index, got none; index=None explains every output"),
+    "index empty": (
+        lambda: explain(index=[]),
+        r"expected at least one index, got none; index=None explains every output",
+    ),
     "index empty slice": (lambda: explain(index=slice(5, 5)), r"expected at least one index, got none"),
     "index float": (lambda: explain(index=[1.0, 2.0]), r"expected integer indices, got torch.float32"),
     "index text": (lambda: explain(index="all"), r"expected index as .*got 'all'"),
@@ -121,7 +124,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     # data
     "data none": (lambda: explain(data=[]), r"expected at least one graph, got an empty list"),
     "data hetero": (lambda: explain(data=HeteroData()), r"expected a homogeneous graph, got HeteroData; convert it"),
-    "data list of hetero": (lambda: explain(data=[HeteroData()]), r"expected a list of .* got HeteroData at position 0"),
+    "data list of hetero": (
+        lambda: explain(data=[HeteroData()]),
+        r"expected a list of .* got HeteroData at position 0",
+    ),
     "data tensor": (lambda: explain(data=torch.ones(3, 4)), r"expected a torch_geometric Data, .* got Tensor; wrap"),
     "data pair": (
         lambda: explain(data=(torch.ones(3, 4), torch.zeros(2, 0))),
@@ -132,11 +138,20 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(data=[graph(), changed(extra=torch.ones(10, 1), x=torch.ones(10, 3))]),
         r"the graphs cannot be batched.*every graph needs the same attributes with the same widths",
     ),
-    "data NaN in x": (lambda: explain(data=with_nan("x")), r"data.x holds NaN .* in 1 of 10 rows \(first: row 3\); clean"),
+    "data NaN in x": (
+        lambda: explain(data=with_nan("x")),
+        r"data.x holds NaN .* in 1 of 10 rows \(first: row 3\); clean",
+    ),
     "data NaN in weights": (lambda: explain(data=with_nan("edge_weight")), r"data.edge_weight holds NaN"),
-    "data infinite x": (lambda: explain(data=changed(x=torch.full((10, 4), torch.inf))), r"data.x holds NaN or infinite"),
+    "data infinite x": (
+        lambda: explain(data=changed(x=torch.full((10, 4), torch.inf))),
+        r"data.x holds NaN or infinite",
+    ),
     "data without edges": (lambda: explain(data=Data(x=torch.ones(3, 4))), r"expected data with edge_index or adj_t"),
-    "data without x": (lambda: explain(data=Data(edge_index=graph().edge_index)), r"expected data with node features x, or with num_nodes set; got neither"),
+    "data without x": (
+        lambda: explain(data=Data(edge_index=graph().edge_index)),
+        r"expected data with node features x, or with num_nodes set; got neither",
+    ),
     "data edges out of range": (
         lambda: explain(data=changed(edge_index=torch.tensor([[0], [10]]))),
         r"edge_index names nodes 0 to 10, but the data has 10 nodes \(0 to 9\)",
@@ -167,7 +182,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(Linear()),
         r"an edge mask reaches none of this one's layers \(it never calls propagate\)",
     ),
-    "model needs more": (lambda: explain(Needs()), r"Needs.forward needs argument 'positions', .* set data.positions, or"),
+    "model needs more": (
+        lambda: explain(Needs()),
+        r"Needs.forward needs argument 'positions', .* set data.positions, or",
+    ),
     "model takes *args": (
         lambda: explain(pyg.Sequential("x, edge_index", [(pyg.GCNConv(4, 3), "x, edge_index -> x")])),
         r"takes \*args, so its arguments cannot be bound by name; pass forward=",
@@ -176,7 +194,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(Returns(lambda out: (out, out))),
         r"expected the model to return one tensor, got tuple; pass forward=",
     ),
-    "model returns a number": (lambda: explain(Returns(lambda out: out.sum())), r"expected one output row per node .10."),
+    "model returns a number": (
+        lambda: explain(Returns(lambda out: out.sum())),
+        r"expected one output row per node .10.",
+    ),
     "model returns too few rows": (
         lambda: explain(Returns(lambda out: out[:4])),
         r"expected one output row per node \(10\), got shape \[4, 3\]; is this a node-level model\?",
@@ -189,7 +210,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "forward not callable": (lambda: explain(forward="model"), r"expected forward= as a callable .* got str"),
     # task
-    "task unknown": (lambda: explain(task="nodes"), r"expected task='node', task='graph' or a ModelConfig, got 'nodes'"),
+    "task unknown": (
+        lambda: explain(task="nodes"),
+        r"expected task='node', task='graph' or a ModelConfig, got 'nodes'",
+    ),
     "task edge": (lambda: explain(task=task(level="edge")), r"expected a node- or graph-level task, got .*'edge'"),
     "probabilities said to be logits": (
         lambda: explain(Returns(lambda out: out.softmax(1))),
@@ -227,11 +251,20 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "epochs float": (lambda: gx.GNNExplainer(epochs=10.0), r"expected GNNExplainer\(epochs=\) .* got 10.0"),
     "lr text": (lambda: gx.GNNExplainer(lr="fast"), r"expected GNNExplainer\(lr=\) as a positive number, got 'fast'"),
-    "lr infinite": (lambda: gx.GNNExplainer(lr=float("inf")), r"expected GNNExplainer\(lr=\) as a positive number, got inf"),
-    "coefficient negative": (lambda: gx.GNNExplainer(edge_size=-1.0), r"GNNExplainer\(edge_size=\) as a number of at least"),
+    "lr infinite": (
+        lambda: gx.GNNExplainer(lr=float("inf")),
+        r"expected GNNExplainer\(lr=\) as a positive number, got inf",
+    ),
+    "coefficient negative": (
+        lambda: gx.GNNExplainer(edge_size=-1.0),
+        r"GNNExplainer\(edge_size=\) as a number of at least",
+    ),
     "mask type unknown": (lambda: gx.GNNExplainer(node_mask_type="attribute"), r"as one of 'object', 'attributes', "),
     "no mask at all": (lambda: gx.Saliency(None, None), r"neither node_mask_type nor edge_mask_type, so nothing"),
-    "steps zero": (lambda: gx.IntegratedGradients(steps=0), r"IntegratedGradients\(steps=\) as a positive integer, got 0"),
+    "steps zero": (
+        lambda: gx.IntegratedGradients(steps=0),
+        r"IntegratedGradients\(steps=\) as a positive integer, got 0",
+    ),
     "samples zero": (lambda: gx.SmoothGrad(samples=0), r"SmoothGrad\(samples=\) as a positive integer, got 0"),
     "removal unknown": (lambda: gx.EdgeAblation(removal="delete"), r"'message', 'structural', got 'delete'"),
     "objective unknown": (lambda: gx.Saliency(objective="logit"), r"as one of 'margin', .* got 'logit'"),
@@ -241,13 +274,22 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         r"undirected=True, but .* edges without a reverse; use .*ToUndirected, or undirected='auto'",
     ),
     "undirected unknown": (lambda: explain(undirected="yes"), r"expected undirected=True, False or 'auto', got 'yes'"),
-    "batch_budget zero": (lambda: explain(batch_budget=0), r"expected batch_budget='auto' or a positive number .* got 0"),
+    "batch_budget zero": (
+        lambda: explain(batch_budget=0),
+        r"expected batch_budget='auto' or a positive number .* got 0",
+    ),
     "batch_budget text": (lambda: explain(batch_budget="all"), r"expected batch_budget='auto' .* got 'all'"),
     "seed float": (lambda: explain(seed=0.5), r"expected seed as an integer, got 0.5"),
     # what comes after
     "to_pyg without data": (lambda: _loaded().to_pyg(0), r"expected data= for explanations loaded from disk"),
-    "top_edges without edges": (lambda: explain(algorithm="node_ablation")[0].top_edges(), r"scored no edges; use top_nodes"),
-    "top_features without features": (lambda: explain(algorithm="random")[0].top_features(), r"scored no features; use"),
+    "top_edges without edges": (
+        lambda: explain(algorithm="node_ablation")[0].top_edges(),
+        r"scored no edges; use top_nodes",
+    ),
+    "top_features without features": (
+        lambda: explain(algorithm="random")[0].top_features(),
+        r"scored no features; use",
+    ),
     "fidelity of other data": (
         lambda: gx.metrics.fidelity(network(), one_way(), explain()),
         r"expected explanations of this data|pass the model and the data that were explained",
@@ -294,7 +336,9 @@ def test_an_index_may_hold_duplicates_and_take_any_form() -> None:
 
 def test_probabilities_that_may_be_logits_are_asked_about() -> None:
     """One column in [0, 1] said to be logits is possible, so it is a question and no error."""
-    with pytest.warns(GnnXaiWarning, match=r"all 20 outputs lie in \[0, 1\] but were said to be logits; if they are prob"):
+    with pytest.warns(
+        GnnXaiWarning, match=r"all 20 outputs lie in \[0, 1\] but were said to be logits; if they are prob"
+    ):
         explain(Returns(torch.sigmoid, 2), task=task("binary_classification"))
 
 

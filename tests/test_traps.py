@@ -178,9 +178,7 @@ def test_trap_08_nothing_is_left_behind() -> None:
     class Interrupted(RuntimeError):
         pass
 
-    model = seeded(
-        lambda: Network([pyg.GCNConv(4, 8), pyg.GCNConv(8, 3)], [nn.BatchNorm1d(8), nn.Identity()])
-    )()
+    model = seeded(lambda: Network([pyg.GCNConv(4, 8), pyg.GCNConv(8, 3)], [nn.BatchNorm1d(8), nn.Identity()]))()
     model.train()
     model.norms[0].eval()  # a frozen submodule
     graph = random_graph(0, 10, 14, undirected=True)
@@ -670,7 +668,11 @@ def test_trap_28_integer_features(shape: tuple[int, ...]) -> None:
     for algorithm in ("gnn_explainer", "saliency", "integrated_gradients", "smooth_grad", "feature_ablation"):
         with pytest.raises(InputError, match="got torch.int64 .*node_mask_type=None, or NodeAblation"):
             explain(model, graph, algorithm)
-    for algorithm in (gx.GNNExplainer(epochs=3, node_mask_type=None), gx.Saliency(node_mask_type=None), "edge_ablation"):
+    for algorithm in (
+        gx.GNNExplainer(epochs=3, node_mask_type=None),
+        gx.Saliency(node_mask_type=None),
+        "edge_ablation",
+    ):
         assert float(explain(model, graph, algorithm, index=0).edge_mask.abs().max()) > 0
     found = explain(model, graph, "node_ablation", index=0)
     assert float(found.node_mask.abs().max()) > 0
