@@ -171,7 +171,7 @@ class Explanations:
         if given is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
         e = self[i]
-        graph = given
+        graph: Any = given
         if self.task.task_level.value == "graph" and (isinstance(given, Batch) or not isinstance(given, Data)):
             graph = given[e.index]
         elif not isinstance(given, Data):

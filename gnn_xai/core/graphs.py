@@ -190,8 +190,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     Raises:
         InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
     """
-    source = data
-    many = isinstance(data, Batch) or not isinstance(data, Data)
+    source, many = data, isinstance(data, Batch) or not isinstance(data, Data)
     if isinstance(data, HeteroData):
         raise InputError("expected a homogeneous graph, got HeteroData; convert it with data.to_homogeneous()")
     if isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)):
@@ -214,13 +213,13 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index)"
         )
-    data: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
+    moved: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
 
-    edge_index, edge_weight = _edges(data)
+    edge_index, edge_weight = _edges(moved)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
         try:
-            num_nodes = data.num_nodes
+            num_nodes = moved.num_nodes
         except UserWarning:
             num_nodes = None
     if num_nodes is None:
@@ -231,8 +230,8 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             f"but the data has {num_nodes} nodes (0 to {num_nodes - 1})"
         )
 
-    batch = data.batch if many and data.batch is not None else edge_index.new_zeros(num_nodes)
-    num_graphs = int(data.num_graphs) if isinstance(data, Batch) else 1
+    batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
+    num_graphs = int(moved.num_graphs) if many else 1
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
     if bool((node_ptr.diff() == 0).any()):
         empty = int((node_ptr.diff() == 0).nonzero()[0])
@@ -245,9 +244,9 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
 
     attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
-    for key in list(data.keys()):
+    for key in list(moved.keys()):
         if key not in _BOOKKEEPING:
-            value = plain(data[key])
+            value = plain(moved[key])
             attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
     if edge_weight is not None:
         attrs["edge"]["edge_weight"] = edge_weight
