@@ -5,7 +5,7 @@ from gnn_xai.viz.grid import grid
 from gnn_xai.viz.layout import stress_layout
 from gnn_xai.viz.molecule import depiction
 from gnn_xai.viz.report import Picture, Section, write_report
-from gnn_xai.viz.subgraph import describe, draw
+from gnn_xai.viz.subgraph import describe, draw, drawn_graph
 
 __all__ = [
     "Picture",
@@ -13,6 +13,7 @@ __all__ = [
     "depiction",
     "describe",
     "draw",
+    "drawn_graph",
     "features",
     "grid",
     "stress_layout",

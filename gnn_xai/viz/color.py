@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
 
 # Both maps start (or pass through zero) at a grey that is still visible on white paper.
-SEQUENTIAL = LinearSegmentedColormap.from_list(
-    "gnn_xai_mask", ["#cbd3db", "#a3c1da", "#5d9bc7", "#20639b", "#0b3057"]
-)
+SEQUENTIAL = LinearSegmentedColormap.from_list("gnn_xai_mask", ["#cbd3db", "#a3c1da", "#5d9bc7", "#20639b", "#0b3057"])
 DIVERGING = LinearSegmentedColormap.from_list(
     "gnn_xai_attribution",
     ["#0b3c7d", "#3e83bd", "#a3c6de", "#d2d2d2", "#eda98a", "#c9503c", "#850f1d"],

@@ -61,15 +61,9 @@ def features(
     scores = np.array([score for _, score in ranked], dtype=float)
     rows = np.arange(len(ranked))
     scale = Scale.of(scores, explanation.signed)
-    bars = ax.barh(
-        rows, scores, height=0.68, color=scale.colors(scores), edgecolor="#5b646e", linewidth=0.6
-    )
-    ax.bar_label(
-        bars, fmt="%+.3g" if explanation.signed else "%.2f", padding=4, fontsize=8, color=FAINT_TEXT
-    )
-    ax.set_yticks(
-        rows, [_name(int(column), feature_names) for column, _ in ranked], fontsize=9, color=TEXT
-    )
+    bars = ax.barh(rows, scores, height=0.68, color=scale.colors(scores), edgecolor="#5b646e", linewidth=0.6)
+    ax.bar_label(bars, fmt="%+.3g" if explanation.signed else "%.2f", padding=4, fontsize=8, color=FAINT_TEXT)
+    ax.set_yticks(rows, [_name(int(column), feature_names) for column, _ in ranked], fontsize=9, color=TEXT)
     ax.invert_yaxis()
     if explanation.signed:
         low, high = min(scores.min(initial=0), 0.0), max(scores.max(initial=0), 0.0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
+
 from gnn_xai.errors import InputError
 from gnn_xai.viz.color import Scale, add_colorbar
-from gnn_xai.viz.subgraph import draw
+from gnn_xai.viz.layout import stress_layout
+from gnn_xai.viz.subgraph import draw, drawn_graph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +27,7 @@ def grid(
     titles: Sequence[str] | None = None,
     panel: tuple[float, float] = (4.6, 4.0),
     each: Sequence[dict[str, Any]] | None = None,
+    aligned: bool = False,
     **options: Any,
 ) -> Figure:
     """Draw explanations side by side, one panel each.
@@ -39,6 +43,7 @@ def grid(
         panel: width and height of one panel in inches.
         each: options of `draw` for each panel, on top of `options` (a layout per molecule, for
             one).
+        aligned: lay explanations of the same instance out alike, so that panels can be compared.
         **options: options of `draw` for every panel.
 
     Returns:
@@ -52,9 +57,7 @@ def grid(
 
     drawn = list(explanations)
     if not 1 <= len(drawn) <= PANELS_AT_MOST:
-        raise InputError(
-            f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(drawn)}; pass a slice"
-        )
+        raise InputError(f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(drawn)}; pass a slice")
     for name, value in (("titles", titles), ("each", each)):
         if value is not None and len(value) != len(drawn):
             raise InputError(f"expected {name} of length {len(drawn)}, got {len(value)}")
@@ -62,17 +65,30 @@ def grid(
     columns = max(1, min(columns, len(drawn)))
     rows = -(-len(drawn) // columns)
     shared = not any(e.signed for e in drawn)
-    figure = Figure(
-        figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained"
-    )
+    figure = Figure(figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    chosen = [{"colorbar": not shared, **options, **(own or {})} for own in each or [None] * len(drawn)]
+    if aligned:
+        _align(drawn, chosen)
     for i, (explanation, ax) in enumerate(zip(drawn, panels, strict=False)):
-        chosen = {"colorbar": not shared, **options, **(each[i] if each else {})}
         if titles is not None:
-            chosen["title"] = titles[i]
-        draw(explanation, ax, **chosen)
+            chosen[i]["title"] = titles[i]
+        draw(explanation, ax, **chosen[i])
     for ax in panels[len(drawn) :]:
         ax.set_axis_off()
     if shared and options.get("colorbar", True):
         add_colorbar(panels, Scale(signed=False, limit=1.0), "mask")
     return figure
+
+
+def _align(drawn: list[Explanation], options: list[dict[str, Any]]) -> None:
+    """Give explanations of one instance the layout of all that is drawn of it."""
+    for index in {e.index for e in drawn}:
+        same = [i for i, e in enumerate(drawn) if e.index == index and "layout" not in options[i]]
+        graph = nx.Graph()
+        for i in same:
+            chosen = {name: options[i].get(name) for name in ("top", "directed")}
+            graph.update(nx.Graph(drawn_graph(drawn[i], **chosen)))
+        layout = stress_layout(graph, first=index)
+        for i in same:
+            options[i]["layout"] = layout

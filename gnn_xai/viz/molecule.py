@@ -25,8 +25,7 @@ def depiction(smiles: str) -> np.ndarray:
         from rdkit.Chem import rdDepictor
     except ImportError as error:
         raise GnnXaiError(
-            "molecules are laid out with RDKit, which is not installed; "
-            "run 'pip install gnn-xai[molecules]'"
+            "molecules are laid out with RDKit, which is not installed; run 'pip install gnn-xai[molecules]'"
         ) from error
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:

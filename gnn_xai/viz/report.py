@@ -43,7 +43,7 @@ COLUMNS = (
     Column(
         "fidelity_plus",
         "fidelity+",
-        "How far the explained output falls when the explanation is taken out: "
+        "How far the probability of the explained class falls without the explanation: "
         "high means that the explanation is necessary.",
         digits=3,
         best="high",
@@ -51,8 +51,7 @@ COLUMNS = (
     Column(
         "fidelity_minus",
         "fidelity−",
-        "How far the explained output falls when only the explanation is kept: "
-        "low means that the explanation is sufficient.",
+        "How far it falls with nothing but the explanation: low means that the explanation is sufficient.",
         digits=3,
         best="low",
     ),

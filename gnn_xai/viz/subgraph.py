@@ -89,23 +89,16 @@ def draw(
     Raises:
         InputError: `top` is not in 1..2000, or `layout` lacks a node.
     """
-    if top is not None and not (isinstance(top, int) and 1 <= top <= LINES_AT_MOST):
-        raise InputError(
-            f"expected top in 1..{LINES_AT_MOST} (how many lines to draw), got {top!r}"
-        )
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
-
     target = explanation.index if _is_node_level(explanation) else None
     scores = _node_scores(explanation)
     every_line = _lines(explanation, directed)
     lines, nodes, left_out = _select(explanation, every_line, scores, top)
-    graph = nx.MultiDiGraph()
-    graph.add_nodes_from(nodes)
-    graph.add_edges_from((line.u, line.v) for line in lines)
+    graph = _as_graph(lines, nodes)
     positions = _positions(graph, layout, target)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
 
     # The scale is that of the whole explanation, whatever is drawn of it.
     line_scale = node_scale = None
@@ -142,6 +135,16 @@ def draw(
     return ax
 
 
+def drawn_graph(explanation: Explanation, *, top: int | None = None, directed: bool | None = None) -> nx.MultiDiGraph:
+    """The nodes and lines that `draw` shows for the same arguments, in original ids.
+
+    Raises:
+        InputError: `top` is not in 1..2000.
+    """
+    lines = _lines(explanation, directed)
+    return _as_graph(*_select(explanation, lines, _node_scores(explanation), top)[:2])
+
+
 def describe(explanation: Explanation, class_names: Sequence[str] | None = None) -> str:
     """The instance, what the model says about it, and which class is explained if another one."""
     return ", ".join(filter(None, _describe(explanation, class_names)))
@@ -168,6 +171,13 @@ def _describe(explanation: Explanation, class_names: Sequence[str] | None) -> tu
     if target == predicted:
         return text, ""
     return text, f"explained {name(target)} (p = {probability[target]:.2f})"
+
+
+def _as_graph(lines: list[_Line], nodes: list[int]) -> nx.MultiDiGraph:
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(nodes)
+    graph.add_edges_from((line.u, line.v) for line in lines)
+    return graph
 
 
 class _Line(NamedTuple):
@@ -207,9 +217,7 @@ def _node_scores(explanation: Explanation) -> dict[int, float]:
 
 def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
     """Edges as lines: parallel edges by their strongest, two equal directions as one."""
-    tied = directed is False or (
-        directed is None and explanation.source.provenance.get("undirected", False)
-    )
+    tied = directed is False or (directed is None and explanation.source.provenance.get("undirected", False))
     u, v = explanation.edge_index.cpu().numpy()
     if explanation.edge_mask is None:
         score = np.zeros(len(u))
@@ -236,7 +244,9 @@ def _select(
     explanation: Explanation, lines: list[_Line], scores: dict[int, float], top: int | None
 ) -> tuple[list[_Line], list[int], str]:
     """The lines and nodes to draw, and what the subtitle says about those left out."""
-    top = top or LINES_BY_DEFAULT
+    if top is not None and not (isinstance(top, int) and 1 <= top <= LINES_AT_MOST):
+        raise InputError(f"expected top in 1..{LINES_AT_MOST} (how many lines to draw), got {top!r}")
+    top = LINES_BY_DEFAULT if top is None else top
     nodes = explanation.node_id.tolist()
     always = {explanation.index} if _is_node_level(explanation) else set()
     if explanation.edge_mask is not None:
@@ -347,7 +357,7 @@ def _draw_nodes(
         s=size,
         c=fills,
         edgecolors=[MARK if n in marked else NODE_OUTLINE for n in nodes],
-        linewidths=[2.2 if n in marked else 0.8 for n in nodes],
+        linewidths=[2.0 if n in marked else 0.8 for n in nodes],
         zorder=3,
     )
     return dict(zip(nodes, fills, strict=True))
@@ -388,9 +398,7 @@ def _draw_labels(
         )
 
 
-def _legend(
-    ax: Axes, graph: nx.Graph, node_classes: Any, class_names: Sequence[str] | None
-) -> None:
+def _legend(ax: Axes, graph: nx.Graph, node_classes: Any, class_names: Sequence[str] | None) -> None:
     from matplotlib.lines import Line2D
 
     present = sorted({int(node_classes[n]) for n in graph})
@@ -409,7 +417,7 @@ def _legend(
 
 
 def _write_title(ax: Axes, title: str, subtitle: str) -> None:
-    ax.set_title(title, loc="left", fontsize=11, color=TEXT, pad=20 if subtitle else 8)
+    ax.set_title(title, loc="left", fontsize=10.5, color=TEXT, pad=20 if subtitle else 8)
     if subtitle:
         ax.annotate(
             subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points",
@@ -424,8 +432,6 @@ def _colorbars(ax: Axes, line_scale: Scale | None, node_scale: Scale | None) -> 
         bars = [(line_scale, kind[line_scale.signed])]
     else:
         named = (("edge", line_scale), ("node", node_scale))
-        bars = [
-            (scale, f"{what} {kind[scale.signed]}") for what, scale in named if scale is not None
-        ]
+        bars = [(scale, f"{what} {kind[scale.signed]}") for what, scale in named if scale is not None]
     for scale, label in bars:
         add_colorbar(ax, scale, label)

@@ -1,0 +1,251 @@
+"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai list`.
+
+Errors of the package end with exit code 2 and one sentence on stderr, and leave no output behind.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch_geometric.explain.config import ModelConfig
+
+import gnn_xai as gx
+from gnn_xai import runs, subjects
+from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
+from gnn_xai.viz import describe
+from gnn_xai.viz.report import COLUMNS
+
+app = typer.Typer(
+    name="gnn-xai",
+    help="Explain the predictions of PyTorch Geometric models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+ROWS_SHOWN = 20
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: code 0, or 2 for bad input with one sentence on stderr.
+
+    Args:
+        arguments: what follows the program's name; by default what the process was started with.
+    """
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, GnnXaiWarning):
+            stderr.print("[yellow]warning:[/]", str(message), markup=True)
+        else:
+            default_show(message, category, *rest)
+
+    default_show, warnings.showwarning = warnings.showwarning, show_warning
+    try:
+        app(arguments, prog_name="gnn-xai")
+    except GnnXaiError as error:
+        stderr.print("error: ", end="", style="bold red")
+        stderr.print(" ".join(str(error).split()), markup=False)
+        sys.exit(2)
+    finally:
+        warnings.showwarning = default_show
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gnn-xai {gx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Explain the predictions of PyTorch Geometric models."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+) -> None:
+    """Explain molecules, a social network and BA-Shapes; write tables, figures and a page."""
+    from gnn_xai.demo import run
+
+    rows = run(out, seed=seed, overwrite=overwrite, console=console)
+    console.print(results_table(rows))
+    console.print(f"open {out / 'index.html'} to look at the explanations", highlight=False)
+
+
+@app.command("list")
+def list_everything() -> None:
+    """List the algorithms and the data sets, one line each."""
+    registries = {"algorithms": gx.algorithms.REGISTRY, "data sets": gx.datasets.REGISTRY}
+    for title, registry in registries.items():
+        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for name, entry in registry.items():
+            table.add_row(name, entry.summary)
+        console.print(table, end="\n\n")
+
+
+@app.command()
+def explain(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    dataset: Annotated[str | None, typer.Option(help="A data set of `gnn-xai list`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FACTORY", help="Your model: a function that returns it."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FACTORY", help="Your data: Data, or a list of Data."),
+    ] = None,
+    algorithm: Annotated[str, typer.Option(help="One of `gnn-xai list`.")] = "gnn_explainer",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable."),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Nodes or graphs to explain, as in 300-349,400; by default all."),
+    ] = None,
+    target: Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")] = None,
+    task: Annotated[str | None, typer.Option(help="node or graph; with your own model.")] = None,
+    mode: Annotated[
+        str,
+        typer.Option(help="multiclass_classification, binary_classification or regression; with your own model."),
+    ] = "multiclass_classification",
+    returns: Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")] = "raw",
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+) -> None:
+    """Explain predictions of a data set's reference model, or of your own model on your own data.
+
+    Writes explanations.safetensors, summary.json and figures/, all or nothing.
+    """
+    chosen = gx.algorithms.get(algorithm, **dict(_setting(text) for text in settings or ()))
+    wanted = None if index is None else parse_index(index)
+    if (dataset is None) == (model is None or data is None):
+        raise InputError("expected either --dataset, or --model and --data; see 'gnn-xai explain --help'")
+    if dataset is not None and (model or data or weights or task):
+        raise InputError(
+            "--dataset brings its own model, data and task; leave out --model, --data, --weights and --task"
+        )
+    with runs.output_folder(out, overwrite=overwrite) as folder:
+        if dataset is not None:
+            subject = subjects.from_benchmark(dataset)
+        else:
+            assert model is not None
+            assert data is not None
+            config = _task(task, mode, returns)
+            subject = subjects.from_factories(model, data, config, weights)
+        explanations, row = runs.explain_and_measure(
+            subject,
+            chosen,
+            index=subject.index if wanted is None else wanted,
+            target=target,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+        runs.write(folder, subject, explanations, row, figures=figures)
+    _print_explanations(explanations, subject.class_names)
+    console.print(results_table([row]))
+    console.print(f"written to {out}/: {runs.EXPLANATIONS}, {runs.SUMMARY}, {runs.FIGURES}/", highlight=False)
+
+
+def parse_index(text: str) -> list[int]:
+    """Instance ids from a list of numbers and ranges, both ends included.
+
+    >>> parse_index("300-303,400")
+    [300, 301, 302, 303, 400]
+
+    Raises:
+        InputError: something in the list is neither a number nor a range, or a range runs
+            backwards.
+    """
+    ids: list[int] = []
+    most = 10_000_000  # a slip of the finger must not fill the memory
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            low, high = int(first), int(last if dash else first)
+        except ValueError:
+            raise InputError(f"expected --index as numbers and ranges such as 300-349,400, got {text!r}") from None
+        if high < low:
+            raise InputError(f"expected ranges from low to high in --index, got {part.strip()!r}")
+        if len(ids) + high - low > most:
+            raise InputError(f"expected at most {most:,} instances in --index, got {text!r}")
+        ids.extend(range(low, high + 1))
+    return ids
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A hyper-parameter from `name=value`; the value is a string unless it is a Python literal."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(f"expected --set NAME=VALUE such as epochs=200, got {text!r}")
+    value = value.strip()
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name.strip(), words[value.lower()]
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.strip(), value
+
+
+def _task(level: str | None, mode: str, returns: str) -> ModelConfig:
+    if level not in ("node", "graph"):
+        raise InputError(f"expected --task node or --task graph with --model, got {level!r}")
+    try:
+        return ModelConfig(mode=mode, task_level=level, return_type=returns)
+    except ValueError as error:
+        raise InputError(
+            f"expected --mode and --returns as PyG's ModelConfig knows them, got {mode} and {returns}: {error}"
+        ) from error
+
+
+def _print_explanations(explanations: gx.Explanations, class_names: Sequence[str] | None) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("prediction")
+    table.add_column("strongest", overflow="fold")
+    for e in explanations[:ROWS_SHOWN]:
+        if e.edge_mask is not None:
+            strongest = [f"{u}–{v} {score:.2f}" for u, v, score in e.top_edges(3)]
+        elif explanations.node_mask_type != "common_attributes":
+            strongest = [f"{node} {score:.2f}" for node, score in e.top_nodes(4)]
+        else:
+            strongest = [f"feature {column} {score:.2f}" for column, score in e.top_features(3)]
+        table.add_row(describe(e, class_names), ", ".join(strongest))
+    console.print(table)
+    if len(explanations) > ROWS_SHOWN:
+        more = len(explanations) - ROWS_SHOWN
+        console.print(f"… and {more} more in {runs.SUMMARY}", highlight=False)
+
+
+def results_table(rows: list[dict[str, Any]]) -> Table:
+    """The results as a table for the terminal, with the columns of the report."""
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for column in COLUMNS:
+        words = column.digits is None
+        table.add_column(column.title, justify="left" if words else "right", no_wrap=words)
+    for row in rows:
+        table.add_row(*(column.text(row) for column in COLUMNS))
+    return table
