@@ -17,7 +17,7 @@ import copy
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,8 +87,8 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        convs: list[nn.Module],
-        norms: list[nn.Module] | None = None,
+        convs: Sequence[nn.Module],
+        norms: Sequence[nn.Module] | None = None,
         head: nn.Module | None = None,
         pool: Any = None,
     ) -> None:
@@ -229,10 +229,10 @@ def plainly_masked(model: nn.Module, weight: Mapping[tuple[int, int], float]) ->
     def before(module: nn.Module, inputs: Any) -> None:
         factors[:] = [torch.tensor([weight.get((u, v), 1.0) for u, v in inputs[0].t().tolist()])]
 
-    def after(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
+    def after(module: Any, inputs: Any, out: Tensor) -> Tensor:
         shape = [1] * out.dim()
-        shape[module.node_dim] = -1  # pyright: ignore[reportArgumentType]
-        return out * factors[0].to(out.dtype).view(shape)
+        shape[module.node_dim] = -1
+        return out * factors[0].to(out).view(shape)
 
     handles = []
     for module in model.modules():
@@ -259,7 +259,7 @@ def reachable(edge_index: Tensor, target: int, steps: int) -> tuple[set[int], se
     return nodes, edges
 
 
-def _graph(data: Any, e: Explanation) -> Data:
+def _graph(data: Any, e: Explanation) -> Any:
     return data if isinstance(data, Data) else data[e.index]
 
 
@@ -416,8 +416,8 @@ def law_model_untouched(algorithm: Algorithm, case: Case) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.eval()  # frozen, as in fine-tuning
-        if hasattr(module, "cached"):
-            module.cached = True
+        for flag in {"cached"} & vars(module).keys():
+            setattr(module, flag, True)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         case.call(model, data if case.node_level else Batch.from_data_list(data))  # fills the caches
     for number, parameter in enumerate(model.parameters()):
@@ -510,8 +510,9 @@ def law_sensitive_to_model(algorithm: Algorithm, case: Case) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         for module in model.modules():
-            if callable(getattr(module, "reset_parameters", None)):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
     other = _scores(case.explain(algorithm, model, target=target))
     gap = distance(one, other)
     if uses_model(algorithm):
@@ -618,14 +619,16 @@ def check_model(
         AssertionError: with what differs.
         MaskingError: if edge masks cannot reach the model's layers.
     """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     config, plain = as_task(task, data)
-    graphs = as_graphs(data, torch.device("cpu"))
+    graphs = as_graphs(data, device)
     problem = Problem(model, graphs, config, bind(model, graphs, forward), plain)
-    union = of_graphs(graphs, torch.zeros(1, dtype=torch.int64), 0).union(torch.zeros(1, dtype=torch.int64))
-    every = replace(union, rows=torch.arange(graphs.num_nodes) if problem.node_level else None)
+    first = torch.zeros(1, dtype=torch.int64, device=device)
+    union = of_graphs(graphs, first, 0).union(first)
+    every = replace(union, rows=torch.arange(graphs.num_nodes, device=device) if problem.node_level else None)
     edges = every.edge_index
     got: dict[tuple[int, float], Tensor] = {}
-    ones = torch.ones(edges.size(1), dtype=problem.dtype)
+    ones = torch.ones(edges.size(1), dtype=problem.dtype, device=device)
     some = range(0, edges.size(1), max(1, edges.size(1) // 5))
     with untouched(model), torch.no_grad():
         with MaskedModel(problem, every) as masked:
@@ -635,10 +638,12 @@ def check_model(
             assert gap <= tolerance, f"an edge mask of ones changes the output by {gap:.2g}"
             for position in some:
                 for value in (0.0, 0.5, 0.999, 1.001):
-                    got[position, value] = masked(edge_mask=ones.index_fill(0, torch.tensor(position), value))
+                    got[position, value] = masked(
+                        edge_mask=ones.index_fill(0, torch.tensor(position, device=device), value)
+                    )
             with torch.enable_grad():
                 leaf = ones.clone().requires_grad_()
-                weights = torch.linspace(0.5, 1.5, original.numel(), dtype=original.dtype).reshape(original.shape)
+                weights = torch.linspace(0.5, 1.5, original.numel()).to(original).reshape(original.shape)
                 (gradient,) = torch.autograd.grad((masked(edge_mask=leaf) * weights).sum(), leaf)
         for (position, value), out in got.items():
             u, v = edges[:, position].tolist()
@@ -685,7 +690,7 @@ def _require_masked_predictions(case: Case, model: nn.Module, data: Any, e: Expl
         assert gap <= 1e-4, f"{name} of instance {e.index} differs by {gap:.2g} from the model under its mask"
 
 
-def _with_loops(graph: Data, seed: int) -> Data:
+def _with_loops(graph: Any, seed: int) -> Any:
     """A copy with self loops at every second node that had none, after all other edges."""
     have = set(graph.edge_index[0, graph.edge_index[0] == graph.edge_index[1]].tolist())
     loops = torch.tensor([node for node in range(0, graph.num_nodes, 2) if node not in have], dtype=torch.int64)
@@ -697,7 +702,7 @@ def _with_loops(graph: Data, seed: int) -> Data:
     return out
 
 
-def _permuted(graph: Data, seed: int, nodes: bool = True) -> tuple[Data, tuple[Tensor, Tensor]]:
+def _permuted(graph: Any, seed: int, nodes: bool = True) -> tuple[Any, tuple[Tensor, Tensor]]:
     """The same graph with other ids, which carries its old ones as `n_id` and `e_id`; and these old ids by new ones."""
     rng = torch.Generator().manual_seed(seed + 50)
     old = torch.randperm(graph.num_nodes, generator=rng) if nodes else torch.arange(graph.num_nodes)
