@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -24,6 +26,14 @@ class StorageError(GnnXaiError, OSError):
 
 class GnnXaiWarning(UserWarning):
     """The answer is valid but costs more, or means less, than one would assume."""
+
+
+def warn(sentence: str) -> None:
+    """Issue a `GnnXaiWarning` that points at the user's line, however deep in the package it is issued."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "gnn_xai":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, GnnXaiWarning, stacklevel=level)
 
 
 def unknown(what: str, got: object, known: Iterable[str]) -> InputError:

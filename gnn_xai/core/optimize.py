@@ -6,7 +6,6 @@ nothing of another's; Adam works element by element; random numbers are keyed by
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +21,7 @@ from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_normal
 from gnn_xai.core.segments import segment_mean, segment_sum
-from gnn_xai.errors import GnnXaiWarning
+from gnn_xai.errors import warn
 
 _EPS = 1e-15  # inside logarithms of the entropy, as in PyG
 
@@ -102,11 +101,9 @@ def optimize(
     packing.run(work, question.cost(graphs), question.limit)
     silent = int(sum(flat))
     if silent:
-        warnings.warn(
+        warn(
             f"the loss of {silent} of {len(graphs)} instances did not respond to any mask (a saturated prediction, or one "
-            "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation",
-            GnnXaiWarning,
-            stacklevel=2,
+            "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation"
         )
     return masks
 

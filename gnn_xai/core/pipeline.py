@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, ComputationGraphs, U
 from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_uniform
-from gnn_xai.errors import GnnXaiWarning
+from gnn_xai.errors import warn
 
 PIECE = 4_000_000
 """Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
@@ -108,13 +107,13 @@ class Pipeline:
             again = problem.run(union.data, union.rows)
         problem.check(out)
         if not bool(close(again, out).all()):
-            _warn(
+            warn(
                 "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
                 "another source of noise?), so its explanations hold that noise"
             )
         if edge_masks:
             for sentence in traced.check():
-                _warn(f"not masked: {sentence}")
+                warn(f"not masked: {sentence}")
         node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
         question = Question(problem, seed, undirected, budget)
@@ -128,7 +127,7 @@ class Pipeline:
         for number, (positions, graphs) in enumerate(self._cut()):
             if number == 0 and _mixes(self.question, graphs):
                 self.question.alone = True
-                _warn(
+                warn(
                     "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are "
                     "explained one at a time, which is slow"
                 )
@@ -172,7 +171,7 @@ class Pipeline:
             found = neighborhoods.around_nodes(graphs, index, steps, scope, flow, limit)
         whole = int((found.hops == WHOLE_GRAPH).sum())
         if whole:
-            _warn(
+            warn(
                 f"the model is not local: no neighbourhood of {steps} or {steps + 1} hops gives the prediction of {whole} "
                 f"of {len(index)} nodes (a normalisation over all nodes, a layer without propagate, or noise?), so their "
                 "computation graph is the whole graph"
@@ -207,10 +206,6 @@ class Pipeline:
 
         kept, dropped = outputs(self.question, graphs, both).chunk(2, dim=1)
         return kept, dropped
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, GnnXaiWarning, stacklevel=3)
 
 
 def close(one: Tensor, other: Tensor) -> Tensor:
