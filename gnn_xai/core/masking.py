@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttribu
 
 from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
-from gnn_xai.core.problem import Problem
+from gnn_xai.core.problem import Problem, compiled
 from gnn_xai.errors import InputError, MaskingError
 
 
@@ -45,7 +45,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     ]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), _eagerly(model):
             model.eval()
             # A cache belongs to the graph it was made from; on any other graph it would silently stand in for it.
             for module, name, _ in cached:
@@ -62,6 +62,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
         for parameter, grad in grads:
             parameter.grad = grad
+
+
+def _eagerly(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run compiled parts of a model as they were written: a compiled graph skips hooks that are newer than itself."""
+    return torch.compiler.set_stance("force_eager") if compiled(model) else nullcontext()
 
 
 @dataclass(eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
 
 from gnn_xai.core.graphs import Graphs
-from gnn_xai.errors import GnnXaiWarning, InputError
+from gnn_xai.errors import InputError, warn
 
 Objective = Literal["margin", "log_prob", "prob", "raw"]
 OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
@@ -136,10 +135,8 @@ class Problem:
                 f"if these are logits, {how.replace('return_type=...', 'return_type=raw')}"
             )
         elif returned == ModelReturnType.raw and in_unit and out.numel() >= 20:
-            warnings.warn(
-                f"all {out.numel()} outputs lie in [0, 1] but were said to be logits; if they are probabilities, {how}",
-                GnnXaiWarning,
-                stacklevel=2,
+            warn(
+                f"all {out.numel()} outputs lie in [0, 1] but were said to be logits; if they are probabilities, {how}"
             )
 
     def predicted(self, out: Tensor) -> Tensor:
@@ -294,17 +291,23 @@ def _keys(source: Any) -> list[str]:
     return list(first.keys()) if isinstance(first, Data) else []
 
 
+def compiled(model: nn.Module) -> bool:
+    """Whether `torch.compile` took part in the model, as a whole or in a part."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
 def eager(model: nn.Module) -> nn.Module:
-    """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are."""
+    """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are.
+
+    Compiled parts of a model, and modules compiled in place, are run eagerly by `gnn_xai.core.masking.untouched`.
+    """
+    if compiled(model):
+        warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
     inner = getattr(model, "_orig_mod", None)
-    if isinstance(inner, nn.Module):
-        warnings.warn(
-            "the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)",
-            GnnXaiWarning,
-            stacklevel=3,
-        )
-        return inner
-    return model
+    return inner if isinstance(inner, nn.Module) else model
 
 
 def as_index(index: Any, size: int, device: torch.device) -> Tensor:
