@@ -21,6 +21,7 @@ from gnn_xai.viz import (
     Section,
     describe,
     draw,
+    drawn_graph,
     features,
     grid,
     stress_layout,
@@ -439,6 +440,29 @@ def test_grid_shares_the_bar_of_masks():
         grid([])
     with pytest.raises(InputError, match="expected titles of length 4, got 1"):
         grid(masks, titles=["a"])
+
+
+def test_aligned_panels_put_the_same_node_in_the_same_place():
+    cycle = both_ways(nx.cycle_graph(8))
+    weights = torch.linspace(0, 1, 8)
+    same = [explanation(cycle, w.repeat(2), index=3) for w in (weights, weights.flip(0))]
+    figure = grid(same, columns=2, top=4, aligned=True)
+    figure.draw_without_rendering()
+    places = [{text.get_text(): text.xy for text in ax.texts if text.get_text().isdigit()} for ax in figure.axes[:2]]
+    assert places[0].keys() != places[1].keys()
+    for node in places[0].keys() & places[1].keys():
+        np.testing.assert_allclose(places[0][node], places[1][node])
+    limits = [[*ax.get_xlim(), *ax.get_ylim()] for ax in figure.axes[:2]]
+    np.testing.assert_allclose(limits[0], limits[1], atol=0.1)
+
+
+def test_drawn_graph_is_what_is_drawn(ax):
+    path = both_ways(nx.path_graph(9))
+    one = explanation(path, torch.linspace(0, 1, 8).repeat(2), index=0)
+    graph = drawn_graph(one, top=3)
+    draw(one, ax, top=3)
+    assert {str(node) for node in graph} == {text for text in labels(ax) if text.isdigit()}
+    assert graph.number_of_edges() == len(lines(ax)) == 3
 
 
 # Layout ##########################################################################################

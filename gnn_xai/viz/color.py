@@ -12,6 +12,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_r
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
+    from matplotlib.typing import ColorType
 
 # Both maps start (or pass through zero) at a grey that is still visible on white paper.
 SEQUENTIAL = LinearSegmentedColormap.from_list("gnn_xai_mask", ["#cbd3db", "#a3c1da", "#5d9bc7", "#20639b", "#0b3057"])
@@ -36,7 +37,7 @@ def class_color(label: int) -> str:
     return _CLASSES[label % len(_CLASSES)]
 
 
-def ink_on(color: object) -> str:
+def ink_on(color: ColorType) -> str:
     """Black or white, whichever has more contrast on `color` (WCAG relative luminance)."""
     channels = np.array(to_rgb(color))
     linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

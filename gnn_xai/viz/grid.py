@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
+import numpy as np
 
 from gnn_xai.errors import InputError
 from gnn_xai.viz.color import Scale, add_colorbar
@@ -68,12 +69,14 @@ def grid(
     figure = Figure(figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     chosen = [{"colorbar": not shared, **options, **(own or {})} for own in each or [None] * len(drawn)]
-    if aligned:
-        _align(drawn, chosen)
+    frames = _align(drawn, chosen) if aligned else {}
     for i, (explanation, ax) in enumerate(zip(drawn, panels, strict=False)):
         if titles is not None:
             chosen[i]["title"] = titles[i]
         draw(explanation, ax, **chosen[i])
+        if i in frames:
+            ax.update_datalim(frames[i])
+            ax.autoscale_view()
     for ax in panels[len(drawn) :]:
         ax.set_axis_off()
     if shared and options.get("colorbar", True):
@@ -81,8 +84,9 @@ def grid(
     return figure
 
 
-def _align(drawn: list[Explanation], options: list[dict[str, Any]]) -> None:
-    """Give explanations of one instance the layout of all that is drawn of it."""
+def _align(drawn: list[Explanation], options: list[dict[str, Any]]) -> dict[int, list[np.ndarray]]:
+    """Give explanations of one instance the layout of all that is drawn of it, and return its positions by panel."""
+    frames = {}
     for index in {e.index for e in drawn}:
         same = [i for i, e in enumerate(drawn) if e.index == index and "layout" not in options[i]]
         graph = nx.Graph()
@@ -91,4 +95,5 @@ def _align(drawn: list[Explanation], options: list[dict[str, Any]]) -> None:
             graph.update(nx.Graph(drawn_graph(drawn[i], **chosen)))
         layout = stress_layout(graph, first=index)
         for i in same:
-            options[i]["layout"] = layout
+            options[i]["layout"], frames[i] = layout, list(layout.values())
+    return frames

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import networkx as nx
 import numpy as np
 
 
-def stress_layout(graph: nx.Graph, first: object = None) -> dict[object, np.ndarray]:
+def stress_layout(graph: nx.Graph, first: object = None) -> dict[Any, np.ndarray]:
     """Positions in which drawn distance follows graph distance, one unit an edge.
 
     Each component is laid out by stress majorisation (Gansner, Koren and North 2004, "Graph drawing
@@ -95,14 +97,14 @@ def _part(x: np.ndarray, apart: float = 0.45, steps: int = 100) -> np.ndarray:
     return x
 
 
-def _pack(blocks: list[tuple[list, np.ndarray]], gap: float = 1.0) -> dict[object, np.ndarray]:
+def _pack(blocks: list[tuple[list, np.ndarray]], gap: float = 1.0) -> dict[Any, np.ndarray]:
     """Set components in rows of about the width that makes the whole drawing 4:3."""
     sizes = [np.ptp(x, axis=0) + gap for _, x in blocks]
     width = max(
         [float(np.sqrt(4 / 3 * sum(s.prod() for s in sizes))), *(float(s[0]) for s in sizes)],
         default=0,
     )
-    positions: dict[object, np.ndarray] = {}
+    positions: dict[Any, np.ndarray] = {}
     left = top = row = 0.0
     for (nodes, x), size in zip(blocks, sizes, strict=True):
         if left > 0 and left + size[0] > width + 1e-9:

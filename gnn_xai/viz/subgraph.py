@@ -274,7 +274,7 @@ def _nearness(lines: list[_Line], nodes: list[int], start: set[int]) -> dict[int
 def _positions(graph: nx.Graph, layout: Any, target: int | None) -> dict[int, np.ndarray]:
     if layout is None:
         return stress_layout(graph, first=target)
-    found = layout(nx.Graph(graph)) if callable(layout) else layout
+    found: Any = layout(nx.Graph(graph)) if callable(layout) else layout
     try:
         return {n: np.asarray(found[n], dtype=float)[:2] for n in graph}
     except (KeyError, IndexError) as error:
@@ -291,7 +291,7 @@ def _has(table: Any, node: int) -> bool:
 
 def _node_size(ax: Axes, count: int) -> float:
     """Area of a node in square points: all nodes together cover about a fifteenth of the axes."""
-    box = ax.get_window_extent().size * 72 / ax.figure.dpi
+    box = np.asarray(ax.get_window_extent().size) * 72 / ax.figure.dpi
     return float(np.clip(0.07 * box.prod() / max(count, 1), 70, 420))
 
 
@@ -388,7 +388,7 @@ def _draw_labels(
     for node, text in texts.items():
         ax.annotate(
             text,
-            positions[node],
+            (positions[node][0], positions[node][1]),
             ha="center",
             va="center",
             fontsize=float(np.clip(font, 6.0, 11.0)),

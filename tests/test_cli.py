@@ -1,0 +1,297 @@
+"""The command line, run in this process: what it writes, what it says, and that it leaves nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch_geometric.nn import GCN
+
+import gnn_xai as gx
+from gnn_xai import cli, demo, runs
+
+USER_CODE = """
+import torch
+from torch_geometric.data import Data
+from torch_geometric.nn import GCN
+
+def model():
+    torch.manual_seed(0)
+    return GCN(3, 8, num_layers=2, out_channels=2)
+
+def data():
+    edge_index = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
+    return Data(x=torch.eye(4)[:, :3], edge_index=edge_index)
+
+def broken():
+    raise RuntimeError("out of cheese")
+
+def number():
+    return 3
+
+text = "not callable"
+"""
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path, monkeypatch) -> Path:
+    """An empty working directory that also holds a user's module."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    (tmp_path / "mine.py").write_text(USER_CODE)
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code or 0
+
+
+def fail(capsys, *arguments: str) -> str:
+    """The one sentence of a run that must fail, after checking that it is one and that nothing was left."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    left = [path for path in sorted(Path.cwd().rglob("*")) if path not in before and "__pycache__" not in path.parts]
+    assert left == []
+    return err
+
+
+KARATE = ("explain", "--dataset", "karate", "--algorithm", "saliency", "--index", "0,8")
+OWN = ("explain", "--model", "mine:model", "--data", "mine:data", "--task", "node", "--algorithm", "saliency")
+
+
+def test_version_and_list(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"gnn-xai {gx.__version__}\n"
+    assert run("list") == 0
+    text = capsys.readouterr().out
+    for name in (*gx.algorithms.REGISTRY, *gx.datasets.names()):
+        assert re.search(rf"^ ?{name} ", text, re.M)
+
+
+def test_explain_a_data_set(work, capsys):
+    assert run(*KARATE, "--out", "runs/a", "--figures", "1", "--seed", "3") == 0
+    out = capsys.readouterr().out
+    assert "node 8 · predicted community" in out
+    assert "written to runs/a/" in out
+    folder = work / "runs" / "a"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == [
+        "explanations.safetensors",
+        "figures",
+        "figures/node-0.png",
+        "summary.json",
+    ]
+    loaded = gx.load(folder / "explanations.safetensors")
+    assert loaded.index.tolist() == [0, 8]
+    assert loaded.seed == 3
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["gnn_xai"] == gx.__version__
+    assert summary["algorithm"] == "saliency"
+    assert summary["instances"] == 2
+    assert summary["roc_auc"] is None
+    assert [one["index"] for one in summary["explanations"]] == [0, 8]
+    u, v, score = loaded[0].top_edges(1)[0]
+    assert summary["explanations"][0]["top_edges"][0] == pytest.approx([u, v, score])
+    assert [path.name for path in work.iterdir() if path.name.startswith(".gnn-xai")] == []
+
+
+def test_hyper_parameters_and_target(work):
+    arguments = [*KARATE, "--out", "a", "--target", "2", "--set", "edge_mask_type=None", "--figures", "0"]
+    assert run(*arguments) == 0
+    loaded = gx.load(work / "a" / "explanations.safetensors")
+    assert loaded.target.tolist() == [2, 2]
+    assert loaded.edge_mask is None
+    assert loaded.algorithm["edge_mask_type"] is None
+
+
+def test_every_algorithm_can_be_run(work):
+    for name in gx.algorithms.REGISTRY:
+        settings = ["--set", "epochs=2"] if name == "gnn_explainer" else []
+        assert run("explain", "--dataset", "karate", "--algorithm", name, "--index", "8", "--figures", "1",
+                   "--out", name, *settings) == 0  # fmt: skip
+
+
+def test_explain_an_own_model(work, capsys):
+    sys.path.insert(0, str(work))
+    import mine
+
+    torch.manual_seed(7)
+    trained = GCN(3, 8, num_layers=2, out_channels=2).eval()
+    save_file(trained.state_dict(), work / "w.safetensors")
+    assert run(*OWN, "--weights", "w.safetensors", "--out", "a") == 0
+    loaded = gx.load(work / "a" / "explanations.safetensors")
+    data = mine.data()
+    torch.testing.assert_close(loaded.prediction, trained(data.x, data.edge_index).detach())
+    assert len(list((work / "a" / "figures").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5", [5]), ("1-3", [1, 2, 3]), (" 4 , 2-2,9", [4, 2, 9]), ("0-1,0", [0, 1, 0])],
+)
+def test_parse_index(text, expected):
+    assert cli.parse_index(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1..3", "3-1", "1,,2", "0-99999999999999"])
+def test_parse_index_refuses(text):
+    with pytest.raises(gx.errors.InputError, match="^expected .*--index"):
+        cli.parse_index(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset", "karat"), "unknown data set 'karat'; did you mean 'karate'?"),
+        (("--dataset", "karate", "--algorithm", "salienc"), "did you mean 'saliency'?"),
+        (("--dataset", "karate", "--set", "epoch=3"), "did you mean 'epochs'?"),
+        (("--dataset", "karate", "--set", "epochs"), "expected --set NAME=VALUE such as epochs=200"),
+        (("--dataset", "karate", "--set", "epochs=-1"), "epochs"),
+        (("--dataset", "karate", "--set", "lr=fast"), "lr"),
+        (("--dataset", "karate", "--index", "30-40"), "index 34 is out of range; expected 0 to 33"),
+        (("--dataset", "karate", "--index", "three"), "expected --index as numbers and ranges"),
+        (("--dataset", "karate", "--index", "0", "--target", "4"), "target 4 is out of range"),
+        (("--dataset", "karate", "--task", "node"), "--dataset brings its own model"),
+        ((), "expected either --dataset, or --model and --data"),
+        (("--model", "mine:model"), "expected either --dataset, or --model and --data"),
+        (("--model", "mine:model", "--data", "mine:data"), "expected --task node or --task graph"),
+        (("--model", "mine:model", "--data", "mine:data", "--task", "edge"), "got 'edge'"),
+        (
+            ("--model", "mine:model", "--data", "mine:data", "--task", "node", "--mode", "guess"),
+            "expected --mode and --returns as PyG's ModelConfig knows them",
+        ),
+        (("--model", "mine", "--data", "mine:data", "--task", "node"), "expected the model as package.module:factory"),
+        (("--model", "nowhere:f", "--data", "mine:data", "--task", "node"), "No module named 'nowhere'"),
+        (("--model", "mine:f", "--data", "mine:data", "--task", "node"), "has no attribute 'f'"),
+        (("--model", "mine:text", "--data", "mine:data", "--task", "node"), "to be a function that returns the model"),
+        (("--model", "mine:broken", "--data", "mine:data", "--task", "node"), "raised RuntimeError: out of cheese"),
+        (("--model", "mine:number", "--data", "mine:data", "--task", "node"), "to return a torch.nn.Module, got int"),
+        (("--model", "mine:model", "--data", "mine:number", "--task", "node"), "int"),
+        (("--dataset", "karate", "--out", "mine.py"), "expected a folder for the output, got the file"),
+        (("--dataset", "karate", "--out", "mine.py/a"), "cannot write to"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(capsys, arguments, message):
+    out = () if "--out" in arguments else ("--out", "out")
+    assert message in fail(capsys, "explain", *arguments, *out)
+
+
+def test_weights_are_safetensors_that_fit_or_refused(work, capsys):
+    state = GCN(3, 8, num_layers=2, out_channels=2).state_dict()
+    torch.save(state, work / "pickled.pt")
+    (work / "text.safetensors").write_text("hello")
+    save_file({name: value for name, value in state.items() if "convs.0.bias" not in name}, work / "less.safetensors")
+    save_file({**state, "extra": torch.ones(1)}, work / "more.safetensors")
+    save_file({**state, "convs.0.bias": torch.ones(5)}, work / "shape.safetensors")
+    for name, message in {
+        "pickled.pt": "got a pickle, as torch.save writes",
+        "text.safetensors": "to be a safetensors file, got something else",
+        "less.safetensors": "it lacks convs.0.bias",
+        "more.safetensors": "it holds extra, which the model has not",
+        "shape.safetensors": "convs.0.bias has shape [5] where the model has [8]",
+        "absent.safetensors": "cannot read the weights absent.safetensors: No such file",
+    }.items():
+        assert message in fail(capsys, *OWN, "--weights", name, "--out", "out")
+
+
+def test_a_pickle_is_never_opened(work, capsys):
+    """A pickle that would write a file when it is loaded."""
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (work / "sprung",))
+
+    torch.save(Trap(), work / "trap.safetensors")
+    fail(capsys, *OWN, "--weights", "trap.safetensors", "--out", "out")
+    assert not (work / "sprung").exists()
+
+
+def test_folders_of_others_are_not_touched_without_overwrite(work, capsys):
+    (work / "out").mkdir()
+    (work / "out" / "thesis.tex").write_text("precious")
+    assert "holds files of something else" in fail(capsys, *KARATE, "--out", "out")
+    assert run(*KARATE, "--out", "out", "--figures", "0", "--overwrite") == 0
+    assert (work / "out" / "thesis.tex").read_text() == "precious"
+    assert (work / "out" / "summary.json").exists()
+
+
+def test_an_earlier_run_is_replaced(work):
+    assert run(*KARATE, "--out", "out", "--figures", "2") == 0
+    assert run(*KARATE, "--out", "out", "--figures", "1") == 0
+    assert [path.name for path in (work / "out" / "figures").iterdir()] == ["node-0.png"]
+
+
+def test_output_folder_is_complete_or_absent(work):
+    def interrupted() -> None:
+        with runs.output_folder("deep/er/out") as folder:
+            (folder / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in work.iterdir()] == ["mine.py"]
+    (work / "empty").mkdir()
+    with runs.output_folder("empty") as folder:
+        (folder / "whole").write_text("x")
+        assert list((work / "empty").iterdir()) == []
+    assert [path.name for path in (work / "empty").iterdir()] == ["whole"]
+
+
+def test_a_full_disk_is_one_sentence(work, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "save_figure", full)
+    assert "No space left on device" in fail(capsys, *KARATE, "--out", "out")
+
+
+def test_warnings_of_the_package_are_short(work, capsys):
+    import warnings
+
+    def warn(*arguments, **options):
+        warnings.warn("mind the gap", gx.errors.GnnXaiWarning, stacklevel=1)
+        raise gx.errors.InputError("stop here")
+
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setattr(runs, "explain_and_measure", warn)
+        assert run(*KARATE, "--out", "out") == 2
+    assert capsys.readouterr().err == "warning: mind the gap\nerror: stop here\n"
+
+
+def test_demo(work, monkeypatch, capsys):
+    """The whole demo on fewer instances; `make demo` runs it in full."""
+    pytest.importorskip("rdkit")
+    chapters = [dataclasses.replace(chapter, instances=12) for chapter in demo.CHAPTERS]
+    monkeypatch.setattr(demo, "CHAPTERS", chapters)
+    quick = [gx.GNNExplainer(epochs=3, node_mask_type=None), *demo.ALGORITHMS[1:]]
+    monkeypatch.setattr(demo, "ALGORITHMS", quick)
+    assert run("demo", "--out", "out/demo") == 0
+    folder = work / "out" / "demo"
+    out = capsys.readouterr().out
+    assert "ROC-AUC" in out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["rows"]) == 3 * len(quick)
+    for row in summary["rows"]:
+        assert f"{row['fidelity_plus']:.3f}" in out
+        assert (row["roc_auc"] is None) == (row["dataset"] == "karate")
+        file = folder / f"{row['dataset']}-{row['algorithm']}.safetensors"
+        assert len(gx.load(file)) == row["instances"] == 12
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    pictures = sorted((folder / "figures").iterdir())
+    assert len(pictures) == page.count('src="data:image/png;base64,') >= 4
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert not re.search(r"https?://|<script", page)
