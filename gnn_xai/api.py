@@ -71,11 +71,16 @@ def explain(
         raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InputError(f"expected seed as an integer, got {seed!r}")
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "expected gradients to be possible, but torch.inference_mode() is on; call explain outside of it, or use "
+            "torch.no_grad() instead"
+        )
     model = eager(model)
-    config, plain = as_task(task, data)
+    config = as_task(task, data)
     parameter = next(model.parameters(), None)
     graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
-    problem = Problem(model, graphs, config, bind(model, graphs, forward), plain)
+    problem = Problem(model, graphs, config, bind(model, graphs, forward))
     positions = as_index(index, problem.num_outputs, graphs.device)
     tied = _as_undirected(undirected, graphs)
 

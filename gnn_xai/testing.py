@@ -620,9 +620,9 @@ def check_model(
         MaskingError: if edge masks cannot reach the model's layers.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    config, plain = as_task(task, data)
+    config = as_task(task, data)
     graphs = as_graphs(data, device)
-    problem = Problem(model, graphs, config, bind(model, graphs, forward), plain)
+    problem = Problem(model, graphs, config, bind(model, graphs, forward))
     first = torch.zeros(1, dtype=torch.int64, device=device)
     union = of_graphs(graphs, first, 0).union(first)
     every = replace(union, rows=torch.arange(graphs.num_nodes, device=device) if problem.node_level else None)

@@ -17,7 +17,7 @@ from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, ComputationGraphs, U
 from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_uniform
-from gnn_xai.errors import warn
+from gnn_xai.errors import GnnXaiError, InputError, warn
 
 PIECE = 4_000_000
 """Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
@@ -102,7 +102,7 @@ class Pipeline:
         union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
         if problem.node_level:
             union = replace(union, rows=index)
-        traced, out = trace(problem, union)
+        traced, out = problem.first_run(lambda: trace(problem, union))
         with torch.no_grad():
             again = problem.run(union.data, union.rows)
         problem.check(out)
@@ -161,7 +161,7 @@ class Pipeline:
         for step in range(len(SCOPES)):
             scope[pending] = step
             found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
-            there = outputs(self.question, found, self._probed).unflatten(1, expected.shape[1:])
+            there = self._on_part(found).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
             exact[pending] = same
             if bool(same.all()):
@@ -183,6 +183,22 @@ class Pipeline:
                 edge_in_play=torch.ones_like(found.edge_in_play),
             )
         return replace(found, exact=exact)
+
+    def _on_part(self, graphs: ComputationGraphs) -> Tensor:
+        """`_probed` on computation graphs, for a model that may never have run on less than the whole graph.
+
+        Raises:
+            InputError: if it cannot.
+        """
+        try:
+            return outputs(self.question, graphs, self._probed)
+        except (IndexError, RuntimeError, ValueError) as error:
+            if isinstance(error, GnnXaiError):
+                raise
+            raise InputError(
+                f"the model runs on the whole graph but not on computation graphs cut out of it ({error}); if it holds "
+                "something for every node, such as an embedding, look it up by ids that the data carries as data.n_id"
+            ) from error
 
     def _probed(self, model: MaskedModel) -> Tensor:
         """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
 
 from gnn_xai.core.graphs import Graphs
-from gnn_xai.errors import InputError, warn
+from gnn_xai.errors import GnnXaiError, InputError, warn
 
 Objective = Literal["margin", "log_prob", "prob", "raw"]
 OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
 Forward = Callable[[nn.Module, Any], Tensor]
+T = TypeVar("T")
 
 _WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
 
@@ -32,14 +33,12 @@ class Problem:
         graphs: the data.
         task: mode, task level and return type, in PyG's words.
         forward: `(model, data) -> output`.
-        plain: the task was given as `"node"` or `"graph"`, so the output is held to be multiclass logits.
     """
 
     model: nn.Module
     graphs: Graphs
     task: ModelConfig
     forward: Forward
-    plain: bool
 
     @property
     def node_level(self) -> bool:
@@ -58,6 +57,23 @@ class Problem:
         if x is not None and x.is_floating_point():
             return x.dtype
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+
+    def first_run(self, run: Callable[[], T]) -> T:
+        """Call `run`, the first that meets the model with the data; a failure inside the model says how it was called.
+
+        Raises:
+            InputError: if the model raises anything.
+        """
+        try:
+            return run()
+        except GnnXaiError:
+            raise
+        except Exception as error:
+            arguments = getattr(self.forward, "arguments", "forward=")
+            raise InputError(
+                f"{type(self.model).__name__} raised {type(error).__name__} ({str(error) or 'without a message'}) when called "
+                f"with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
+            ) from error
 
     def run(self, data: Any, rows: Tensor | None) -> Tensor:
         """The model's output on `data`, one row per instance, as `[R, C]`.
@@ -78,6 +94,8 @@ class Problem:
                 "(logits in place of classes, say)"
             )
         expected = data.num_graphs if rows is None else data.num_nodes
+        if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
+            out = out.reshape(1)
         what = "graph" if rows is None else "node"
         if out.dim() == 0 or out.size(0) != expected:
             raise InputError(
@@ -199,16 +217,16 @@ class Problem:
         return log_prob if objective == "log_prob" else log_prob.exp()
 
     def label(self, out: Tensor, target: Tensor) -> Tensor:
-        """Whether the model still says `target`, `[R]` bool: margin above 0, which for multiclass means p > 1/2 is not
-        needed: the target must be the arg max. Not defined for a regression.
+        """Whether the model says `target`, `[R]` bool: it is the predicted class, or its label is on. Not defined for a
+        regression.
         """
         if self._mode == ModelMode.multiclass_classification:
             return out.argmax(1) == target
         return self.score(out, target) > 0
 
 
-def as_task(task: str | ModelConfig | None, data: Any) -> tuple[ModelConfig, bool]:
-    """The task as a `ModelConfig`, and whether it was given plainly as a level.
+def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
+    """The task as a `ModelConfig`; a level alone means multiclass logits.
 
     Raises:
         InputError: for an unknown level, or one that is not supported.
@@ -218,10 +236,10 @@ def as_task(task: str | ModelConfig | None, data: Any) -> tuple[ModelConfig, boo
     if isinstance(task, ModelConfig):
         if task.task_level == ModelTaskLevel.edge:
             raise InputError("expected a node- or graph-level task, got task_level='edge', which is not supported yet")
-        return task, False
+        return task
     if task not in ("node", "graph"):
         raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
-    return ModelConfig("multiclass_classification", task, "raw"), True
+    return ModelConfig("multiclass_classification", task, "raw")
 
 
 def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
@@ -281,8 +299,11 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
                 return data
             return data.num_graphs if source == "batch_size" else getattr(data, source)
 
-        return module(*(value(s) for s in positional), **{name: value(s) for name, s in names.items()})
+        args, kwargs = [value(s) for s in positional], {name: value(s) for name, s in names.items()}
+        return module(*args, **kwargs)
 
+    bound = [*positional, *(name if name == s else f"{name}=data{'.' + s if s else ''}" for name, s in names.items())]
+    call.arguments = f"({', '.join(bound)}) from the data"  # pyright: ignore[reportFunctionMemberAccess]
     return call
 
 

@@ -90,7 +90,7 @@ def fidelity(
     model = eager(model)
     parameter = next(model.parameters(), None)
     graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
-    problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward), plain=False)
+    problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward))
     if len(explanations) == 0 or int(explanations.index.max()) >= problem.num_outputs:
         raise InputError(
             f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
