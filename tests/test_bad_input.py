@@ -58,6 +58,17 @@ class Needs(nn.Module):
         return self.inner(x + positions, edge_index)
 
 
+class Transductive(nn.Module):
+    """An embedding of every node of one graph, held by the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.conv = nn.Embedding(10, 4), pyg.GCNConv(4, 3)
+
+    def forward(self, edge_index: Tensor) -> Tensor:
+        return self.conv(self.embedding.weight, edge_index)
+
+
 class Linear(nn.Module):
     """A model without any message-passing layer."""
 
@@ -208,6 +219,18 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(Returns(lambda out: out.argmax(1, keepdim=True) * torch.ones(1, 3, dtype=torch.int64))),
         r"expected the model to return floating-point scores, got torch.int64; return what",
     ),
+    "model of other features": (
+        lambda: explain(data=changed(x=torch.ones(10, 7))),
+        r"Network raised RuntimeError \(.*cannot be multiplied.*\) when called with \(x, edge_index.*pass forward=",
+    ),
+    "inside inference mode": (
+        lambda: torch.inference_mode()(explain)(algorithm="gnn_explainer"),
+        r"expected gradients to be possible, but torch.inference_mode\(\) is on; .*torch.no_grad\(\) instead",
+    ),
+    "model holds an embedding of every node": (
+        lambda: explain(Transductive(), algorithm=gx.Saliency(node_mask_type=None)),
+        r"runs on the whole graph but not on computation graphs cut out of it \(.*data carries as data.n_id",
+    ),
     "forward not callable": (lambda: explain(forward="model"), r"expected forward= as a callable .* got str"),
     # task
     "task unknown": (
@@ -332,6 +355,19 @@ def test_an_index_may_hold_duplicates_and_take_any_form() -> None:
     mask = torch.zeros(10, dtype=torch.bool).index_fill(0, torch.tensor([2, 5]), True)
     assert explain(index=mask).index.tolist() == [2, 5]
     assert explain().index.tolist() == list(range(10))
+
+
+def test_an_output_squeezed_to_a_number_is_a_row() -> None:
+    """`squeeze()` of one node's only column leaves no dimension; a computation graph may be one node."""
+    binary = task("binary_classification", "probs")
+    want = explain(Returns(torch.sigmoid, 1), task=binary)
+    found = explain(Returns(lambda out: out.sigmoid().squeeze(), 1), task=binary)
+    assert torch.equal(found.edge_mask, want.edge_mask)
+
+
+def test_a_model_without_gradient_is_reported() -> None:
+    with pytest.warns(GnnXaiWarning, match=r"the model's output carries no gradient .*so all scores are 0"):
+        explain(Returns(Tensor.detach))
 
 
 def test_probabilities_that_may_be_logits_are_asked_about() -> None:
