@@ -404,8 +404,11 @@ class Reference:
             node = None if node is None else self._top_nodes(node, top)
         if removal == "structural":
             chosen = [e for e in self.edges if edge[e] == 1]
-            dropped = self.without_edges(chosen)
-            kept = self.without_edges([e for e in self.edges if e not in chosen])
+            others = [e for e in self.edges if edge[e] != 1]
+            dropped, kept = (
+                self.without_edges([*removed, *(self.partner.get(e, e) for e in removed)])
+                for removed in (chosen, others)
+            )
         else:
             kept = self.output(*self._apply(node, edge))
             inverse = (None if value is None else 1 - value for value in (node, edge))

@@ -59,7 +59,7 @@ class Problem:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def first_run(self, run: Callable[[], T]) -> T:
-        """Call `run`, the first that meets the model with the data; a failure inside the model says how it was called.
+        """Call `run`, the first that meets the model with the data; a failure inside it says how the model was called.
 
         Raises:
             InputError: if the model raises anything.

@@ -179,17 +179,22 @@ def _strongest(scores: Tensor, owner: Tensor, size: int, top: int | float) -> Te
     order = order[torch.argsort(owner[order], stable=True)]
     count = torch.bincount(owner, minlength=size)
     rank = torch.arange(len(scores), device=scores.device) - pointers(count)[:-1][owner]
-    allowed = torch.full_like(count, top) if isinstance(top, int) else (count * top).ceil().long()
+    allowed = torch.full_like(count, top) if isinstance(top, int) else (count.double() * top).ceil().long()
     return torch.zeros_like(scores, dtype=torch.bool).index_copy(0, order, rank < allowed[owner])
 
 
 def _rebuilt(question: Question, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
-    """Outputs with nothing but the chosen edges, and without them, on rebuilt graphs; context edges stay."""
+    """Outputs with nothing but the chosen edges, and without them, on rebuilt graphs. An undirected edge goes
+    with both its directions, as in `EdgeAblation`; other context edges stay.
+    """
     assert masks.edge is not None
     chosen = masks.edge > 0
+    first, unit = question.removable(graphs)
     every = torch.arange(len(graphs), device=chosen.device)
 
-    def run(removed: Tensor) -> Tensor:
+    def run(in_play: Tensor) -> Tensor:
+        removed = (unit >= 0) & in_play[first[unit]] if len(first) else in_play
+
         def change(union: Union, select: Tensor) -> Change:
             return Change(edges=removed[union.edge])
 
