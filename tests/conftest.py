@@ -6,4 +6,5 @@ import matplotlib
 import torch
 
 matplotlib.use("Agg")
-torch.set_num_threads(1)  # tensors are tiny here: threads cost far more than they save, and workers run beside each other
+# Tensors are tiny here: threads cost far more than they save, and workers run beside each other.
+torch.set_num_threads(1)
