@@ -158,6 +158,7 @@ def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipel
             "device": str(question.problem.graphs.device),
             "model": type(question.problem.model).__name__,
             "undirected": question.undirected,
+            "symmetric": bool((question.problem.graphs.reverse >= 0).all()),
             "layers": [
                 {"layer": call.layer, "masked": not call.problem, **({"why": call.problem} if call.problem else {})}
                 for call in pipeline.traced.calls

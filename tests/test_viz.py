@@ -12,8 +12,11 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from torch_geometric.data import Data
 from torch_geometric.explain.config import ModelConfig
+from torch_geometric.nn import GCN
 
+import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanation, Explanations
 from gnn_xai.viz import (
@@ -39,7 +42,7 @@ def explanation(
     index=0,
     kind=None,
     signed=False,
-    undirected=False,
+    symmetric=False,
     level="node",
     prediction=(1.0, 3.0),
     target=1,
@@ -76,7 +79,7 @@ def explanation(
         algorithm={"name": "gnn_explainer"},
         task=ModelConfig(mode=mode, task_level=level, return_type=returns),
         seed=0,
-        provenance={"undirected": undirected},
+        provenance={"symmetric": symmetric},
     )[0]
 
 
@@ -198,9 +201,28 @@ def test_two_directions_with_different_scores_are_two_arrows(ax):
 
 def test_an_undirected_edge_of_which_one_direction_matters_is_a_line(ax):
     """At the rim of a computation graph only the inward direction carries a message."""
-    draw(explanation([[0, 1, 2], [1, 0, 1]], [0.3, 0.3, 0.8], undirected=True), ax)
+    draw(explanation([[0, 1, 2], [1, 0, 1]], [0.3, 0.3, 0.8], symmetric=True), ax)
     assert len(lines(ax)) == 2
     assert not arrows(ax)
+
+
+def test_two_directions_with_different_scores_stay_two_in_symmetric_data(ax):
+    draw(explanation([[0, 1, 2], [1, 0, 1]], [0.07, 0.93, 0.5], symmetric=True), ax)
+    assert len(arrows(ax)) == 2
+    assert len(lines(ax)) == 3
+
+
+def test_real_data_with_and_without_direction(ax):
+    torch.manual_seed(0)
+    model = GCN(2, 4, num_layers=2, out_channels=2)
+    one_way = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    for edge_index, expected in ((one_way, 2), (torch.cat([one_way, one_way.flip(0)], 1), 0)):
+        data = Data(x=torch.randn(5, 2), edge_index=edge_index)
+        explanations = gx.explain(model, data, "edge_ablation", index=[4], progress=False)
+        axes = Figure().subplots()
+        draw(explanations[0], axes)
+        assert len(lines(axes)) == 2
+        assert len(arrows(axes)) == expected
 
 
 def test_directed_overrules(ax):

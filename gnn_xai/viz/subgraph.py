@@ -77,9 +77,9 @@ def draw(
         class_names: names of the model's outputs (and of `node_classes`), for the title and the
             legend.
         mark: nodes to outline in bold, by original id: the true ones of a benchmark, say.
-        directed: whether an edge without a reverse is an arrow; None: it is one unless the
-            explanation tied the two directions of its edges. Two directions with different scores
-            are two arrows in any case.
+        directed: whether an edge without a reverse is an arrow; None: it is one unless the data has
+            both directions of every edge. Two directions with different scores are two arrows;
+            with False, one line for the stronger.
         title: replaces the first line, which names the instance and the predicted class.
         colorbar: whether to draw the scale beside the graph.
 
@@ -217,8 +217,14 @@ def _node_scores(explanation: Explanation) -> dict[int, float]:
 
 def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
     """Edges as lines: parallel edges by their strongest, two equal directions as one."""
-    tied = directed is False or (directed is None and explanation.source.provenance.get("undirected", False))
     u, v = explanation.edge_index.cpu().numpy()
+    if directed is None:
+        # Around a node, edges into the outermost nodes carry no message, so an edge from there comes without its reverse
+        # though the data has it; of a graph, every edge is here.
+        directed = not (_is_node_level(explanation) and explanation.source.provenance.get("symmetric", False))
+        merged = False
+    else:
+        merged = not directed
     if explanation.edge_mask is None:
         score = np.zeros(len(u))
     else:
@@ -226,13 +232,13 @@ def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
     order = np.argsort(-np.abs(score), kind="stable")  # the strongest of parallel edges comes first
     one_way: dict[tuple[int, int], float] = {}
     for a, b, s in zip(u[order].tolist(), v[order].tolist(), score[order].tolist(), strict=True):
-        key = (min(a, b), max(a, b)) if tied else (a, b)
+        key = (min(a, b), max(a, b)) if merged else (a, b)
         one_way.setdefault(key, s)
     lines = []
     for (a, b), s in one_way.items():
         back = one_way.get((b, a))
         if a == b or back is None:
-            lines.append(_Line(a, b, s, arrow=not tied and a != b))
+            lines.append(_Line(a, b, s, arrow=directed and a != b))
         elif not np.isclose(s, back, rtol=1e-4, atol=1e-6):
             lines.append(_Line(a, b, s, arrow=True))
         elif a < b:
