@@ -8,6 +8,10 @@ explanations[0].draw()
 ```
 """
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from gnn_xai import algorithms, datasets, errors, metrics
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import (
@@ -24,6 +28,9 @@ from gnn_xai.algorithms import (
 from gnn_xai.api import explain
 from gnn_xai.explanation import Explanation, Explanations, load
 from gnn_xai.ground_truth import GroundTruth
+
+if TYPE_CHECKING:
+    from gnn_xai import testing, viz
 
 __all__ = [
     "EdgeAblation",
@@ -45,4 +52,13 @@ __all__ = [
     "explain",
     "load",
     "metrics",
+    "testing",
+    "viz",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `viz`, which takes matplotlib along, and `testing` when they are first used."""
+    if name in ("testing", "viz"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,5 +44,5 @@ def unknown(what: str, got: object, known: Iterable[str]) -> InputError:
     """
     names = list(known)
     near = difflib.get_close_matches(str(got), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return InputError(f"unknown {what} {got!r}{hint} (known: {', '.join(names)})")

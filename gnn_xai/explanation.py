@@ -246,7 +246,9 @@ def load(path: str | os.PathLike[str]) -> Explanations:
             raise
         raise StorageError(f"cannot read {path} as explanations: {error}; {_EXPECTED}") from error
     try:
-        extras = {key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]}
+        extras = {
+            key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]
+        }
         return Explanations(
             **{"edge_mask": None, "node_mask": None, **tensors},
             node_mask_type=meta["node_mask_type"],
@@ -266,8 +268,13 @@ def load(path: str | os.PathLike[str]) -> Explanations:
 class Explanation:
     """One explanation: a view into `Explanations`, with the same names less the leading dimension."""
 
-    source: Explanations = field(repr=False)
+    source: Explanations
     position: int
+
+    def __repr__(self) -> str:
+        what = f"{self.source.task.task_level.value} {self.index}, target {self.target}"
+        size = f"{len(self.node_id)} nodes, {len(self.edge_id)} edges"
+        return f"Explanation({what}, {self.source.algorithm['name']}, {size})"
 
     def _nodes(self) -> slice:
         return slice(int(self.source.node_ptr[self.position]), int(self.source.node_ptr[self.position + 1]))

@@ -30,7 +30,7 @@ def roc_auc(
         level: compare edges or nodes; `auto`: edges if the explanations score them.
 
     Raises:
-        InputError: if the explanations do not score that level.
+        InputError: if the explanations do not score that level, or there is no ground truth.
 
     >>> import gnn_xai as gx
     >>> benchmark = gx.datasets.load("ba_shapes")
@@ -40,6 +40,10 @@ def roc_auc(
     """
     if level not in ("edge", "node", "auto"):
         raise InputError(f"expected level='edge', 'node' or 'auto', got {level!r}")
+    if not isinstance(ground_truth, GroundTruth):  # a benchmark may have none
+        raise InputError(
+            f"expected a GroundTruth, got {type(ground_truth).__name__}; where the truth is unknown, use fidelity"
+        )
     if level == "auto":
         level = "edge" if explanations.edge_mask is not None else "node"
     if level == "edge":

@@ -17,6 +17,7 @@ class Result:
         values: `[B]`, NaN where the metric is not defined.
         better: `higher` or `lower`.
 
+    >>> import torch
     >>> result = Result("demo", torch.tensor([0.5, torch.nan, 1.0]), "higher")
     >>> result.mean, result.count, result.undefined
     (0.75, 2, 1)
