@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields
-from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.gradients import gradients
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs
 from gnn_xai.core.problem import Objective
@@ -42,9 +42,6 @@ class InputXGradient:
             edges=self.edge_mask_type is not None,
             objective=self.objective,
         )
-        if edge is not None:
-            edge = tie(edge, question.tied(graphs))
         if node is not None:
-            x = question.problem.graphs.node_attrs["x"]
-            node = (node * x[graphs.node]).reshape(len(node), -1)
+            node = node * question.problem.graphs.node_attrs["x"][graphs.node].reshape(node.shape)
         return Masks(edge, node, self.node_mask_type)

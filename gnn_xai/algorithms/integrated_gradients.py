@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields, require_positive
-from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.gradients import gradients
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.perturb import Change, evaluate
@@ -65,16 +65,14 @@ class IntegratedGradients:
         )
         total = torch.zeros(len(graphs), dtype=question.problem.dtype, device=target.device)
         if node is not None:
-            node = (node * question.problem.graphs.node_attrs["x"][graphs.node]).reshape(len(node), -1)
+            node = node * question.problem.graphs.node_attrs["x"][graphs.node].reshape(node.shape)
             total = total + segment_sum(node.sum(1), graphs.node_owner, len(graphs))
         if edge is not None:
-            total = total + segment_sum(edge, graphs.edge_owner, len(graphs))
-            edge = tie(edge, question.tied(graphs))
-        change = self._score(question, graphs, target, prediction) - self._baseline(question, graphs, target)
+            once, _ = question.removable(graphs)
+            total = total + segment_sum(edge[once], graphs.edge_owner[once], len(graphs))
+        score = question.problem.score(prediction, target, self.objective)
+        change = score - self._baseline(question, graphs, target)
         return Masks(edge, node, self.node_mask_type, {"completeness_error": total - change})
-
-    def _score(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Tensor:
-        return question.problem.score(prediction, target, self.objective)
 
     def _baseline(self, question: Question, graphs: ComputationGraphs, target: Tensor) -> Tensor:
         """Score of every instance at the start of the path, `[B]`."""

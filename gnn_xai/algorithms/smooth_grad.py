@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields, require_number, require_positive
-from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.gradients import gradients
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.problem import Objective
@@ -76,10 +76,6 @@ class SmoothGrad:
             weights=[1 / self.samples] * self.samples,
             point=point,
         )
-        if edge is not None:
-            edge = tie(edge, question.tied(graphs))
-        if node is not None:
-            node = node.reshape(len(node), -1)
         if self.absolute:
             node, edge = (None if value is None else value.abs() for value in (node, edge))
         return Masks(edge, node, self.node_mask_type)

@@ -40,13 +40,14 @@ def gradients(
         point: `(union, k) -> (x_k, m_k)`; `None` in either place is the original features, or an edge mask of ones.
 
     Returns:
-        gradients for features `[ΣN, ...]` and for edges `[ΣE]`, each directed edge by itself; `None` where not asked.
+        gradients for features `[ΣN, F]` and for edges `[ΣE]`; `None` where not asked. The gradient of an undirected edge
+        is that of the one mask its two directions share: the sum over both, on each of them.
     """
     problem = question.problem
     by_node = by_edge = None
     if features:
         x = require_float_features(problem, "node_mask_type='attributes'")
-        by_node = x.new_zeros(len(graphs.node), *x.shape[1:])
+        by_node = x.new_zeros(len(graphs.node), x[:1].numel())
     if edges:
         by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device)
 
@@ -69,12 +70,15 @@ def gradients(
                 found = [weight * gradient for gradient in _grad(score, inputs)]
                 total = found if k == 0 else [a + b for a, b in zip(total, found, strict=True)]
         if by_node is not None:
-            by_node[union.node] = total[0]
+            by_node[union.node] = total[0].reshape(len(union.node), -1)
         if by_edge is not None:
             by_edge[union.edge] = total[-1]
         question.advance(len(select) / len(graphs))
 
     packing.run(work, question.cost(graphs), question.limit)
+    if by_edge is not None:
+        tied = question.tied(graphs)
+        by_edge = torch.zeros_like(by_edge).index_add(0, tied, by_edge)[tied]
     return by_node, by_edge
 
 
@@ -89,8 +93,3 @@ def _grad(score: Tensor, inputs: list[Tensor]) -> list[Tensor]:
         return [torch.zeros_like(value) for value in inputs]
     found = torch.autograd.grad(score, inputs, allow_unused=True)
     return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, found, strict=True)]
-
-
-def tie(values: Tensor, tied: Tensor) -> Tensor:
-    """Gradients of directed edges `[ΣE]` to those of the parameter that tied edges share: their sum, on each of them."""
-    return torch.zeros_like(values).index_add(0, tied, values)[tied]
