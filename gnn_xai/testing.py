@@ -385,6 +385,7 @@ def law_verified_computation_graphs(algorithm: Algorithm, case: Case) -> None:
         assert e.exact, f"instance {e.index} is not marked exact, though its model is local"
         assert e.hops in (case.steps, case.steps + 1), f"expected {case.steps} or one more hops, got {e.hops}"
         assert torch.equal(graph.edge_index[:, e.edge_id], e.edge_index), "edge_id and edge_index name different edges"
+        _require_in_play(case, graph, e)
         inside = {(u, v) for u, v in e.edge_index.t().tolist()}
         outside = {(u, v): 7.0 for u, v in graph.edge_index.t().tolist() if (u, v) not in inside}
         x = torch.randn(graph.x.shape, generator=torch.Generator().manual_seed(1))
@@ -464,15 +465,7 @@ def law_reachability(algorithm: Algorithm, case: Case) -> None:
         explanations = case.explain(algorithm, model)
     for e in explanations:
         graph = _graph(case.data(), e)
-        nodes, edges = set(range(graph.num_nodes)), set(range(graph.num_edges))
-        if case.node_level:
-            nodes, edges = reachable(graph.edge_index, e.index, case.steps)
-        assert set(e.node_id.tolist()) == nodes, (
-            f"nodes in play of instance {e.index}: {e.node_id.tolist()}, not {nodes}"
-        )
-        assert set(e.edge_id.tolist()) == edges, (
-            f"edges in play of instance {e.index}: {e.edge_id.tolist()}, not {edges}"
-        )
+        _require_in_play(case, graph, e)
         for name, mask in (("edge_mask", e.edge_mask), ("node_mask", e.node_mask)):
             assert mask is None or bool(torch.isfinite(mask).all()), f"{name} of instance {e.index} is not finite"
         hard = e.edge_mask is not None and not e.signed and bool((e.edge_mask == 0).any())
@@ -682,6 +675,17 @@ class _Witness:
     def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Any:
         self.gaps.append(distance(outputs(question, graphs), prediction))
         return self.algorithm.attribute(question, graphs, target, prediction)
+
+
+def _require_in_play(case: Case, graph: Any, e: Explanation) -> None:
+    """In play is what plain loops find to reach the output, no less and no more."""
+    nodes, edges = set(range(graph.num_nodes)), set(range(graph.num_edges))
+    if case.node_level:
+        nodes, edges = reachable(graph.edge_index, e.index, case.steps)
+    found = set(e.node_id.tolist())
+    assert found == nodes, f"nodes in play of instance {e.index}: {sorted(found)}, expected {sorted(nodes)}"
+    found = set(e.edge_id.tolist())
+    assert found == edges, f"edges in play of instance {e.index}: {sorted(found)}, expected {sorted(edges)}"
 
 
 def _require_masked_predictions(case: Case, model: nn.Module, data: Any, e: Explanation) -> None:
