@@ -212,3 +212,10 @@ def test_fidelity_refuses_explanations_of_other_data() -> None:
         gx.metrics.fidelity(model, models.random_graph(nodes=5, edges=4), found)
     with pytest.raises(InputError, match="are not those of this model on this data"):
         gx.metrics.fidelity(model, models.random_graph(4), found)
+
+
+def test_roc_auc_without_a_truth_says_what_to_use() -> None:
+    model, data, _ = setting("node")
+    found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
+    with pytest.raises(InputError, match="expected a GroundTruth, got NoneType; where the truth is unknown"):
+        gx.metrics.roc_auc(found, None)
