@@ -1,4 +1,10 @@
-"""Every law over every algorithm over every case; and that the laws can fail."""
+"""Every law over every algorithm over every case; and that the laws can fail.
+
+Each law was also seen to fail when the engines were broken on purpose: regularisers and soft masks reduced over the
+batch, random numbers keyed by the position in it, verification skipped, one hop too few or too many in play, gather
+indices shifted by one or taken by position, flags, caches, gradients, hooks or random states not given back, squared
+masks, zero-gradient edges cut, the seed or the target dropped, the loss detached from the masks, no sigmoid.
+"""
 
 from __future__ import annotations
 

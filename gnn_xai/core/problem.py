@@ -71,8 +71,8 @@ class Problem:
         except Exception as error:
             arguments = getattr(self.forward, "arguments", "forward=")
             raise InputError(
-                f"{type(self.model).__name__} raised {type(error).__name__} ({str(error) or 'without a message'}) when called "
-                f"with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
+                f"{type(self.model).__name__} raised {type(error).__name__} ({str(error) or 'without a message'}) when "
+                f"called with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
             ) from error
 
     def run(self, data: Any, rows: Tensor | None) -> Tensor:
