@@ -8,7 +8,7 @@ import torch
 
 import gnn_xai as gx
 from gnn_xai.algorithms import algorithm
-from gnn_xai.core.gradients import gradients, tie
+from gnn_xai.core.gradients import gradients
 from gnn_xai.core.masks import Masks
 
 
@@ -23,7 +23,7 @@ class MidwaySaliency:
         """Scores of all edges of all instances of a batch."""
         midway = lambda union, k: (None, prediction.new_full((len(union.edge),), self.at))  # noqa: E731
         _, edge = gradients(question, graphs, target, features=False, edges=True, objective="margin", point=midway)
-        return Masks(tie(edge, question.tied(graphs)))
+        return Masks(edge)
 
 
 def main(out: Path) -> None:
