@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gnn_xai import runs, subjects, viz
 from gnn_xai._version import __version__
@@ -60,7 +61,7 @@ def run(
     start = time.perf_counter()
     rows: list[dict[str, Any]] = []
     sections: list[viz.Section] = []
-    with runs.output_folder(out, overwrite=overwrite) as folder:
+    with _one_thread(), runs.output_folder(out, overwrite=overwrite) as folder:
         (folder / runs.FIGURES).mkdir()
         with _progress(console) as progress:
             steps = sum(len(ALGORITHMS) + 1 for chapter in CHAPTERS)
@@ -106,8 +107,20 @@ def run(
     return rows
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """These graphs are too small to share: a second thread saves nothing, and on a busy machine the two wait long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _progress(console: Console) -> Progress:
     return Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -161,7 +174,8 @@ def _features(subject: Subject, results: Results) -> Figure:
     """The features of the first of them, summed over its atoms."""
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     first = _with_features(subject, results, (0,))[0]
-    viz.features(first, figure.subplots(), top=8, feature_names=subject.feature_names)
+    title = viz.describe(first, subject.class_names)
+    viz.features(first, figure.subplots(), top=8, feature_names=subject.feature_names, title=title)
     return figure
 
 
@@ -227,7 +241,7 @@ CHAPTERS = (
     ),
     Chapter(
         dataset="ba_shapes",
-        instances=100,
+        instances=200,
         title="BA-Shapes: which corner of a house?",
         text=(
             "The field's benchmark: 80 five-node houses hang on a random graph, and a GCN says "

@@ -37,6 +37,15 @@ def class_color(label: int) -> str:
     return _CLASSES[label % len(_CLASSES)]
 
 
+def signed_text(value: float, digits: int) -> str:
+    """A number with its sign, with the minus that matplotlib writes on axes.
+
+    >>> signed_text(-0.5, 2), signed_text(12.0, 2), signed_text(0.0, 2)
+    ('−0.5', '+12', '0')
+    """
+    return f"{value:+.{digits}g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+
+
 def ink_on(color: ColorType) -> str:
     """Black or white, whichever has more contrast on `color` (WCAG relative luminance)."""
     channels = np.array(to_rgb(color))
@@ -94,5 +103,5 @@ def add_colorbar(ax: Axes | list[Axes], scale: Scale, label: str) -> Colorbar:
     bar.ax.tick_params(labelsize=8, length=2.5, colors=FAINT_TEXT)
     bar.outline.set_visible(False)  # type: ignore[operator]
     ends = [-scale.limit, 0.0, scale.limit] if scale.signed else [0.0, 0.25, 0.5, 0.75, 1.0]
-    bar.set_ticks(ends, labels=[f"{t:+.2g}" if scale.signed and t else f"{t:g}" for t in ends])
+    bar.set_ticks(ends, labels=[signed_text(t, 2) if scale.signed else f"{t:g}" for t in ends])
     return bar

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnn_xai.errors import InputError
-from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale
+from gnn_xai.viz.color import FAINT_TEXT, NODE_OUTLINE, TEXT, Scale, signed_text
 from gnn_xai.viz.subgraph import describe
 
 if TYPE_CHECKING:
@@ -61,8 +61,14 @@ def features(
     scores = np.array([score for _, score in ranked], dtype=float)
     rows = np.arange(len(ranked))
     scale = Scale.of(scores, explanation.signed)
-    bars = ax.barh(rows, scores, height=0.68, color=scale.colors(scores), edgecolor="#5b646e", linewidth=0.6)
-    ax.bar_label(bars, fmt="%+.3g" if explanation.signed else "%.2f", padding=4, fontsize=8, color=FAINT_TEXT)
+    bars = ax.barh(rows, scores, height=0.68, color=scale.colors(scores), edgecolor=NODE_OUTLINE, linewidth=0.6)
+    ax.bar_label(
+        bars,
+        labels=[signed_text(s, 3) if explanation.signed else f"{s:.2f}" for s in scores],
+        padding=4,
+        fontsize=8,
+        color=FAINT_TEXT,
+    )
     ax.set_yticks(rows, [_name(int(column), feature_names) for column, _ in ranked], fontsize=9, color=TEXT)
     ax.invert_yaxis()
     if explanation.signed:
