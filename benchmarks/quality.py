@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,8 @@ def measures(ds: gx.datasets.Benchmark, explanations: gx.Explanations) -> dict[s
     if explanations.node_mask is not None and explanations.node_mask_type != "common_attributes":
         results.append(gx.metrics.roc_auc(explanations, ds.ground_truth, "node"))
     if results:
-        alone = explanations
-        if explanations.edge_mask is not None:
-            alone = replace(explanations, node_mask=None, node_mask_type=None)
-        fidelity = gx.metrics.fidelity(ds.model, ds.data, alone, top=TOP[ds.name])
+        level = "edge" if explanations.edge_mask is not None else "node"
+        fidelity = gx.metrics.fidelity(ds.model, ds.data, explanations, top=TOP[ds.name], level=level)
         results += [fidelity.plus, fidelity.minus]
     return {r.name: {"mean": r.mean, "stderr": r.stderr, "n": r.count} for r in results}
 

@@ -422,8 +422,8 @@ class Explanation:
         mask = self.node_mask
         if mask is None or self.source.node_mask_type == "object":
             raise InputError(
-                f"{self.source.algorithm['name']} scored no features; use node_mask_type='attributes' or "
-                "'common_attributes', or FeatureAblation"
+                f"{self.source.algorithm['name']} scored no features; use an algorithm that does: FeatureAblation, or "
+                "one with node_mask_type='attributes' or 'common_attributes'"
             )
         scores = mask if mask.dim() == 1 else mask.sum(0)
         order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]

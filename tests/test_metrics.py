@@ -219,3 +219,17 @@ def test_roc_auc_without_a_truth_says_what_to_use() -> None:
     found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
     with pytest.raises(InputError, match="expected a GroundTruth, got NoneType; where the truth is unknown"):
         gx.metrics.roc_auc(found, None)
+
+
+def test_fidelity_at_one_level_uses_that_mask_alone():
+    ds = gx.datasets.load("karate")
+    both = gx.explain(ds.model, ds.data, "random", task=ds.task, index=range(5), progress=False)
+    edges = gx.explain(ds.model, ds.data, gx.Random(node_mask_type=None), task=ds.task, index=range(5), progress=False)
+    nodes = gx.explain(ds.model, ds.data, gx.Random(edge_mask_type=None), task=ds.task, index=range(5), progress=False)
+    for level, alone in (("edge", edges), ("node", nodes)):
+        found = gx.metrics.fidelity(ds.model, ds.data, both, top=3, level=level)
+        expected = gx.metrics.fidelity(ds.model, ds.data, alone, top=3)
+        torch.testing.assert_close(found.plus.values, expected.plus.values)
+        torch.testing.assert_close(found.minus.values, expected.minus.values)
+    with pytest.raises(gx.errors.InputError, match="scored no nodes"):
+        gx.metrics.fidelity(ds.model, ds.data, edges, level="node")

@@ -49,7 +49,7 @@ T = TypeVar("T", bound=type)
 
 
 def algorithm(
-    name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True
+    name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True, edge_masks: bool = True
 ) -> Callable[[T], T]:
     """Class decorator that makes an algorithm of a class with `attribute`: a frozen dataclass that refuses unknown
     hyper-parameters. An object of it is handed to `gnn_xai.explain`; nothing is registered.
@@ -58,12 +58,13 @@ def algorithm(
         name, summary, signed: see `Algorithm`.
         stochastic: the scores depend on the seed.
         uses_model: the scores depend on the model, as those of everything but a baseline should.
+        edge_masks: edge masks are used, so they must reach the model's layers; see `masks_edges`.
     """
 
     def decorate(cls: T) -> T:
         cls = dataclasses.dataclass(frozen=True)(cls)
         cls.name, cls.summary, cls.signed = name, summary, signed
-        cls.stochastic, cls.uses_model = stochastic, uses_model
+        cls.stochastic, cls.uses_model, cls.edge_masks = stochastic, uses_model, edge_masks
         construct = cls.__init__
         fields = [f.name for f in dataclasses.fields(cls)]
 
@@ -116,8 +117,14 @@ def removal(algorithm: Algorithm) -> str:
 
 
 def masks_edges(algorithm: Algorithm) -> bool:
-    """Whether edge masks must reach every layer of the model."""
-    return getattr(algorithm, "edge_mask_type", None) is not None or getattr(algorithm, "removal", "") == "message"
+    """Whether edge masks must reach every layer of the model: unless the algorithm declares otherwise, if it scores edges
+    (`edge_mask_type`) or removes messages (`removal`), and always if it has neither field.
+    """
+    if not getattr(algorithm, "edge_masks", True):
+        return False
+    if hasattr(algorithm, "edge_mask_type"):
+        return algorithm.edge_mask_type is not None  # type: ignore[attr-defined]
+    return removal(algorithm) == "message"
 
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:

@@ -15,7 +15,12 @@ from gnn_xai.core.question import Question
 from gnn_xai.core.segments import segment_sum
 
 
-@algorithm("feature_ablation", "drop of the score when a feature is set to 0 on all nodes", signed=True)
+@algorithm(
+    "feature_ablation",
+    "drop of the score when a feature is set to 0 on all nodes",
+    signed=True,
+    edge_masks=False,
+)
 class FeatureAblation:
     """Leave-one-feature-out: score(x) − score(x with the feature at 0 on all nodes of the computation graph).
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm
+from gnn_xai.algorithms.base import algorithm, require_one_of, require_some_mask
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs
 from gnn_xai.core.question import Question
@@ -18,9 +20,23 @@ from gnn_xai.core.rng import keyed_uniform
     signed=False,
     stochastic=True,
     uses_model=False,
+    edge_masks=False,
 )
 class Random:
-    """Uniform scores in (0, 1) for every node and edge in play, keyed by seed, instance and element."""
+    """Uniform scores in (0, 1) for every node and edge in play, keyed by seed, instance and element.
+
+    Attributes:
+        node_mask_type: `object`, or `None` for no node scores.
+        edge_mask_type: `object`, or `None` for no edge scores.
+    """
+
+    node_mask_type: Literal["object"] | None = "object"
+    edge_mask_type: Literal["object"] | None = "object"
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "node_mask_type", ("object", None))
+        require_one_of(self, "edge_mask_type", ("object", None))
+        require_some_mask(self)
 
     def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
         source, dtype = graphs.graphs, question.problem.dtype
@@ -29,6 +45,10 @@ class Random:
             key = graphs.instance_key[owner]
             return keyed_uniform(question.seed, key, element, torch.full_like(owner, stream)).to(dtype)
 
-        edge = draw(graphs.edge_owner, question.edge_key(graphs), 0) * graphs.edge_in_play
-        node = draw(graphs.node_owner, source.node_key[graphs.node], 1) * graphs.node_in_play
-        return Masks(edge, node.unsqueeze(1), "object")
+        masks = Masks(node_type=self.node_mask_type)
+        if self.edge_mask_type is not None:
+            masks.edge = draw(graphs.edge_owner, question.edge_key(graphs), 0) * graphs.edge_in_play
+        if self.node_mask_type is not None:
+            node = draw(graphs.node_owner, source.node_key[graphs.node], 1) * graphs.node_in_play
+            masks.node = node.unsqueeze(1)
+        return masks

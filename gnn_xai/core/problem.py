@@ -302,7 +302,8 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         args, kwargs = [value(s) for s in positional], {name: value(s) for name, s in names.items()}
         return module(*args, **kwargs)
 
-    bound = [*positional, *(name if name == s else f"{name}=data{'.' + s if s else ''}" for name, s in names.items())]
+    renamed = {name: "data" if source == "" else f"data.{source}" for name, source in names.items()}
+    bound = positional + [name if name == source else f"{name}={renamed[name]}" for name, source in names.items()]
     call.arguments = f"({', '.join(bound)}) from the data"  # pyright: ignore[reportFunctionMemberAccess]
     return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -46,6 +46,7 @@ def fidelity(
     *,
     kind: Literal["probability", "label"] = "probability",
     top: int | float | None = None,
+    level: Literal["edge", "node", "both"] = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -65,8 +66,10 @@ def fidelity(
         kind: compare probabilities or labels.
         top: S is the explanation as a soft mask (`None`), the `top` strongest elements (an int; an undirected edge
             counts once), or that fraction of them (a float in (0, 1]), by absolute value.
+        level: use the edge mask alone, the node (or feature) mask alone, or all that the explanations hold. Algorithms
+            that score different things are compared fairly at a level they share.
         removal: `message` multiplies messages by the mask; `structural` rebuilds the graph, which needs `top` and
-            explanations of edges alone.
+            edge masks alone (`level="edge"`).
 
     Raises:
         InputError: if the explanations are not of this data, or an argument is not as described.
@@ -79,12 +82,11 @@ def fidelity(
         top is None or (isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)
     ):
         raise InputError(f"expected top as a positive int, a fraction in (0, 1] or None, got {top!r}")
+    explanations = _at_level(explanations, level)
     if removal == "structural" and (
         top is None or explanations.edge_mask is None or explanations.node_mask is not None
     ):
-        raise InputError(
-            "removal='structural' rebuilds graphs, so it needs top= and explanations with edge masks alone"
-        )
+        raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
     if kind == "label" and explanations.task.mode == ModelMode.regression:
         raise InputError("kind='label' is not defined for a regression; use kind='probability'")
     model = eager(model)
@@ -113,6 +115,21 @@ def fidelity(
             plus.append(_loss(problem, kind, piece.prediction, dropped, part.target))
             minus.append(_loss(problem, kind, piece.prediction, kept, part.target))
     return Fidelity(Result("fidelity+", torch.cat(plus), "higher"), Result("fidelity−", torch.cat(minus), "lower"))
+
+
+def _at_level(explanations: Explanations, level: str) -> Explanations:
+    """The explanations with the masks of one level.
+
+    Raises:
+        InputError: for an unknown level, or one that the explanations do not score.
+    """
+    if level not in ("edge", "node", "both"):
+        raise InputError(f"expected level='edge', 'node' or 'both', got {level!r}")
+    if level != "both" and getattr(explanations, f"{level}_mask") is None:
+        raise InputError(f"{explanations.algorithm['name']} scored no {level}s; choose another level")
+    if level == "edge":
+        return replace(explanations, node_mask=None, node_mask_type=None)
+    return replace(explanations, edge_mask=None) if level == "node" else explanations
 
 
 def _loss(problem: Problem, kind: str, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
