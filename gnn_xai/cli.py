@@ -6,6 +6,7 @@ Errors of the package end with exit code 2 and one sentence on stderr, and leave
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, prog_name="gnn-xai")
     except GnnXaiError as error:
         stderr.print("error: ", end="", style="bold red")
-        stderr.print(" ".join(str(error).split()), markup=False)
+        # What Python says with a ModelConfig, the command line says with three options.
+        text = re.sub(r"task=ModelConfig\([^)]*\)", "--task, --mode and --returns", str(error))
+        stderr.print(" ".join(text.split()), markup=False)
         sys.exit(2)
     finally:
         warnings.showwarning = default_show

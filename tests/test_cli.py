@@ -29,6 +29,9 @@ def data():
     edge_index = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
     return Data(x=torch.eye(4)[:, :3], edge_index=edge_index)
 
+def single():
+    return GCN(3, 8, num_layers=2, out_channels=1)
+
 def broken():
     raise RuntimeError("out of cheese")
 
@@ -180,6 +183,10 @@ def test_parse_index_refuses(text):
         (("--model", "mine:broken", "--data", "mine:data", "--task", "node"), "raised RuntimeError: out of cheese"),
         (("--model", "mine:number", "--data", "mine:data", "--task", "node"), "to return a torch.nn.Module, got int"),
         (("--model", "mine:model", "--data", "mine:number", "--task", "node"), "int"),
+        (
+            ("--model", "mine:single", "--data", "mine:data", "--task", "node", "--algorithm", "saliency"),
+            "Then say what it is with --task, --mode and --returns",
+        ),
         (("--dataset", "karate", "--out", "mine.py"), "expected a folder for the output, got the file"),
         (("--dataset", "karate", "--out", "mine.py/a"), "cannot write to"),
     ],
