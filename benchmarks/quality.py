@@ -4,7 +4,8 @@
 
 ROC-AUC is per instance over what the algorithm scores: edges, and nodes. Fidelity is of the edges alone (of the nodes,
 where an algorithm scores no edges), at the truth's size, so that algorithms are compared on equal explanations.
-Means over instances ± standard error, with the number of instances for which the measure is defined.
+Algorithms run with their defaults, GNNExplainer also with a stronger size term. Means over instances ± standard error,
+with the number of instances for which the measure is defined.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from gnn_xai.metrics import Result
 
 SEED = 0
 TOP = {"ba_shapes": 6, "nci_nitro": 3}  # edges of one motif
+# A size term that can stand up to the loss, given time, and edges alone.
+SPARSER = gx.GNNExplainer(epochs=300, node_mask_type=None, edge_size=0.1, edge_ent=0.1)
 COLUMNS = ("edge ROC-AUC", "node ROC-AUC", "fidelity+", "fidelity−", "ms each")
 
 
@@ -33,11 +36,12 @@ def rows(name: str, instances: int) -> list[dict[str, Any]]:
     order = torch.randperm(len(ds.index), generator=torch.Generator().manual_seed(SEED))
     index = ds.index[order[:instances]].sort().values
     found = []
-    for algorithm in gx.algorithms.REGISTRY:
+    every = {name: gx.algorithms.get(name) for name in gx.algorithms.REGISTRY} | {"gnn_explainer, sparser": SPARSER}
+    for label, algorithm in every.items():
         start = time.perf_counter()
         explanations = gx.explain(ds.model, ds.data, algorithm, task=ds.task, index=index, seed=SEED, progress=False)
         milliseconds = 1000 * (time.perf_counter() - start) / len(index)
-        found.append({"data set": name, "algorithm": algorithm, **measures(ds, explanations), "ms each": milliseconds})
+        found.append({"data set": name, "algorithm": label, **measures(ds, explanations), "ms each": milliseconds})
     return found
 
 

@@ -13,7 +13,7 @@ from torch_geometric.explain.config import ModelConfig
 from tqdm.auto import tqdm
 
 from gnn_xai._version import __version__
-from gnn_xai.algorithms.base import Algorithm, describe, get, masks_edges, removal
+from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
 from gnn_xai.core.graphs import Graphs, as_graphs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
@@ -28,7 +28,7 @@ from gnn_xai.explanation import Explanations
 def explain(
     model: nn.Module,
     data: Any,
-    algorithm: str | Algorithm = "gnn_explainer",
+    algorithm: str | Attributing = "gnn_explainer",
     *,
     task: Literal["node", "graph"] | ModelConfig | None = None,
     index: int | Sequence[int] | Tensor | slice | range | None = None,
@@ -66,7 +66,7 @@ def explain(
         InputError: if an argument, the data or the model's output is not what was expected.
         MaskingError: if a mask cannot reach the model's layers.
     """
-    algorithm = get(algorithm)
+    method = get(algorithm)
     if not isinstance(model, nn.Module):
         raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
     if isinstance(seed, bool) or not isinstance(seed, int):
@@ -85,19 +85,19 @@ def explain(
     tied = _as_undirected(undirected, graphs)
 
     with untouched(model), torch.enable_grad():
-        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(algorithm))
+        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(method))
         targets = _targets(target, positions)
         parts: list[dict[str, Any]] = []
-        with tqdm(total=len(positions), desc=algorithm.name, unit="explanation", disable=not progress) as bar:
+        with tqdm(total=len(positions), desc=method.name, unit="explanation", disable=not progress) as bar:
             for piece in pipeline.pieces():
                 here = None if targets is None else targets[piece.positions]
                 chosen = as_target(here, piece.prediction, problem)
                 pipeline.question.advance = _Advance(bar, len(piece.positions))
-                masks = algorithm.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
-                faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, algorithm.signed))
+                masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+                faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
                 parts.append(_columns(piece.graphs, masks, chosen, piece.prediction, faithful))
                 bar.update(int(piece.positions[-1]) + 1 - bar.n)
-    return _assemble(parts, algorithm, pipeline)
+    return _assemble(parts, method, pipeline)
 
 
 def _targets(target: Any, index: Tensor) -> Tensor | None:

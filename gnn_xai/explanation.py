@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -115,6 +116,11 @@ class Explanations:
     def __iter__(self) -> Iterator[Explanation]:
         return (Explanation(self, position) for position in range(len(self)))
 
+    @cached_property
+    def one_sided(self) -> bool:
+        """No score of any instance is below 0: masks, absolute gradients."""
+        return not any(mask is not None and bool((mask < 0).any()) for mask in (self.edge_mask, self.node_mask))
+
     @property
     def node_owner(self) -> Tensor:
         """The instance of each node, `[ΣN]`."""
@@ -216,12 +222,19 @@ class Explanations:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
                 part = Path(handle.name)
             save_file(tensors, part, metadata={"gnn_xai": json.dumps(meta)})
+            part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone; the result follows the umask
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
             if part is not None:
                 part.unlink(missing_ok=True)
             raise StorageError(f"cannot write {path}: {error}; choose a folder that exists and is writable") from error
         return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load(path: str | os.PathLike[str]) -> Explanations:
@@ -321,6 +334,11 @@ class Explanation:
     def signed(self) -> bool:
         """Scores are attributions of any sign, or masks in [0, 1]."""
         return self.source.signed
+
+    @property
+    def one_sided(self) -> bool:
+        """No score of this run is below 0: masks, absolute gradients."""
+        return self.source.one_sided
 
     @property
     def node_id(self) -> Tensor:

@@ -86,9 +86,7 @@ class GroundTruth:
         Raises:
             InputError: an instance, edge or node id lies outside of this truth.
         """
-        return self._true(
-            "edge", self.edge, explanations.index, explanations.edge_ptr, explanations.edge_id
-        )
+        return self._true("edge", self.edge, explanations.index, explanations.edge_ptr, explanations.edge_id)
 
     def nodes(self, explanations: Explanations) -> Tensor:
         """Whether each explained node is true: bool ``[sumN]``, in the order of ``node_id``.
@@ -96,13 +94,9 @@ class GroundTruth:
         Raises:
             InputError: an instance, edge or node id lies outside of this truth.
         """
-        return self._true(
-            "node", self.node, explanations.index, explanations.node_ptr, explanations.node_id
-        )
+        return self._true("node", self.node, explanations.index, explanations.node_ptr, explanations.node_id)
 
-    def _true(
-        self, what: str, motif: Tensor | Sequence[Tensor], index: Tensor, ptr: Tensor, ids: Tensor
-    ) -> Tensor:
+    def _true(self, what: str, motif: Tensor | Sequence[Tensor], index: Tensor, ptr: Tensor, ids: Tensor) -> Tensor:
         counts = ptr.diff()
         device = ids.device
         node = self.node

@@ -67,9 +67,7 @@ def test_reference_model_is_what_the_card_says(name: str):
         pytest.importorskip("rdkit", reason="nci_nitro is read with RDKit")
     benchmark = datasets.load(name)
     recipe = datasets.REGISTRY[name]
-    material = Material(
-        benchmark.data, benchmark.ground_truth, benchmark.split, benchmark.class_names
-    )
+    material = Material(benchmark.data, benchmark.ground_truth, benchmark.split, benchmark.class_names)
     measured = recipe.measure(benchmark.model, material)
     assert measured.keys() == benchmark.reference["accuracy"].keys()
     for split, scores in measured.items():
@@ -209,10 +207,7 @@ def test_nci_truth_is_the_nitro_group(nitro: Benchmark):
 def test_nci_atoms_and_bonds_of_nitrobenzene():
     chem = pytest.importorskip("rdkit.Chem")
     (graph,) = nci_nitro.to_graphs([chem.MolFromSmiles("c1ccccc1[N+](=O)[O-]")])
-    rows = [
-        [name for name, on in zip(nci_nitro.FEATURE_NAMES, row, strict=True) if on]
-        for row in graph.x.tolist()
-    ]
+    rows = [[name for name, on in zip(nci_nitro.FEATURE_NAMES, row, strict=True) if on] for row in graph.x.tolist()]
     assert rows[0] == ["symbol=C", "degree=2", "charge=0", "hydrogens=1", "aromatic"]
     assert rows[6] == ["symbol=N", "degree=3", "charge>0", "hydrogens=0"]
     assert rows[8] == ["symbol=O", "degree=1", "charge<0", "hydrogens=0"]
@@ -222,9 +217,7 @@ def test_nci_atoms_and_bonds_of_nitrobenzene():
 
 def test_nci_odd_atoms_keep_one_column_per_group():
     chem = pytest.importorskip("rdkit.Chem")
-    graph, cation = nci_nitro.to_graphs(
-        [chem.MolFromSmiles("F[Si-2](F)(F)(F)(F)F"), chem.MolFromSmiles("[Fe+3]")]
-    )
+    graph, cation = nci_nitro.to_graphs([chem.MolFromSmiles("F[Si-2](F)(F)(F)(F)F"), chem.MolFromSmiles("[Fe+3]")])
     assert (graph.x.sum(dim=1) == 4).all()
     assert cation.x.sum() == 4
     assert cation.edge_index.shape == (2, 0)
@@ -249,10 +242,7 @@ def test_nci_without_rdkit(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_rdkit_is_not_imported_for_the_others():
-    code = (
-        "import sys; from gnn_xai import datasets; datasets.load('karate'); "
-        "sys.exit('rdkit' in sys.modules)"
-    )
+    code = "import sys; from gnn_xai import datasets; datasets.load('karate'); sys.exit('rdkit' in sys.modules)"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
@@ -391,9 +381,7 @@ def test_bad_truth(edge: object, node: object, message: str):
 
 
 def test_truth_of_other_data():
-    explanations = SimpleNamespace(
-        index=torch.tensor([1]), edge_ptr=torch.tensor([0, 2]), edge_id=torch.tensor([0, 3])
-    )
+    explanations = SimpleNamespace(index=torch.tensor([1]), edge_ptr=torch.tensor([0, 2]), edge_id=torch.tensor([0, 3]))
     ids = torch.tensor([0, 0, 0])
     with pytest.raises(InputError, match="edge ids from 0 to 2.*got edge 3"):
         GroundTruth(edge=ids, node=ids).edges(explanations)

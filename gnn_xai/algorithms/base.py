@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 from torch import Tensor
+from typing_extensions import dataclass_transform
 
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs
@@ -16,19 +17,8 @@ from gnn_xai.core.question import Question
 from gnn_xai.errors import InputError, unknown
 
 
-@runtime_checkable
-class Algorithm(Protocol):
-    """The protocol that `gnn_xai.explain` runs; see `CONTRIBUTING.md` for how to add one.
-
-    Attributes:
-        name: the name in the registry.
-        summary: one line for lists.
-        signed: scores are attributions of any sign and scale (`True`), or masks in [0, 1] (`False`).
-    """
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    signed: ClassVar[bool]
+class Attributing(Protocol):
+    """The one method that an algorithm's class writes; the decorator `algorithm` adds the rest."""
 
     def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
         """Scores for all nodes and edges of B computation graphs.
@@ -42,12 +32,28 @@ class Algorithm(Protocol):
         ...
 
 
+@runtime_checkable
+class Algorithm(Attributing, Protocol):
+    """What `gnn_xai.explain` runs; see `CONTRIBUTING.md` for how to add one.
+
+    Attributes:
+        name: the name in the registry.
+        summary: one line for lists.
+        signed: scores are attributions of any sign and scale (`True`), or masks in [0, 1] (`False`).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    signed: ClassVar[bool]
+
+
 REGISTRY: dict[str, type] = {}
 """Every algorithm of the package by name; filled in `gnn_xai/algorithms/__init__.py`, never by a user's class."""
 
 T = TypeVar("T", bound=type)
 
 
+@dataclass_transform(frozen_default=True)
 def algorithm(
     name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True, edge_masks: bool = True
 ) -> Callable[[T], T]:
@@ -82,7 +88,7 @@ def algorithm(
     return decorate
 
 
-def get(algorithm: str | Algorithm, **hyper: Any) -> Algorithm:
+def get(algorithm: str | Attributing | type[Attributing], **hyper: Any) -> Algorithm:
     """An algorithm from its name or class and hyper-parameters; an algorithm object comes back as it is.
 
     Raises:
@@ -92,8 +98,8 @@ def get(algorithm: str | Algorithm, **hyper: Any) -> Algorithm:
         if algorithm not in REGISTRY:
             raise unknown("algorithm", algorithm, REGISTRY)
         return REGISTRY[algorithm](**hyper)
-    if isinstance(algorithm, type) and isinstance(algorithm, Algorithm):  # the class has all that its objects need
-        return algorithm(**hyper)
+    if isinstance(algorithm, type):
+        algorithm = cast(Any, algorithm)(**hyper) if hasattr(algorithm, "attribute") else algorithm
     if not isinstance(algorithm, Algorithm):
         raise InputError(
             f"expected an algorithm such as gnn_xai.GNNExplainer(), or its name, got {type(algorithm).__name__}"

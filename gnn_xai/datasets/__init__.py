@@ -16,9 +16,7 @@ from gnn_xai.errors import unknown
 
 __all__ = ["REGISTRY", "Benchmark", "Recipe", "load", "names"]
 
-REGISTRY: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (ba_shapes.RECIPE, karate.RECIPE, nci_nitro.RECIPE)
-}
+REGISTRY: dict[str, Recipe] = {recipe.name: recipe for recipe in (ba_shapes.RECIPE, karate.RECIPE, nci_nitro.RECIPE)}
 
 
 def names() -> list[str]:

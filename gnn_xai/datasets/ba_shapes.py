@@ -68,9 +68,7 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
 
 def read(frozen: dict[str, Tensor]) -> Material:
     """The frozen graph with constant features of width 10: only structure tells the classes."""
-    data = Data(
-        x=torch.ones(len(frozen["y"]), FEATURES), edge_index=frozen["edge_index"], y=frozen["y"]
-    )
+    data = Data(x=torch.ones(len(frozen["y"]), FEATURES), edge_index=frozen["edge_index"], y=frozen["y"])
     return Material(
         data=data,
         ground_truth=GroundTruth(edge=frozen["edge_motif"], node=frozen["node_motif"]),

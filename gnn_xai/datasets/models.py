@@ -38,8 +38,7 @@ class GCN(nn.Module):
         last = hidden_channels if concat else out_channels
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), last]
         self.convs = nn.ModuleList(
-            GCNConv(width_in, width_out)
-            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+            GCNConv(width_in, width_out) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.lin = nn.Linear(hidden_channels * num_layers, out_channels) if concat else None
         self.dropout = nn.Dropout(dropout)
@@ -68,17 +67,11 @@ class GIN(nn.Module):
         num_layers: number of convolutions.
     """
 
-    def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int
-    ) -> None:
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int) -> None:
         super().__init__()
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.convs = nn.ModuleList(
-            GINConv(
-                nn.Sequential(
-                    nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)
-                )
-            )
+            GINConv(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)))
             for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)

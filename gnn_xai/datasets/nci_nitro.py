@@ -46,8 +46,7 @@ def _chem() -> ModuleType:
         from rdkit import Chem
     except ImportError as error:
         raise GnnXaiError(
-            "the data set 'nci_nitro' is read with RDKit, which is not installed; "
-            "run 'pip install gnn-xai[molecules]'"
+            "the data set 'nci_nitro' is read with RDKit, which is not installed; run 'pip install gnn-xai[molecules]'"
         ) from error
     return Chem
 
@@ -73,8 +72,7 @@ def read_molecules() -> tuple[list[Mol], list[list[str]], Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise StorageError(
-            f"expected RDKit's file {SOURCE} at {path}, but reading it failed "
-            f"({error.strerror}); {remedy}"
+            f"expected RDKit's file {SOURCE} at {path}, but reading it failed ({error.strerror}); {remedy}"
         ) from error
     if sha256(content) != SOURCE_SHA256:
         raise StorageError(
@@ -217,9 +215,7 @@ def fit(model: nn.Module, material: Material) -> None:
     loader = DataLoader(graphs, batch_size=64, shuffle=True)
     epochs, rate = 20, 0.003
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=epochs * len(loader)
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * len(loader))
     for _ in range(epochs):
         for batch in loader:
             optimizer.zero_grad()
@@ -233,10 +229,7 @@ def _margins(model: nn.Module, graphs: Sequence[Data]) -> Tensor:
     """Logit of the positive class minus that of the negative one, ``[len(graphs)]``."""
     with torch.no_grad():
         logits = torch.cat(
-            [
-                model(batch.x, batch.edge_index, batch.batch)
-                for batch in DataLoader(graphs, batch_size=1024)
-            ]
+            [model(batch.x, batch.edge_index, batch.batch) for batch in DataLoader(graphs, batch_size=1024)]
         )
     return logits[:, 1] - logits[:, 0]
 

@@ -70,9 +70,7 @@ class Recipe:
     @property
     def task(self) -> ModelConfig:
         """All reference models are multiclass classifiers that return logits."""
-        return ModelConfig(
-            mode="multiclass_classification", task_level=self.task_level, return_type="raw"
-        )
+        return ModelConfig(mode="multiclass_classification", task_level=self.task_level, return_type="raw")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,10 +114,7 @@ class Benchmark:
             else f"{self.data.num_nodes} nodes, {self.data.num_edges} edges"
         )
         accuracy = self.reference["accuracy"]["test"]["accuracy"]
-        return (
-            f"Benchmark({self.name!r}: {size}, {len(self.index)} instances, "
-            f"test accuracy {accuracy:.3f})"
-        )
+        return f"Benchmark({self.name!r}: {size}, {len(self.index)} instances, test accuracy {accuracy:.3f})"
 
 
 def split_ids(code: Tensor) -> dict[str, Tensor]:

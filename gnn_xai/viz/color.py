@@ -56,28 +56,34 @@ def ink_on(color: ColorType) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """How scores become colours: masks from 0 to 1, attributions from -limit to +limit."""
+    """How scores become colours: masks from 0 to 1, attributions from -limit to +limit, or from 0 where none is below."""
 
     signed: bool
     limit: float
+    one_sided: bool = False
 
     @classmethod
-    def of(cls, scores: np.ndarray, signed: bool) -> Scale:
-        """The scale for these scores: fixed for masks, symmetric about zero for attributions."""
+    def of(cls, scores: np.ndarray, signed: bool, one_sided: bool = False) -> Scale:
+        """The scale for these scores: fixed for masks, symmetric about zero for attributions unless they are one-sided."""
         if not signed:
             return cls(signed=False, limit=1.0)
         largest = float(np.abs(scores).max(initial=0.0))
-        return cls(signed=True, limit=largest if largest > 0 else 1.0)
+        return cls(signed=True, limit=largest if largest > 0 else 1.0, one_sided=one_sided)
+
+    @property
+    def diverging(self) -> bool:
+        """The scale has two sides."""
+        return self.signed and not self.one_sided
 
     @property
     def cmap(self) -> Colormap:
         """The matplotlib colour map."""
-        return DIVERGING if self.signed else SEQUENTIAL
+        return DIVERGING if self.diverging else SEQUENTIAL
 
     @property
     def norm(self) -> Normalize:
         """The matplotlib norm; what lies outside is drawn as the nearest end."""
-        return Normalize(-self.limit if self.signed else 0.0, self.limit, clip=True)
+        return Normalize(-self.limit if self.diverging else 0.0, self.limit, clip=True)
 
     def colors(self, scores: np.ndarray) -> np.ndarray:
         """RGBA [n, 4] of scores [n]."""
@@ -102,6 +108,11 @@ def add_colorbar(ax: Axes | list[Axes], scale: Scale, label: str) -> Colorbar:
     bar.set_label(label, fontsize=9, color=TEXT)
     bar.ax.tick_params(labelsize=8, length=2.5, colors=FAINT_TEXT)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    ends = [-scale.limit, 0.0, scale.limit] if scale.signed else [0.0, 0.25, 0.5, 0.75, 1.0]
-    bar.set_ticks(ends, labels=[signed_text(t, 2) if scale.signed else f"{t:g}" for t in ends])
+    if not scale.signed:
+        ticks = {t: f"{t:g}" for t in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    elif scale.one_sided:
+        ticks = {0.0: "0", scale.limit: f"{scale.limit:.2g}"}
+    else:
+        ticks = {t: signed_text(t, 2) for t in (-scale.limit, 0.0, scale.limit)}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
     return bar

@@ -60,7 +60,7 @@ def features(
     ranked = explanation.top_features(top)
     scores = np.array([score for _, score in ranked], dtype=float)
     rows = np.arange(len(ranked))
-    scale = Scale.of(scores, explanation.signed)
+    scale = Scale.of(scores, explanation.signed, explanation.one_sided)
     bars = ax.barh(rows, scores, height=0.68, color=scale.colors(scores), edgecolor=NODE_OUTLINE, linewidth=0.6)
     ax.bar_label(
         bars,

@@ -103,9 +103,9 @@ def draw(
     # The scale is that of the whole explanation, whatever is drawn of it.
     line_scale = node_scale = None
     if explanation.edge_mask is not None and every_line:
-        line_scale = Scale.of(np.array([line.score for line in every_line]), explanation.signed)
+        line_scale = Scale.of(np.array([line.score for line in every_line]), explanation.signed, explanation.one_sided)
     if scores:
-        node_scale = Scale.of(np.array(list(scores.values())), explanation.signed)
+        node_scale = Scale.of(np.array(list(scores.values())), explanation.signed, explanation.one_sided)
 
     size = _node_size(ax, len(graph))
     sizes = {n: size if n != target else (np.sqrt(size) + RING_GAP) ** 2 for n in graph}
