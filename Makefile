@@ -1,7 +1,8 @@
 # make demo   explain molecules, a social network and BA-Shapes; writes out/demo/index.html
 # make test   run the tests
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
-# make train  train the reference models again          make clean  remove what make built
+# make bench  measure quality, speed and memory (10 minutes)   make train  train the reference models again
+# make clean  remove what make built
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs train clean
+.PHONY: demo test lint docs bench train clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-molecules
@@ -26,6 +27,11 @@ lint: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.against_pyg
+	$(BIN)/python -m benchmarks.scale
 
 train: $(VENV)/installed-molecules
 	$(BIN)/python -m gnn_xai.datasets.train
