@@ -104,9 +104,9 @@ class Explanations:
     def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
         """One explanation by position, or several as `Explanations`."""
         if isinstance(i, slice):
-            return self._select(torch.arange(len(self))[i])
+            return self._select(torch.arange(len(self), device=self.index.device)[i])
         if isinstance(i, (list, Tensor)) and not (isinstance(i, Tensor) and i.dim() == 0):
-            select = torch.as_tensor(i)
+            select = i if isinstance(i, Tensor) else torch.tensor(i, device=self.index.device)
             return self._select(select.nonzero().flatten() if select.dtype == torch.bool else select.long())
         position = int(i)
         if not -len(self) <= position < len(self):
@@ -192,7 +192,7 @@ class Explanations:
             else:
                 nothing = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1))
                 out.node_mask = nothing.index_copy(0, e.node_id, e.node_mask)
-        out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target])
+        out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
         if self.task.task_level.value == "node":
             out.index = e.index
         return out
@@ -373,7 +373,7 @@ class Explanation:
         """Further tensors of this instance, by name."""
         return {
             name: value[0] if not name.startswith(("edge_", "node_")) else value
-            for name, value in self.source._select(torch.tensor([self.position])).extras.items()
+            for name, value in self.source[[self.position]].extras.items()
         }
 
     @property

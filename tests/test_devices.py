@@ -1,0 +1,70 @@
+"""Everything happens on the device that the model is on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+import gnn_xai as gx
+from gnn_xai.core.masking import untouched
+
+VARIANTS = [
+    *(gx.algorithms.get(name) for name in gx.algorithms.REGISTRY if name != "gnn_explainer"),
+    gx.GNNExplainer(epochs=3, node_mask_type="object"),
+    gx.GNNExplainer(epochs=3, node_mask_type="attributes", restarts=2),
+    gx.GNNExplainer(epochs=3, node_mask_type="common_attributes"),
+    gx.EdgeAblation(removal="message"),
+]
+
+
+def question(level: str):
+    ds = gx.datasets.load("karate" if level == "node" else "nci_nitro")
+    data = ds.data if level == "node" else [ds.data[i] for i in ds.index[:4].tolist()]
+    return ds.model, data, ds.task
+
+
+@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
+def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
+    """With `meta` as default device, a tensor made without `device=` cannot be mixed with the data: so would it be with a
+    model on a GPU.
+    """
+
+    @contextmanager
+    def elsewhere(model):
+        with untouched(model), torch.device("meta"):
+            yield
+
+    monkeypatch.setattr("gnn_xai.api.untouched", elsewhere)
+    monkeypatch.setattr("gnn_xai.metrics.faithfulness.untouched", elsewhere)
+    model, data, task = question(level)
+    found = gx.explain(model, data, algorithm, task=task, index=range(4), progress=False)
+    gx.metrics.fidelity(model, data, found, top=2)
+    with torch.device("meta"):
+        assert len(found[1:3]) == 2
+        assert len(found[[0, 3]]) == 2
+        e = found[2]
+        assert e.extras is not None
+        if e.edge_mask is not None:
+            assert len(e.top_edges(3)) == 3
+            assert e.node_scores is not None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
+def test_cuda_gives_what_the_cpu_gives(algorithm, level):
+    model, data, task = question(level)
+    here = gx.explain(model, data, algorithm, task=task, index=range(4), progress=False)
+    there = gx.explain(model.to("cuda"), data, algorithm, task=task, index=range(4), progress=False)
+    again = gx.explain(model, data, algorithm, task=task, index=range(4), progress=False)
+    model.to("cpu")
+    assert there.index.is_cuda
+    for name in ("edge_mask", "node_mask", "prediction", "prediction_masked"):
+        one, other, repeated = (getattr(found, name) for found in (here, there, again))
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(other.cpu(), one, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(repeated, other, atol=1e-5, rtol=1e-5)
