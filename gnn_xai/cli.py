@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import ast
 import re
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch_geometric.explain.config import ModelConfig
+from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
 import gnn_xai as gx
 from gnn_xai import runs, subjects
-from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
+from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, unknown
 from gnn_xai.viz import describe
 from gnn_xai.viz.report import COLUMNS
 
@@ -34,6 +36,13 @@ app = typer.Typer(
 console = Console()
 
 ROWS_SHOWN = 20
+
+# What Python says with an argument, the command line says with options, or with what --model returns.
+PYTHON_TO_OPTIONS = {
+    r"task=ModelConfig\([^)]*\)": "--task, --mode and --returns",
+    r"pass forward=(lambda model, data: (model\([^)]*\)|\.{3}))?": "let --model return a module with forward(self, data)",
+    r"\b(task|target)=(?= )": r"--\1",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,15 +61,31 @@ def main(arguments: list[str] | None = None) -> None:
 
     default_show, warnings.showwarning = warnings.showwarning, show_warning
     try:
-        app(arguments, prog_name="gnn-xai")
+        with _terminated_as_interrupted():
+            app(arguments, prog_name="gnn-xai")
     except GnnXaiError as error:
         stderr.print("error: ", end="", style="bold red")
-        # What Python says with a ModelConfig, the command line says with three options.
-        text = re.sub(r"task=ModelConfig\([^)]*\)", "--task, --mode and --returns", str(error))
+        text = str(error)
+        for python, options in PYTHON_TO_OPTIONS.items():
+            text = re.sub(python, options, text)
         stderr.print(" ".join(text.split()), markup=False)
         sys.exit(2)
     finally:
         warnings.showwarning = default_show
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which schedulers send, unwinds as Ctrl-C does, so that nothing half-written stays behind."""
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _version(wanted: bool) -> None:
@@ -216,12 +241,18 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _task(level: str | None, mode: str, returns: str) -> ModelConfig:
     if level not in ("node", "graph"):
-        raise InputError(f"expected --task node or --task graph with --model, got {level!r}")
+        raise InputError(
+            f"expected --task node or --task graph with --model, got {'neither' if level is None else repr(level)}"
+        )
+    for option, value, known in (("--mode", mode, ModelMode), ("--returns", returns, ModelReturnType)):
+        names = [member.value for member in known]
+        if value not in names:
+            raise unknown(option, value, names)
     try:
         return ModelConfig(mode=mode, task_level=level, return_type=returns)
     except ValueError as error:
         raise InputError(
-            f"expected --mode and --returns as PyG's ModelConfig knows them, got {mode} and {returns}: {error}"
+            f"expected --mode and --returns that go together, got {mode} and {returns}: {error}"
         ) from error
 
 
@@ -248,7 +279,8 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in COLUMNS:
         words = column.digits is None
-        table.add_column(column.title, justify="left" if words else "right", no_wrap=words)
+        longest = None if words else max(map(len, column.title.split()))  # a narrow terminal breaks names, not numbers
+        table.add_column(column.title, justify="left" if words else "right", overflow="fold", min_width=longest)
     for row in rows:
         table.add_row(*(column.text(row) for column in COLUMNS))
     return table

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai import datasets
@@ -46,7 +47,10 @@ class Subject:
         if self.node_names is not None:
             names = self.node_names
             options["node_labels"] = names[explanation.index] if graph_level else names
-        smiles = getattr(self.data[explanation.index], "smiles", None) if graph_level else None
+        graph: Any = self.data
+        if graph_level and (isinstance(self.data, Batch) or not isinstance(self.data, Data)):
+            graph = graph[explanation.index]
+        smiles = getattr(graph, "smiles", None) if graph_level else None
         if isinstance(smiles, str):
             from gnn_xai.viz import depiction
 
@@ -97,7 +101,7 @@ def from_factories(model: str, data: str, task: ModelConfig, weights: str | Path
         raise InputError(f"expected {model} to return a torch.nn.Module, got {kind}")
     if weights is not None:
         load_weights(module, weights)
-    return Subject(name=model, model=module.eval(), data=_call(data, "data"), task=task)
+    return Subject(name=data, model=module.eval(), data=_call(data, "data"), task=task)
 
 
 def _call(where: str, what: str) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 from torch_geometric.nn import GCN
 
@@ -19,7 +23,7 @@ from gnn_xai import cli, demo, runs
 USER_CODE = """
 import torch
 from torch_geometric.data import Data
-from torch_geometric.nn import GCN
+from torch_geometric.nn import GCN, global_mean_pool
 
 def model():
     torch.manual_seed(0)
@@ -31,6 +35,21 @@ def data():
 
 def single():
     return GCN(3, 8, num_layers=2, out_channels=1)
+
+class Starred(GCN):
+    def forward(self, *arguments):
+        return super().forward(*arguments)
+
+def starred():
+    return Starred(3, 8, num_layers=2, out_channels=2)
+
+class Pooled(GCN):
+    def forward(self, x, edge_index, batch):
+        return global_mean_pool(super().forward(x, edge_index), batch)
+
+def pooled():
+    torch.manual_seed(0)
+    return Pooled(3, 8, num_layers=2, out_channels=2)
 
 def broken():
     raise RuntimeError("out of cheese")
@@ -141,6 +160,24 @@ def test_explain_an_own_model(work, capsys):
     assert len(list((work / "a" / "figures").iterdir())) == 4
 
 
+def test_one_graph_is_data_too(work):
+    assert run("explain", "--model", "mine:pooled", "--data", "mine:data", "--task", "graph", "--algorithm", "saliency",
+               "--out", "a") == 0  # fmt: skip
+    assert [path.name for path in (work / "a" / "figures").iterdir()] == ["graph-0.png"]
+    assert json.loads((work / "a" / "summary.json").read_text())["dataset"] == "mine:data"
+
+
+def test_a_narrow_terminal_shows_whole_numbers_and_titles():
+    row = {"dataset": "my_package.my_module:my_data", "algorithm": "integrated_gradients", "instances": 116,
+           "roc_auc": None, "fidelity_plus": 0.5, "fidelity_minus": -0.25, "ms": 1234.5}  # fmt: skip
+    terminal = Console(width=80, file=io.StringIO())
+    terminal.print(cli.results_table([row]))
+    text = terminal.file.getvalue()
+    assert "…" not in text
+    for whole in ("instances", "fidelity+", "fidelity−", "explanation", "-0.250", "1234.5"):
+        assert whole in text
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("5", [5]), ("1-3", [1, 2, 3]), (" 4 , 2-2,9", [4, 2, 9]), ("0-1,0", [0, 1, 0])],
@@ -174,7 +211,34 @@ def test_parse_index_refuses(text):
         (("--model", "mine:model", "--data", "mine:data", "--task", "edge"), "got 'edge'"),
         (
             ("--model", "mine:model", "--data", "mine:data", "--task", "node", "--mode", "guess"),
-            "expected --mode and --returns as PyG's ModelConfig knows them",
+            "unknown --mode 'guess' (known: binary_classification, multiclass_classification, regression)",
+        ),
+        (
+            ("--model", "mine:model", "--data", "mine:data", "--task", "node", "--returns", "prob"),
+            "unknown --returns 'prob'; did you mean 'probs'?",
+        ),
+        (
+            [
+                "--model",
+                "mine:single",
+                "--data",
+                "mine:data",
+                "--task",
+                "node",
+                "--mode",
+                "regression",
+                "--returns",
+                "probs",
+            ],
+            "expected --mode and --returns that go together, got regression and probs",
+        ),
+        (
+            ("--model", "mine:model", "--data", "mine:data", "--task", "graph"),
+            "Say --task or let --model return a module with forward(self, data)",
+        ),
+        (
+            ("--model", "mine:starred", "--data", "mine:data", "--task", "node"),
+            "cannot be bound by name; let --model return a module with forward(self, data)",
         ),
         (("--model", "mine", "--data", "mine:data", "--task", "node"), "expected the model as package.module:factory"),
         (("--model", "nowhere:f", "--data", "mine:data", "--task", "node"), "No module named 'nowhere'"),
@@ -255,6 +319,14 @@ def test_output_folder_is_complete_or_absent(work):
         (folder / "whole").write_text("x")
         assert list((work / "empty").iterdir()) == []
     assert [path.name for path in (work / "empty").iterdir()] == ["whole"]
+
+
+def test_a_terminated_run_leaves_nothing(work, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(runs, "save_figure", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(*KARATE, "--out", "out") == 128 + signal.SIGTERM
+    assert [path.name for path in work.iterdir() if path.name != "__pycache__"] == ["mine.py"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_is_one_sentence(work, monkeypatch, capsys):
