@@ -261,8 +261,9 @@ HOW_TO_READ = viz.Section(
     "How to read the pictures",
     (
         "A line is an edge, and its colour and width both say its score. Masks run from 0 to 1 on "
-        "one fixed scale: dark and wide edges are needed. Attributions have a sign: red "
-        "raises the explained output, blue lowers it, and each picture has its own scale.",
+        "one fixed scale: dark and wide edges are needed. Attributions have a scale of their own in "
+        "each picture: red raises the explained output, blue lowers it. Saliency has no sign; there, "
+        "dark and wide is strong.",
         "The orange ring marks the node that is explained; nodes carry the names or numbers they "
         "have in the data. In large graphs only the strongest edges are drawn, and the line under "
         "the title says how many.",

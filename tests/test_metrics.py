@@ -219,6 +219,8 @@ def test_roc_auc_without_a_truth_says_what_to_use() -> None:
     found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
     with pytest.raises(InputError, match="expected a GroundTruth, got NoneType; where the truth is unknown"):
         gx.metrics.roc_auc(found, None)
+    with pytest.raises(InputError, match=r"got Tensor; make one with gnn_xai.GroundTruth\(edge="):
+        gx.metrics.roc_auc(found, torch.ones(3, dtype=torch.bool))
 
 
 def test_fidelity_at_one_level_uses_that_mask_alone():

@@ -42,7 +42,12 @@ def roc_auc(
         raise InputError(f"expected level='edge', 'node' or 'auto', got {level!r}")
     if not isinstance(ground_truth, GroundTruth):  # a benchmark may have none
         raise InputError(
-            f"expected a GroundTruth, got {type(ground_truth).__name__}; where the truth is unknown, use fidelity"
+            f"expected a GroundTruth, got {type(ground_truth).__name__}; "
+            + (
+                "where the truth is unknown, use fidelity"
+                if ground_truth is None
+                else "make one with gnn_xai.GroundTruth(edge=..., node=...), a motif id each and -1 for none"
+            )
         )
     if level == "auto":
         level = "edge" if explanations.edge_mask is not None else "node"
