@@ -6,6 +6,7 @@ Each was met in other explainers: a silent wrong answer, or a crash far away fro
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import warnings
 from typing import Any
@@ -70,6 +71,54 @@ def test_trap_01_self_loops_anywhere(kind: str, loops: str) -> None:
     others = torch.arange(3) != target
     margin = [(o[0, target] - o[0, others].logsumexp(0)).item() for o in (before, out)]
     assert score == pytest.approx(margin[0] - margin[1], abs=1e-4)
+
+
+class Relational(nn.Module):
+    """Two layers of a relational convolution, the same weights for either implementation."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.first, self.second = conv(4, 8, 3, aggr="sum"), conv(8, 3, 3, aggr="sum")
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
+        return self.second(self.first(x, edge_index, edge_type).tanh(), edge_index, edge_type)
+
+
+def test_trap_01_copies_of_an_edge_in_other_calls() -> None:
+    """A layer that runs relation by relation hides which copy of a parallel edge it runs on: refused, not guessed."""
+    graph = random_graph(6, 6, 9, undirected=False)
+    kind = torch.arange(graph.num_edges) % 3
+    graph.edge_index, graph.edge_type = graph.edge_index.repeat(1, 2), torch.cat([kind, (kind + 1) % 3])
+    by_relation, at_once = seeded(lambda: Relational(pyg.RGCNConv))(), seeded(lambda: Relational(pyg.FastRGCNConv))()
+    at_once.load_state_dict(by_relation.state_dict())
+    with pytest.raises(MaskingError, match=r"first \(RGCNConv\), second \(RGCNConv\) runs on some copies of parallel"):
+        explain(by_relation, graph)
+    removed = explain(by_relation, graph, "edge_ablation")
+    assert bool(removed.prediction_masked.isnan().all())
+    # For a sum of messages both removals are the same, copy by copy.
+    for other in (explain(at_once, graph), explain(at_once, graph, "edge_ablation")):
+        scores = [by_id(e) for e in other]
+        for one, want in zip(removed, scores, strict=True):
+            assert all(math.isclose(score, want.get(i, 0.0), abs_tol=1e-6) for i, score in by_id(one).items())
+
+
+def by_id(explanation: gx.Explanation) -> dict[int, float]:
+    return dict(zip(explanation.edge_id.tolist(), explanation.edge_mask.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("undirected", [True, False])
+def test_trap_01_edges_turned_around(undirected: bool) -> None:
+    """Layers for directed graphs also run on the transposed edges: they are the graph's, with messages the other way."""
+    sage = lambda i, o: pyg.DirGNNConv(pyg.SAGEConv(i, o, aggr="sum"))  # noqa: E731
+    model, graph = seeded(lambda: Network([sage(4, 8), sage(8, 3)]))(), random_graph(9, 8, 12, undirected=undirected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masked = explain(model, graph, MESSAGES, undirected=False)
+        removed = explain(model, graph, "edge_ablation", undirected=False)
+    assert all(layer["masked"] for layer in masked.provenance["layers"])
+    assert set(masked.hops.tolist()) == {4}
+    # DirGNNConv halves either direction's sum, so nothing is normalised and both removals are the same.
+    assert distance(masked.edge_mask, removed.edge_mask) < 1e-5
 
 
 @pytest.mark.parametrize("kind", FOUR)

@@ -75,10 +75,17 @@ class Call:
 
     layer: str
     module: MessagePassing
-    edge_index: Tensor | None = None
+    edge_index: Tensor | None = None  # None for a call on another graph
     gather: Tensor | None = None  # [E'] position of the mask for each message; E for edges the layer added
+    transposed: bool = False  # it runs on the graph's edges turned around
+    ambiguous: bool = False  # its edges are the graph's, but which copies of parallel ones is unknown
     bytes: int = 0
     problem: str = ""  # why the mask cannot reach this call, empty if it can
+
+    @property
+    def flow(self) -> Flow:
+        """The direction in which messages pass along the graph's own edges."""
+        return "target_to_source" if (self.module.flow == "target_to_source") != self.transposed else "source_to_target"
 
 
 @dataclass(eq=False)
@@ -106,17 +113,25 @@ class Trace:
         return not self.opaque and not self.rewiring and len(self.masked) == len(self.calls)
 
     @property
+    def maskable(self) -> bool:
+        """Whether an edge mask means what it says: it reaches layers, and no edge is hidden from it or mistaken."""
+        return bool(self.masked) and not self.opaque and not any(call.ambiguous for call in self.calls)
+
+    @property
+    def _over_the_graph(self) -> list[Call]:
+        """The calls that pass messages along edges of the graph, whether a mask reaches them or not."""
+        return [call for call in self.calls if call.edge_index is not None]
+
+    @property
     def steps(self) -> int:
         """Message-passing steps over the graph: how many hops information can travel at most."""
-        return len(self.masked)
+        return len(self._over_the_graph)
 
     @property
     def flow(self) -> Flow:
         """The direction in which these calls pass messages."""
-        flows = {call.module.flow for call in self.masked}
-        if len(flows) > 1:
-            return "both"
-        return "target_to_source" if "target_to_source" in flows else "source_to_target"
+        flows: set[Flow] = {call.flow for call in self._over_the_graph}
+        return "both" if len(flows) > 1 else flows.pop() if flows else "source_to_target"
 
     @property
     def message_bytes(self) -> int:
@@ -127,13 +142,20 @@ class Trace:
         """Sentences about layers that run on another graph.
 
         Raises:
-            MaskingError: if an edge mask would reach no layer, or not all of them.
+            MaskingError: if an edge mask would reach no layer, not all of them, or the wrong edges.
         """
         if self.opaque:
             raise MaskingError(
                 f"{', '.join(self.opaque)} receives edge_index but sends no messages through MessagePassing.propagate, "
                 "so an edge mask cannot reach it; build it on MessagePassing, or use an algorithm over nodes or "
                 "features alone (NodeAblation, FeatureAblation, edge_mask_type=None)"
+            )
+        ambiguous = {call.layer: "" for call in self.calls if call.ambiguous}
+        if ambiguous:
+            raise MaskingError(
+                f"{', '.join(ambiguous)} runs on some copies of parallel edges at a time, and nothing tells which, so masks "
+                "would reach the wrong ones; use a layer that runs on all edges at once (FastRGCNConv for RGCNConv), or "
+                "removal='structural'"
             )
         skipped = [f"{call.layer}: {call.problem}" for call in self.calls if call.problem]
         if not self.masked:
@@ -279,9 +301,9 @@ class MaskedModel:
             return call
         for met in self.trace.masked[-1:]:
             if met.edge_index is not None and _same(met.edge_index, edge_index):
-                call.edge_index, call.gather = met.edge_index, met.gather
+                call.edge_index, call.gather, call.transposed = met.edge_index, met.gather, met.transposed
                 return call
-        found = _positions(edge_index, edges, max(nodes, 1))
+        found, call.transposed = _positions(edge_index, edges, max(nodes, 1))
         foreign = (found < 0) & (edge_index[0] != edge_index[1])
         if bool(foreign.any()):
             call.problem = (
@@ -292,23 +314,44 @@ class MaskedModel:
             call.problem = "it runs on self loops of its own alone, and on no edge of the graph"
             return call
         call.edge_index = edge_index
+        if _some_copies(edge_index.flip(0) if call.transposed else edge_index, edges, found, max(nodes, 1)):
+            call.ambiguous, call.problem = True, "it runs on some copies of parallel edges, and nothing tells which"
+            return call
         call.gather = torch.where(found < 0, edges.size(1), found)
         return call
 
 
-def _positions(query: Tensor, edges: Tensor, nodes: int) -> Tensor:
-    """`match_edges`, without sorting where a layer keeps the order of all edges but self loops, as PyG's layers do."""
+def _positions(query: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, bool]:
+    """The graph's edge for each edge of a call, -1 for one that it does not have, `[Q]`; and whether the call runs on the
+    graph's edges turned around, as layers for directed graphs do. In an undirected graph only the order tells the two
+    apart, so order comes first, and PyG's layers keep that of all edges but self loops.
+    """
+    turned = edges.flip(0)
     query_loops, loops = query[0] == query[1], edges[0] == edges[1]
-    others = (~loops).nonzero().flatten()
-    kept = query[:, ~query_loops]
-    if kept.shape != (2, len(others)) or not torch.equal(kept, edges[:, others]):
-        return match_edges(query, edges, nodes)
-    found = torch.empty_like(query[0])
-    found[~query_loops] = others
-    at = loops.nonzero().flatten()
-    place = match_edges(query[:, query_loops], edges[:, at], nodes)
-    found[query_loops] = torch.where(place < 0, -1, at[place]) if len(at) else place
-    return found
+    others, kept = (~loops).nonzero().flatten(), query[:, ~query_loops]
+    for transposed, known in ((False, edges), (True, turned)):
+        if kept.shape == (2, len(others)) and torch.equal(kept, known[:, others]):
+            found = torch.empty_like(query[0])
+            found[~query_loops] = others
+            at = loops.nonzero().flatten()
+            place = match_edges(query[:, query_loops], edges[:, at], nodes)
+            found[query_loops] = torch.where(place < 0, -1, at[place]) if len(at) else place
+            return found, transposed
+    found = match_edges(query, edges, nodes)
+    if bool(((found < 0) & ~query_loops).any()):
+        other = match_edges(query, turned, nodes)
+        if not bool(((other < 0) & ~query_loops).any()):
+            return other, True
+    return found, False
+
+
+def _some_copies(query: Tensor, edges: Tensor, found: Tensor, nodes: int) -> bool:
+    """Whether a call holds some copies of a parallel edge and not others, so that their masks may be swapped. Copies of a
+    self loop do not count: layers melt them into one of their own.
+    """
+    left = edges[0] != edges[1]
+    left[found[found >= 0]] = False
+    return bool(torch.isin(edges[0, left] * nodes + edges[1, left], query[0] * nodes + query[1]).any())
 
 
 def _holds_edges(out: Any) -> bool:

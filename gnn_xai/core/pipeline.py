@@ -207,12 +207,12 @@ class Pipeline:
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
 
-        NaN where a mask cannot be applied: on integer features, or in a model whose layers no edge mask reaches.
+        NaN where a mask cannot be applied: on integer features, or in a model whose layers an edge mask cannot reach.
         """
         features = self.question.problem.graphs.x
         maskable = masks.node is None or (features is not None and features.is_floating_point())
         if masks.edge is not None:
-            maskable = maskable and bool(self.traced.masked) and not self.traced.opaque
+            maskable = maskable and self.traced.maskable
         if not maskable:
             nothing = outputs(self.question, graphs) * torch.nan
             return nothing, nothing
