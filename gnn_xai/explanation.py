@@ -103,11 +103,9 @@ class Explanations:
 
     def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
         """One explanation by position, or several as `Explanations`."""
-        if isinstance(i, slice):
-            return self._select(torch.arange(len(self), device=self.index.device)[i])
-        if isinstance(i, (list, Tensor)) and not (isinstance(i, Tensor) and i.dim() == 0):
-            select = i if isinstance(i, Tensor) else torch.tensor(i, device=self.index.device)
-            return self._select(select.nonzero().flatten() if select.dtype == torch.bool else select.long())
+        if isinstance(i, (slice, list)) or (isinstance(i, Tensor) and i.dim() > 0):
+            positions = torch.arange(len(self), device=self.index.device)
+            return self._select(positions[i.to(positions.device) if isinstance(i, Tensor) else i])
         position = int(i)
         if not -len(self) <= position < len(self):
             raise IndexError(f"position {position} is out of range for {len(self)} explanations")
@@ -207,21 +205,23 @@ class Explanations:
         tensors = {f"extras.{name}": value for name, value in self.extras.items()}
         tensors |= {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        meta = {
-            "format": FORMAT_VERSION,
-            "node_mask_type": self.node_mask_type,
-            "signed": self.signed,
-            "removal": self.removal,
-            "algorithm": self.algorithm,
-            "task": [self.task.mode.value, self.task.task_level.value, self.task.return_type.value],
-            "seed": self.seed,
-            "provenance": self.provenance,
-        }
+        meta = json.dumps(
+            {
+                "format": FORMAT_VERSION,
+                "node_mask_type": self.node_mask_type,
+                "signed": self.signed,
+                "removal": self.removal,
+                "algorithm": self.algorithm,
+                "task": [self.task.mode.value, self.task.task_level.value, self.task.return_type.value],
+                "seed": self.seed,
+                "provenance": self.provenance,
+            }
+        )
         part = None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
                 part = Path(handle.name)
-            save_file(tensors, part, metadata={"gnn_xai": json.dumps(meta)})
+            save_file(tensors, part, metadata={"gnn_xai": meta})
             part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone; the result follows the umask
             os.replace(part, path)
         except (OSError, SafetensorError) as error:

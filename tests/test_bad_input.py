@@ -187,7 +187,23 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(data=Data(x=torch.ones(0, 4), edge_index=torch.zeros(2, 0).long())),
         r"expected graphs with nodes, but graph 0 of the data has none",
     ),
+    "data of several graphs that is no Batch": (
+        lambda: explain(data=changed(batch=torch.arange(10) // 5), task="graph"),
+        r"expected several graphs as a Batch or a list, got one Data whose batch names several; build it with Batch",
+    ),
     # model and its output
+    "model in half precision": (
+        lambda: explain(network().bfloat16(), data=changed(x=graph().x.bfloat16())),
+        r"expected single or double precision, got torch.bfloat16, .* pass copy.deepcopy\(model\).float\(\)",
+    ),
+    "model returns a sequence of classes": (
+        lambda: explain(Returns(lambda out: out.unsqueeze(1).repeat(1, 2, 1))),
+        r"expected output of shape \[10, classes\] for a multiclass task, got \[10, 2, 3\]; pass forward=",
+    ),
+    "model that pools all graphs into one": (
+        lambda: explain(Returns(lambda out: out.mean(0, keepdim=True)), data=[graph(), graph()], task="graph"),
+        r"got one for a batch of 2 graphs; let the model pool each graph by data.batch",
+    ),
     "model not a module": (lambda: explain(lambda x: x), r"expected model as a torch.nn.Module, got function"),
     "model without layers": (
         lambda: explain(Linear()),
@@ -336,6 +352,19 @@ def test_bad_input(name: str) -> None:
     assert re.search(sentence, message), message
     assert len(message) < 420, "one sentence, not a page"
     assert "\n" not in message
+
+
+def test_positions_of_explanations_are_those_of_a_tensor() -> None:
+    explanations = explain()
+    for select in ([-2, 0], torch.tensor([8, 0]), [position in (0, 8) for position in range(10)]):
+        chosen = explanations[select]
+        assert sorted(chosen.index.tolist()) == [0, 8]
+        for one in chosen:
+            assert torch.equal(one.edge_id, explanations[one.index].edge_id)
+    assert len(explanations[[]]) == 0
+    for wrong in ([10], [-11], [True, False]):
+        with pytest.raises(IndexError):
+            explanations[wrong]
 
 
 def test_every_error_is_of_the_family() -> None:

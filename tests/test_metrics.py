@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.accuracy import segment_roc_auc
+from gnn_xai.metrics.faithfulness import _strongest
 from tests import models
 from tests.references import Reference
 
@@ -235,3 +236,10 @@ def test_fidelity_at_one_level_uses_that_mask_alone():
         torch.testing.assert_close(found.minus.values, expected.minus.values)
     with pytest.raises(gx.errors.InputError, match="scored no nodes"):
         gx.metrics.fidelity(ds.model, ds.data, edges, level="node")
+
+
+def test_a_fraction_of_the_elements_is_rounded_up_once():
+    """0.07 · 100 is a little more than 7 in floating point, and is 7 all the same."""
+    scores, owner = torch.arange(100.0), torch.zeros(100, dtype=torch.int64)
+    for top, count in ((0.07, 7), (0.075, 8), (1.0, 100), (1e-9, 1)):
+        assert int(_strongest(scores, owner, 1, top).sum()) == count

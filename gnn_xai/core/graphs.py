@@ -213,6 +213,11 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index)"
         )
+    elif not many and (batch := data.get("batch")) is not None and bool((batch != batch[:1]).any()):
+        raise InputError(
+            "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
+            "Batch.from_data_list, or leave batch out where the model does not use it"
+        )
     moved: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
 
     edge_index, edge_weight = _edges(moved)

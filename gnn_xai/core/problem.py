@@ -98,9 +98,19 @@ class Problem:
             out = out.reshape(1)
         what = "graph" if rows is None else "node"
         if out.dim() == 0 or out.size(0) != expected:
+            if rows is None and out.dim() == 2 and out.size(0) == 1:
+                raise InputError(
+                    f"expected one output row per graph, got one for a batch of {expected} graphs; let the model pool each "
+                    "graph by data.batch, as in global_mean_pool(x, batch)"
+                )
             raise InputError(
                 f"expected one output row per {what} ({expected}), got shape {list(out.shape)}; "
                 f"is this a {what}-level model? Say task= or pass forward="
+            )
+        if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
+            raise InputError(
+                f"expected output of shape [{expected}, classes] for a multiclass task, got {list(out.shape)}; "
+                "pass forward=lambda model, data: ... that picks the classes of one prediction"
             )
         out = out.reshape(expected, -1)
         return out if rows is None else out[rows]
@@ -115,8 +125,14 @@ class Problem:
         """Compare the output `[R, C]` with what was said about it.
 
         Raises:
-            InputError: if the output cannot be, or does not look like, the return type that was said.
+            InputError: if the output cannot be, or does not look like, the return type that was said, or is too coarse.
         """
+        for dtype in (out.dtype, self.dtype):
+            if torch.finfo(dtype).eps > 1e-4:
+                raise InputError(
+                    f"expected single or double precision, got {dtype}, whose rounding hides what an explanation measures; "
+                    "pass copy.deepcopy(model).float() and data with x.float(), outside of torch.autocast"
+                )
         how = "say what it is with task=ModelConfig(mode=..., task_level=..., return_type=...)"
         if not bool(torch.isfinite(out).all()):
             raise InputError("the model's output holds NaN or infinite values; nothing can be attributed to its inputs")

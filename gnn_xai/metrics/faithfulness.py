@@ -196,7 +196,9 @@ def _strongest(scores: Tensor, owner: Tensor, size: int, top: int | float) -> Te
     order = order[torch.argsort(owner[order], stable=True)]
     count = torch.bincount(owner, minlength=size)
     rank = torch.arange(len(scores), device=scores.device) - pointers(count)[:-1][owner]
-    allowed = torch.full_like(count, top) if isinstance(top, int) else (count.double() * top).ceil().long()
+    allowed = (
+        torch.full_like(count, top) if isinstance(top, int) else (count.double() * top * (1 - 1e-12)).ceil().long()
+    )
     return torch.zeros_like(scores, dtype=torch.bool).index_copy(0, order, rank < allowed[owner])
 
 
