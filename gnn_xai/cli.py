@@ -278,9 +278,14 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
     """The results as a table for the terminal, with the columns of the report."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in COLUMNS:
-        words = column.digits is None
-        longest = None if words else max(map(len, column.title.split()))  # a narrow terminal breaks names, not numbers
-        table.add_column(column.title, justify="left" if words else "right", overflow="fold", min_width=longest)
+        title = "\n".join(column.title.rsplit(" ", 1)) if column.digits is not None else column.title
+        # In a narrow terminal, only the name of a user's own data, which can be long, goes over several lines.
+        table.add_column(
+            title,
+            justify="left" if column.digits is None else "right",
+            no_wrap=column.key != "dataset",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(column.text(row) for column in COLUMNS))
     return table

@@ -109,12 +109,15 @@ def write_summary(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
 
-def explain_and_measure(subject: Subject, algorithm: Algorithm, **options: Any) -> tuple[Explanations, dict[str, Any]]:
+def explain_and_measure(
+    subject: Subject, algorithm: Algorithm, *, strongest: int = STRONGEST, **options: Any
+) -> tuple[Explanations, dict[str, Any]]:
     """Explanations, and their row of the results table (see `gnn_xai.viz.report.COLUMNS`).
 
     Args:
         subject: what to explain.
         algorithm: with which method.
+        strongest: elements that count as the explanation when its fidelity is measured.
         **options: `index`, `target`, `seed` and `progress` of `gnn_xai.explain`.
     """
     start = time.perf_counter()
@@ -124,7 +127,7 @@ def explain_and_measure(subject: Subject, algorithm: Algorithm, **options: Any) 
     scores_elements = explanations.node_mask_type in ("object", "attributes")
     if subject.ground_truth is not None and (explanations.edge_mask is not None or scores_elements):
         area = _number(metrics.roc_auc(explanations, subject.ground_truth))
-    fidelity = metrics.fidelity(subject.model, subject.data, explanations, top=STRONGEST)
+    fidelity = metrics.fidelity(subject.model, subject.data, explanations, top=strongest)
     return explanations, {
         "dataset": subject.name,
         "algorithm": explanations.algorithm["name"],

@@ -174,7 +174,7 @@ def test_a_narrow_terminal_shows_whole_numbers_and_titles():
     terminal.print(cli.results_table([row]))
     text = terminal.file.getvalue()
     assert "…" not in text
-    for whole in ("instances", "fidelity+", "fidelity−", "explanation", "-0.250", "1234.5"):
+    for whole in ("integrated_gradients", "instances", "fidelity+", "fidelity−", "explanation", "-0.250", "1234.5"):
         assert whole in text
 
 
@@ -368,7 +368,10 @@ def test_demo(work, monkeypatch, capsys):
         assert f"{row['fidelity_plus']:.3f}" in out
         assert (row["roc_auc"] is None) == (row["dataset"] == "karate")
         file = folder / f"{row['dataset']}-{row['algorithm']}.safetensors"
-        assert len(gx.load(file)) == row["instances"] == 12
+        loaded = gx.load(file)
+        assert len(loaded) == row["instances"] == 12
+        assert (loaded.edge_mask is None) == (row["algorithm"] == "node_ablation"), "fidelity compares edges with edges"
+        assert (loaded.node_mask is None) == (row["algorithm"] != "node_ablation"), "fidelity compares edges with edges"
     page = (folder / "index.html").read_text(encoding="utf-8")
     pictures = sorted((folder / "figures").iterdir())
     assert len(pictures) == page.count('src="data:image/png;base64,') >= 4
