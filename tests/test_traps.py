@@ -254,6 +254,43 @@ def test_trap_08_nothing_is_left_behind() -> None:
     assert not any(conv._message_forward_hooks or conv._propagate_forward_pre_hooks for conv in model.convs)
 
 
+class Counting(nn.Module):
+    """Puts a new tensor in the place of its buffer in every forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(4, 3)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        self.passes = self.passes + 1
+        return self.conv(x, edge_index)
+
+
+def test_trap_08_a_buffer_that_is_replaced() -> None:
+    model = seeded(Counting)()
+    before = model.passes
+    explain(model, random_graph(0, 10, 14, undirected=True), "saliency")
+    assert model.passes is before
+    assert float(before) == 0
+
+
+@pytest.mark.parametrize("name", gx.algorithms.REGISTRY)
+def test_trap_08_features_that_want_a_gradient(name: str) -> None:
+    """The answer hangs on no autograd graph, and the features get no gradient."""
+    graph = random_graph(0, 10, 14, undirected=True)
+    plain = explain(two_layers("GCN"), graph, name, index=[0, 1])
+    graph.x.requires_grad_()
+    found = explain(two_layers("GCN"), graph, name, index=[0, 1])
+    assert graph.x.grad is None
+    assert graph.x.requires_grad
+    for field in dataclasses.fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, Tensor):
+            assert not value.requires_grad, field.name
+            assert distance(value, getattr(plain, field.name)) < 1e-6
+
+
 @pytest.mark.filterwarnings("ignore:the model is not local:gnn_xai.errors.GnnXaiWarning")  # true of noise
 def test_trap_09_unconditional_dropout_is_reported() -> None:
     class Noisy(Network):
@@ -363,6 +400,31 @@ def test_trap_14_a_batch_is_many_instances() -> None:
     graph, two = random_graph(0, 10, 14, undirected=True), two_layers("GCN")
     both = explain(two, graph, algorithm, index=[0, 3])
     assert distance(both[1].edge_mask, explain(two, graph, algorithm, index=3)[0].edge_mask) < 1e-5
+
+
+class OneGraph(nn.Module):
+    """A graph-level model that was never meant for a batch: it pools all nodes there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(4, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(x, edge_index).tanh().mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize("removal", ["structural", "message"])
+def test_trap_14_a_model_of_one_graph(removal: Any) -> None:
+    """Its variants run one at a time, and are those of a loop."""
+    model, graph = seeded(OneGraph)().requires_grad_(False), random_graph(0, 10, 14, undirected=True)
+    with pytest.warns(GnnXaiWarning, match="one at a time"):
+        found = explain(model, graph, gx.NodeAblation(removal, objective="raw"), task="graph")[0]
+    if removal == "structural":
+        target = found.target
+        for node in range(9):
+            rest = graph.subgraph(torch.arange(10) != node)
+            drop = found.prediction[target] - model(rest.x, rest.edge_index)[0, target]
+            assert float(drop) == pytest.approx(float(found.node_mask[node]), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gnn_explainer", "saliency", "edge_ablation", "smooth_grad", "random"])

@@ -218,7 +218,8 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
             "Batch.from_data_list, or leave batch out where the model does not use it"
         )
-    moved: Any = copy.copy(data).to(str(device))  # Data.to works in place: move a copy, never the user's object
+    # Data.detach and Data.to work in place: on a copy, never on the user's object.
+    moved: Any = copy.copy(data).detach().to(str(device))
 
     edge_index, edge_weight = _edges(moved)
     with warnings.catch_warnings():

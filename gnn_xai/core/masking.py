@@ -35,7 +35,12 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     training = [module.training for module in modules]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     grads = [(parameter, parameter.grad) for parameter in model.parameters()]
     cached = [
         (module, name, value)
@@ -57,7 +62,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, name, value in cached:
             setattr(module, name, value)
         with torch.no_grad():
-            for buffer, value in buffers:
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer  # a forward may have put another tensor in its place
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
         for parameter, grad in grads:

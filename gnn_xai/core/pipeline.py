@@ -276,7 +276,9 @@ def _under(problem: Problem, union: Union, probe: Probe) -> Tensor:
 
 
 def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
-    """Whether instances of a batch see one another: two of them, twice, under random masks, together and alone."""
+    """Whether instances of a batch see one another, or cannot be batched at all: two of them, twice, under random masks,
+    together and alone.
+    """
     local = (graphs.hops != WHOLE_GRAPH).nonzero().flatten()
     if len(local) == 0:
         return False
@@ -298,7 +300,10 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
 
     every_edge = torch.arange(len(together.edge), device=mask.device)
     every_node = torch.arange(len(together.node), device=mask.device)
-    joint = output(together, every_edge, every_node)
+    try:
+        joint = output(together, every_edge, every_node)
+    except (IndexError, InputError, RuntimeError, ValueError):
+        return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
     for replica, instance in enumerate(together.instance):
         alone = graphs.union(instance.unsqueeze(0))
         edges, nodes = every_edge[together.edge_owner == replica], every_node[together.node_owner == replica]
