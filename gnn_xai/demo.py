@@ -198,8 +198,8 @@ LEAD = (
     "Three data sets, each with a trained reference model that ships with the package. Every "
     "algorithm explains the same predictions; the table says how well each finds the true reason, "
     "where that is known, and how much the model depends on what it found. For fidelity, an "
-    "explanation is its strongest edges, about as many as the true reason has: 4 in a molecule, 10 in "
-    "the social network, 6 in BA-Shapes; node ablation scores nodes instead."
+    "explanation is its strongest edges: 4 in a molecule and 6 in BA-Shapes, about as many as the true "
+    "reason has, and 10 in the social network. Node ablation scores nodes instead."
 )
 
 CHAPTERS = (

@@ -169,7 +169,7 @@ class Explanations:
             data: the data that was explained; not needed as long as this object was not loaded from disk.
 
         Raises:
-            InputError: without data.
+            InputError: without data, or if it is not the data that was explained.
         """
         given: Any = self.data if data is None else data
         if given is None:
@@ -177,9 +177,15 @@ class Explanations:
         e = self[i]
         graph: Any = given
         if self.task.task_level.value == "graph" and (isinstance(given, Batch) or not isinstance(given, Data)):
-            graph = given[e.index]
+            count = given.num_graphs if isinstance(given, Batch) else len(given)
+            graph = given[e.index] if e.index < count else Data(num_nodes=0)
         elif not isinstance(given, Data):
             graph = Batch.from_data_list(list(given))
+        if not e._lies_in(graph):
+            raise InputError(
+                f"expected the data that was explained, got a graph of {graph.num_nodes} nodes and {graph.num_edges} edges "
+                f"that does not contain the computation graph of {self.task.task_level.value} {e.index}"
+            )
         out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in ("ptr", "batch")})
         num_nodes, num_edges = graph.num_nodes, graph.num_edges
         if e.edge_mask is not None:
@@ -227,7 +233,8 @@ class Explanations:
         except (OSError, SafetensorError) as error:
             if part is not None:
                 part.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {path}: {error}; choose a folder that exists and is writable") from error
+            why = getattr(error, "strerror", None) or error  # without the name of the temporary file
+            raise StorageError(f"cannot write {path}: {why}; choose a folder that exists and is writable") from error
         return path
 
 
@@ -392,6 +399,17 @@ class Explanation:
         values = self.edge_mask[first]
         scores.index_add_(0, ends[0], values)
         return scores.index_add_(0, ends[1], torch.where(ends[0] == ends[1], 0, values))
+
+    def _lies_in(self, graph: Data) -> bool:
+        """Whether a graph has these nodes, and these edges under their ids."""
+        nodes, edges = self.node_id, self.edge_id
+        if len(nodes) and int(nodes.max()) >= (graph.num_nodes or 0):
+            return False
+        if len(edges) and int(edges.max()) >= graph.num_edges:
+            return False
+        if graph.edge_index is None:  # adj_t, whose edges have their ids by another order
+            return True
+        return torch.equal(graph.edge_index[:, edges.to(graph.edge_index.device)].to(edges.device), self.edge_index)
 
     def _each_undirected_once(self) -> Tensor:
         """Positions of edges, leaving out the second direction of an undirected edge with the same score."""

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain.config import ModelConfig
 
 import gnn_xai as gx
@@ -492,3 +492,26 @@ def test_load_of_something_else(tmp_path: Path, kind: str, sentence: str) -> Non
     with pytest.raises(StorageError, match=sentence):
         gx.load(path)
     assert not (tmp_path / "boom").exists(), "the file was unpickled"
+
+
+@pytest.mark.parametrize("level", ["node", "graph"])
+def test_to_pyg_wants_the_data_that_was_explained(level: str) -> None:
+    ring = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    data = Data(x=torch.randn(4, 3), edge_index=torch.cat([ring, ring.flip(0)], 1))
+    model = pyg.GCN(3, 8, num_layers=2, out_channels=2)
+    forward = None
+    if level == "graph":
+        forward = lambda model, data: pyg.global_add_pool(model(data.x, data.edge_index), data.batch)  # noqa: E731
+    given = data if level == "node" else [data, data]
+    found = gx.explain(model, given, "saliency", task=level, index=1, forward=forward, progress=False)
+    assert found.to_pyg(0, given).edge_mask.shape == (8,)
+    smaller = Data(x=data.x[:2], edge_index=data.edge_index[:, :0])
+    turned = Data(x=data.x, edge_index=data.edge_index.flip(1))
+    for other in (smaller, turned):
+        with pytest.raises(InputError, match="expected the data that was explained, got a graph of"):
+            found.to_pyg(0, other if level == "node" else [data, other])
+    if level == "graph":
+        assert found.to_pyg(0, Batch.from_data_list(given)).edge_mask.shape == (8,)
+        for short in ([data], Batch.from_data_list([data])):
+            with pytest.raises(InputError, match="expected the data that was explained, got a graph of 0 nodes"):
+                found.to_pyg(0, short)
