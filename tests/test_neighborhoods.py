@@ -178,3 +178,11 @@ def test_hops_are_counted_from_the_forward_pass(name: str) -> None:
     found = gx.explain(models.make(name), models.random_graph(), gx.Random(), progress=False)
     assert bool(found.exact.all())
     assert set(found.hops.tolist()) <= {recipe.steps, recipe.steps + 1}
+
+
+@pytest.mark.parametrize("ids", [torch.arange(8.0), torch.arange(16).view(8, 2), torch.arange(8, dtype=torch.int32)])
+def test_an_n_id_that_is_no_id_is_an_attribute_like_any_other(ids: torch.Tensor) -> None:
+    data = Data(x=torch.randn(8, 4), edge_index=torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]))
+    expected = as_graphs(data, torch.device("cpu")).node_key
+    data.n_id = ids
+    assert torch.equal(as_graphs(data, torch.device("cpu")).node_key, expected)

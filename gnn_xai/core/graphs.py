@@ -88,13 +88,13 @@ class Graphs:
         from an earlier life (PyG's samplers write it), so that a relabelled or sampled graph gets the same numbers.
         """
         position = torch.arange(self.num_nodes, device=self.device)
-        return self.node_attrs.get("n_id", position - self.node_ptr[self.batch])
+        return _ids(self.node_attrs.get("n_id"), position - self.node_ptr[self.batch])
 
     @cached_property
     def edge_key(self) -> Tensor:
         """The same for edges, `[E]`: their position, or `e_id`."""
         position = torch.arange(self.num_edges, device=self.device)
-        return self.edge_attrs.get("e_id", position - self.edge_ptr[self.edge_batch])
+        return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
 
     @cached_property
     def graph_key(self) -> Tensor:
@@ -158,6 +158,13 @@ class Graphs:
         out.num_nodes = len(nodes)
         out._num_graphs = size  # what Batch.num_graphs reads, also for a last piece without nodes
         return out
+
+
+def _ids(carried: Tensor | None, positions: Tensor) -> Tensor:
+    """Ids that the data carries, where they are ids (integers, one each); positions otherwise."""
+    if carried is None or carried.shape != positions.shape or carried.is_floating_point():
+        return positions
+    return carried.long()
 
 
 def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
