@@ -250,6 +250,8 @@ def load(path: str | os.PathLike[str]) -> Explanations:
     Raises:
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
+    if Path(path).is_dir():
+        raise StorageError(f"{path} is a folder; {_EXPECTED}")
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -211,8 +213,11 @@ def test_fidelity_refuses_explanations_of_other_data() -> None:
     found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
     with pytest.raises(InputError, match="expected explanations of this data"):
         gx.metrics.fidelity(model, models.random_graph(nodes=5, edges=4), found)
-    with pytest.raises(InputError, match="are not those of this model on this data"):
+    with pytest.raises(InputError, match="not the one that was explained"):
         gx.metrics.fidelity(model, models.random_graph(4), found)
+    other = replace(found, edge_id=found.edge_id.flip(0))
+    with pytest.raises(InputError, match="are not those of this model on this data"):
+        gx.metrics.fidelity(model, data, other)
 
 
 def test_roc_auc_without_a_truth_says_what_to_use() -> None:
@@ -243,3 +248,13 @@ def test_a_fraction_of_the_elements_is_rounded_up_once():
     scores, owner = torch.arange(100.0), torch.zeros(100, dtype=torch.int64)
     for top, count in ((0.07, 7), (0.075, 8), (1.0, 100), (1e-9, 1)):
         assert int(_strongest(scores, owner, 1, top).sum()) == count
+
+
+def test_fidelity_refuses_another_model_than_was_explained():
+    ds = gx.datasets.load("karate")
+    found = gx.explain(ds.model, ds.data, "saliency", task=ds.task, index=[0, 5], progress=False)
+    fresh = copy.deepcopy(ds.model)
+    with torch.no_grad():
+        next(fresh.parameters()).add_(1.0)
+    with pytest.raises(InputError, match="not the one that was explained"):
+        gx.metrics.fidelity(fresh, ds.data, found)

@@ -794,3 +794,28 @@ def test_trap_28_integer_features(shape: tuple[int, ...]) -> None:
         assert float(explain(model, graph, algorithm, index=0).edge_mask.abs().max()) > 0
     found = explain(model, graph, "node_ablation", index=0)
     assert float(found.node_mask.abs().max()) > 0
+
+
+def test_pyg_sequential_is_bound_by_the_names_in_its_description():
+    torch.manual_seed(0)
+    layers = [(pyg.GCNConv(4, 8), "x, edge_index -> x"), nn.ReLU(), (pyg.GCNConv(8, 3), "x, edge_index -> x")]
+    model = pyg.Sequential("x, edge_index", layers).eval()
+    graph = Data(x=torch.randn(5, 4), edge_index=torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]))
+    found = gx.explain(model, graph, "saliency", progress=False)
+    torch.testing.assert_close(found.prediction, model(graph.x, graph.edge_index).detach())
+
+
+def test_a_model_without_messages_says_so():
+    graph = Data(x=torch.randn(5, 4), edge_index=torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]))
+
+    class Features(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.linear(x)
+
+    with pytest.warns(gx.errors.GnnXaiWarning, match="sends no messages"):
+        found = gx.explain(Features(), graph, "edge_ablation", progress=False)
+    assert len(found.edge_id) == 0

@@ -218,7 +218,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     elif not isinstance(data, Data):
         raise InputError(
             "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
-            f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index)"
+            f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
         )
     elif not many and (batch := data.get("batch")) is not None and bool((batch != batch[:1]).any()):
         raise InputError(

@@ -124,6 +124,11 @@ class Trace:
         return bool(self.masked) and not self.opaque and not any(call.ambiguous for call in self.calls)
 
     @property
+    def silent(self) -> bool:
+        """Nothing in the model was seen to use the edges."""
+        return not self.calls and not self.opaque and not self.rewiring
+
+    @property
     def _over_the_graph(self) -> list[Call]:
         """The calls that pass messages along edges of the graph, whether a mask reaches them or not."""
         return [call for call in self.calls if call.edge_index is not None]

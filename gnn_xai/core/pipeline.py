@@ -114,6 +114,8 @@ class Pipeline:
         if edge_masks:
             for sentence in traced.check():
                 warn(f"not masked: {sentence}")
+        elif traced.silent and len(union.edge):
+            warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
         node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
         question = Question(problem, seed, undirected, budget)

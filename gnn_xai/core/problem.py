@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
+from torch_geometric.nn import Sequential
 
 from gnn_xai.core.graphs import Graphs
 from gnn_xai.errors import GnnXaiError, InputError, warn
@@ -272,7 +273,9 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
     sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not named:  # *args alone, as torch_geometric.nn.Sequential has: its own argument names are in its description
+    if not named and isinstance(model, Sequential):  # forward(*args), with the names in its own description
+        named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in model.signature.param_dict]
+    if not named:
         raise InputError(
             f"{type(model).__name__}.forward takes *args, so its arguments cannot be bound by name; "
             "pass forward=lambda model, data: model(data.x, data.edge_index)"

@@ -14,7 +14,7 @@ from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.pipeline import Pipeline
+from gnn_xai.core.pipeline import Pipeline, close
 from gnn_xai.core.problem import Forward, Problem, bind, eager
 from gnn_xai.core.question import Question
 from gnn_xai.core.segments import pointers
@@ -105,6 +105,11 @@ def fidelity(
         pipeline = Pipeline.start(problem, explanations.index, explanations.seed, undirected, batch_budget, False)
         for piece in pipeline.pieces():
             part = explanations[piece.positions]
+            if part.prediction.shape != piece.prediction.shape or not close(piece.prediction, part.prediction).all():
+                raise InputError(
+                    "the model's output is not the one that was explained; pass the same model, with the same weights, "
+                    "and the same data"
+                )
             masks = soft(_masks(part, piece.graphs), piece.graphs, part.signed)
             if top is not None:
                 masks = _hard(pipeline.question, piece.graphs, masks, top)
