@@ -134,7 +134,7 @@ def test_trap_03_gcn_border() -> None:
     model = two_layers("GCN")
     found = explain(model, graph)
     assert bool(found.exact.all())
-    assert set(found.hops.tolist()) == {2, 3}
+    assert set(found.hops.tolist()) == {3}
     assert distance(found.prediction, model(graph.x, graph.edge_index)) < 1e-5
     sums = explain(two_layers("GIN"), graph)
     assert set(sums.hops.tolist()) == {2}  # sums are not normalised: two hops do
@@ -237,12 +237,12 @@ def test_trap_08_nothing_is_left_behind() -> None:
     def forward(module: nn.Module, data: Data) -> Tensor:
         nonlocal passes
         passes += 1
-        if passes == 12:
+        if passes == 30:  # among the epochs: looking at the model takes fewer
             raise Interrupted
         return module(data.x, data.edge_index)
 
     with pytest.raises(Interrupted):
-        explain(model, graph, gx.GNNExplainer(epochs=20), forward=forward)
+        explain(model, graph, gx.GNNExplainer(epochs=40), forward=forward)
     after = model.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,9 @@ from gnn_xai.errors import GnnXaiError, InputError, warn
 
 PIECE = 4_000_000
 """Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
+
+SAMPLE = 16
+"""Nodes, spread over the graph, that tell how much around a target the model needs."""
 
 
 class Piece(NamedTuple):
@@ -72,15 +75,18 @@ class Pipeline:
         question: the problem and how to run it.
         index: `[B]` the instances.
         traced: what a forward pass does.
-        prediction: `[B, C]` for node-level tasks, where one pass over the data gives them all.
-        probes: other inputs, with the predictions `[B, C]` that they give; for node-level tasks.
+        probes: other inputs on which computation graphs are verified; for node-level tasks.
+        expected: `[B, 1 + probes, C]` the output on the full graph, for the user's features and for each probe; for
+            node-level tasks, where one pass over the data gives them all.
+        first_scope: which of `SCOPES` the verification starts with.
     """
 
     question: Question
     index: Tensor
     traced: Trace
-    prediction: Tensor | None
-    probes: list[tuple[Probe, Tensor]]
+    probes: list[Probe] = field(default_factory=list)
+    expected: Tensor | None = None
+    first_scope: int = 0
 
     @classmethod
     def start(
@@ -100,12 +106,13 @@ class Pipeline:
         graphs = problem.graphs
         some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:16]
         union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
+        sample = torch.linspace(0, graphs.num_nodes - 1, SAMPLE, device=graphs.device).long().unique()
         if problem.node_level:
-            union = replace(union, rows=index)
+            union = replace(union, rows=torch.cat([index, sample]))
         traced, out = problem.first_run(lambda: trace(problem, union))
         with torch.no_grad():
             again = problem.run(union.data, union.rows)
-        problem.check(out)
+        problem.check(out[: len(index)])
         if not bool(close(again, out).all()):
             warn(
                 "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
@@ -120,9 +127,12 @@ class Pipeline:
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
         question = Question(problem, seed, undirected, budget)
         if not problem.node_level:
-            return cls(question, index, traced, None, [])
-        probes = [(probe, _under(problem, union, probe)) for probe in _probes(problem)]
-        return cls(question, index, traced, out, probes)
+            return cls(question, index, traced)
+        probes = _probes(problem)
+        expected = torch.stack([out, *(_under(problem, union, probe) for probe in probes)], dim=1)
+        pipeline = cls(question, index, traced, probes, expected[: len(index)])
+        pipeline.first_scope = pipeline._scope_of_most(sample, expected[len(index) :])
+        return pipeline
 
     def pieces(self) -> Iterator[Piece]:
         """The instances in order, in pieces whose computation graphs fit into memory together."""
@@ -133,8 +143,8 @@ class Pipeline:
                     "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are "
                     "explained one at a time, which is slow"
                 )
-            if self.prediction is not None:
-                yield Piece(positions, graphs, self.prediction[positions])
+            if self.expected is not None:
+                yield Piece(positions, graphs, self.expected[positions, 0])
             else:
                 prediction = outputs(self.question, graphs)
                 self.question.problem.check(prediction)
@@ -142,27 +152,44 @@ class Pipeline:
 
     def _cut(self) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs, index = self.question.problem.graphs, self.index
-        if self.prediction is not None:
+        if self.expected is not None:
             yield from neighborhoods.in_pieces(len(index), index.device, self._verified, PIECE)
             return
         sizes = (graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index]
         for positions in packing.batches(sizes, PIECE):
             yield positions, neighborhoods.of_graphs(graphs, index[positions], self.traced.steps)
 
-    def _verified(self, positions: Tensor, limit: int) -> ComputationGraphs:
-        """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
-        assert self.prediction is not None
-        graphs, index = self.question.problem.graphs, self.index[positions]
-        # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
-        expected = torch.stack([self.prediction, *(probed for _, probed in self.probes)], dim=1)[positions]
-        steps, flow = self.traced.steps, self.traced.flow
+    def _scope_of_most(self, sample: Tensor, expected: Tensor) -> int:
+        """The largest local scope that any node of a sample of the whole graph needs.
+
+        Whether the border needs its degrees is a property of the model, which a single node may hide (dead ReLUs) and a
+        sample hides hardly ever. The sample depends on the graph alone, so no instance depends on its companions.
+        """
+        needed = [0]
+
+        def extract(positions: Tensor, limit: int) -> ComputationGraphs:
+            found, scope = self._grown(sample[positions], expected[positions], limit, range(len(SCOPES) - 1))
+            needed.append(int(torch.where(found.exact, scope, 0).max()))
+            return found
+
+        for _ in neighborhoods.in_pieces(len(sample), sample.device, extract, PIECE):
+            pass
+        return max(needed)
+
+    def _grown(self, index: Tensor, expected: Tensor, limit: int, scopes: range) -> tuple[ComputationGraphs, Tensor]:
+        """Computation graphs by the first of `scopes` that gives what is `expected` `[B, 1 + probes, C]`, else the last.
+
+        Returns them, with `exact` set, and the scope of each, `[B]`.
+        """
+        graphs, steps, flow = self.question.problem.graphs, self.traced.steps, self.traced.flow
         scope = torch.zeros_like(index)
         exact = torch.zeros_like(index, dtype=torch.bool)
         pending = torch.arange(len(index), device=index.device)
         found = None
-        for step in range(len(SCOPES)):
+        for step in scopes:
             scope[pending] = step
             found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
+            # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
             there = self._on_part(found).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
             exact[pending] = same
@@ -171,6 +198,14 @@ class Pipeline:
             pending = pending[~same]
         if found is None or len(found) < len(index):
             found = neighborhoods.around_nodes(graphs, index, steps, scope, flow, limit)
+        return replace(found, exact=exact), scope
+
+    def _verified(self, positions: Tensor, limit: int) -> ComputationGraphs:
+        """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
+        assert self.expected is not None
+        index, steps = self.index[positions], self.traced.steps
+        scopes = range(self.first_scope, len(SCOPES))
+        found, _ = self._grown(index, self.expected[positions], limit, scopes)
         whole = int((found.hops == WHOLE_GRAPH).sum())
         if whole:
             warn(
@@ -184,7 +219,7 @@ class Pipeline:
                 node_in_play=torch.ones_like(found.node_in_play),
                 edge_in_play=torch.ones_like(found.edge_in_play),
             )
-        return replace(found, exact=exact)
+        return found
 
     def _on_part(self, graphs: ComputationGraphs) -> Tensor:
         """`_probed` on computation graphs, for a model that may never have run on less than the whole graph.
@@ -204,7 +239,7 @@ class Pipeline:
 
     def _probed(self, model: MaskedModel) -> Tensor:
         """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""
-        return torch.cat([model(), *(probe.run(model) for probe, _ in self.probes)], dim=1)
+        return torch.cat([model(), *(probe.run(model) for probe in self.probes)], dim=1)
 
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
