@@ -365,12 +365,12 @@ def _some_copies(query: Tensor, edges: Tensor, found: Tensor, nodes: int) -> boo
     return bool(torch.isin(edges[0, left] * nodes + edges[1, left], query[0] * nodes + query[1]).any())
 
 
-def _holds_edges(out: Any) -> bool:
-    """Whether a module's output has the form of an `edge_index`, or holds one."""
+def _holds_edges(out: Any, depth: int = 3) -> bool:
+    """Whether a module's output has the form of an `edge_index`, or holds one in a tuple or an object."""
     if isinstance(out, Tensor):
         return not out.is_floating_point() and out.dim() == 2 and out.size(0) == 2
     parts = out if isinstance(out, (tuple, list)) else vars(out).values() if hasattr(out, "__dict__") else ()
-    return any(map(_holds_edges, parts))
+    return depth > 0 and any(_holds_edges(part, depth - 1) for part in parts)
 
 
 def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> list[int]:
