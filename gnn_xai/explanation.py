@@ -19,7 +19,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig
 
-from gnn_xai.core.graphs import match_edges
+from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.masks import NodeMaskType
 from gnn_xai.core.segments import gather_segments, owners
 from gnn_xai.errors import InputError, StorageError
@@ -419,7 +419,8 @@ class Explanation:
         own = torch.arange(edges.size(1), device=edges.device)
         if mask is None or len(own) == 0:
             return own
-        partner = match_edges(edges.flip(0), edges, int(edges.max()) + 1)
+        same_score = torch.unique(mask, return_inverse=True)[1]
+        partner = pair_directions(edges, int(edges.max()) + 1, same_score)
         second = (partner >= 0) & (partner < own) & (mask[partner] == mask)
         return own[~second]
 

@@ -24,6 +24,7 @@ from torch_geometric.utils import to_undirected
 
 import gnn_xai as gx
 from gnn_xai import testing
+from gnn_xai.core.graphs import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing import Network, distance, random_graph, seeded
 
@@ -456,6 +457,20 @@ def test_trap_15_undirected_edges(name: str) -> None:
     assert not torch.allclose(light, heavy)
     if name == "saliency":
         assert torch.allclose(2 * light, heavy, atol=1e-6)
+
+
+def test_trap_15_parallel_edges_pair_by_their_attributes() -> None:
+    """Two kinds of edge between the same nodes, listed in another order one way than the other: kinds do not mix."""
+    graph = random_graph(0, 8, 10, undirected=True)
+    twice = torch.cat([graph.edge_index, graph.edge_index.flip(0)], dim=1)
+    kind = torch.cat([torch.zeros(graph.num_edges), torch.ones(graph.num_edges)])
+    data = Data(x=graph.x, edge_index=twice, edge_attr=torch.stack([kind, 1 - kind], dim=1))
+    reverse = as_graphs(data, torch.device("cpu")).reverse
+    assert torch.equal(twice[:, reverse], twice.flip(0))
+    assert torch.equal(kind[reverse], kind)
+    e = explain(seeded(lambda: pyg.GINEConv(nn.Linear(4, 3), edge_dim=2))(), data, "saliency", index=0)[0]
+    listed = e.top_edges(1000)
+    assert len(listed) == len({(min(u, v), max(u, v), score) for u, v, score in listed})
 
 
 @pytest.mark.parametrize(

@@ -105,22 +105,28 @@ class Graphs:
         edges = mix(mix(degree_out[row] * 65_537 + degree_in[row]) ^ mix(degree_in[col]))
         nodes = mix(degree_in)
         if self.x is not None:
-            x = self.x.reshape(self.num_nodes, -1)
-            weight = mix(torch.arange(x.size(1), device=self.device))
-            nodes = mix(nodes ^ (x.float().contiguous().view(torch.int32).long() * weight).sum(1))
+            nodes = mix(nodes ^ _row_hash(self.x))
         total = segment_sum(nodes, self.batch, self.num_graphs)
         return mix(total + segment_sum(edges, self.edge_batch, self.num_graphs))
 
     @cached_property
     def reverse(self) -> Tensor:
-        """The edge that runs the other way, `[E]`, or -1 where there is none; parallel edges pair up in order.
+        """The edge that runs the other way, `[E]`, or -1 where there is none; parallel edges pair with those of the
+        same attributes where both directions of all edges have them, and else in order.
 
         A self loop is its own reverse. Edges pair within a graph only if the whole graph is undirected, that is, if
         every edge of it has a partner: one reciprocal pair does not make a directed graph undirected.
         """
-        partner = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
-        undirected = segment_sum((partner < 0).long(), self.edge_batch, self.num_graphs) == 0
-        return torch.where(undirected[self.edge_batch], partner, -1)
+
+        def everywhere(holds: Tensor) -> Tensor:
+            return (segment_sum((~holds).long(), self.edge_batch, self.num_graphs) == 0)[self.edge_batch]
+
+        hashes = [mix(_row_hash(value)) for key, value in sorted(self.edge_attrs.items()) if key != "e_id"]
+        attributes = sum(hashes, torch.zeros_like(self.edge_batch))
+        alike = pair_directions(self.edge_index, self.num_nodes, attributes)
+        in_order = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
+        partner = torch.where(everywhere(attributes[alike] == attributes), alike, in_order)
+        return torch.where(everywhere(partner >= 0), partner, -1)
 
     def incidence(self, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """The edges sorted by the node they carry messages to, as CSR.
@@ -189,6 +195,27 @@ def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
     result = torch.empty_like(wanted)
     result[wanted_order] = torch.where(found, have_order[clipped], -1)
     return result
+
+
+def pair_directions(edge_index: Tensor, num_nodes: int, kind: Tensor) -> Tensor:
+    """The edge that runs the other way, `[E]`, or -1; parallel edges pair in the order of their `kind` `[E]`, then of ids.
+
+    >>> pair_directions(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2, torch.tensor([7, 5, 5, 7])).tolist()
+    [3, 2, 1, 0]
+    """
+    order = torch.argsort(kind, stable=True)
+    sorted_edges = edge_index[:, order]
+    place = match_edges(sorted_edges.flip(0), sorted_edges, num_nodes)
+    partner = torch.empty_like(order)
+    partner[order] = torch.where(place < 0, -1, order[place])
+    return partner
+
+
+def _row_hash(values: Tensor) -> Tensor:
+    """An int64 for every row of `values` `[n, ...]`, the same for the same row."""
+    rows = values.reshape(len(values), -1)
+    weight = mix(torch.arange(rows.size(1), device=rows.device))
+    return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)
 
 
 def as_graphs(data: Any, device: torch.device) -> Graphs:
