@@ -109,12 +109,11 @@ class GroundTruth:
         _require_within(index, len(motif), "graph")
         if not len(index):
             return torch.zeros(0, dtype=torch.bool, device=device)
-        # The graphs of all instances one after the other; ids are local, so shift them.
-        graphs = [motif[graph] for graph in index.tolist()]
-        sizes = torch.tensor([len(graph) for graph in graphs], device=device)
-        _require_within(ids, sizes.repeat_interleave(counts), what)
-        shift = (sizes.cumsum(0) - sizes).repeat_interleave(counts)
-        return torch.cat(graphs).to(device)[ids + shift] >= 0
+        # All graphs one after the other; ids are local, so shift them to where their graph starts.
+        sizes = torch.tensor([len(graph) for graph in motif], device=device)
+        _require_within(ids, sizes[index].repeat_interleave(counts), what)
+        shift = (sizes.cumsum(0) - sizes)[index].repeat_interleave(counts)
+        return torch.cat(list(motif)).to(device)[ids + shift] >= 0
 
 
 def _require_within(ids: Tensor, size: int | Tensor, what: str) -> None:

@@ -126,19 +126,17 @@ def _learn(
     responded = torch.ones(len(union), dtype=torch.bool, device=target.device)
     with MaskedModel(problem, union) as model:
         for epoch in range(epochs):
-            values = [mask.theta.sigmoid() for mask in present]
-            by_mask = dict(zip(map(id, present), values, strict=True))
             out = model(
-                edge_mask=None if edges is None else edges.spread(by_mask[id(edges)]),
-                x=None if nodes is None else nodes.spread(by_mask[id(nodes)]),
+                edge_mask=None if edges is None else edges.spread(),
+                x=None if nodes is None else nodes.spread(),
             )
             loss = _loss(problem, objective.loss, out, target, prediction)
             if epoch == 0:
                 responded = _responds(loss, present, parameters, len(union))
             if edges is not None:
-                loss = loss + edges.penalty(by_mask[id(edges)], objective.edge_size, objective.edge_ent)
+                loss = loss + edges.penalty(objective.edge_size, objective.edge_ent)
             if nodes is not None:
-                loss = loss + nodes.penalty(by_mask[id(nodes)], objective.node_feat_size, objective.node_feat_ent)
+                loss = loss + nodes.penalty(objective.node_feat_size, objective.node_feat_ent)
             gradients = torch.autograd.grad(loss.sum(), parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
@@ -188,20 +186,25 @@ class _EdgeMask:
         start = keyed_normal(question.seed, source.instance_key[instance], question.edge_key(source)[edge], stream)
         self.theta = (start * init_std).to(dtype).requires_grad_()
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of the parameters to a mask for every edge of the union, `[ΣE]`; 1 for context."""
-        mask = values[self.parameter]
+    @property
+    def values(self) -> Tensor:
+        """The mask of each edge in play."""
+        return self.theta.sigmoid()[self.parameter]
+
+    def spread(self) -> Tensor:
+        """The mask of every edge of the union, `[ΣE]`; 1 for context."""
+        mask = self.values
         return mask if len(mask) == self.total else mask.new_ones(self.total).index_copy(0, self.positions, mask)
 
-    def penalty(self, values: Tensor, size: float, entropy: float) -> Tensor:
+    def penalty(self, size: float, entropy: float) -> Tensor:
         """Size and entropy terms, `[R]`, over directed edges in play."""
-        mask = values[self.parameter]
+        mask = self.values
         total = size * segment_sum(mask, self.edge_owner, self.size)
         return total + entropy * segment_mean(_entropy(mask), self.edge_owner, self.size)
 
     def final(self) -> Tensor:
         """The mask of every edge of the union, `[ΣE]`; 0 for context."""
-        values = self.theta.detach().sigmoid()[self.parameter]
+        values = self.values.detach()
         return values.new_zeros(self.total).index_copy(0, self.positions, values)
 
 
@@ -236,13 +239,13 @@ class _NodeMask:
         start = keyed_normal(question.seed, instance, *element, stream)
         self.theta = (start * init_std).to(rows.dtype).requires_grad_()
 
-    def _full(self, values: Tensor) -> Tensor:
-        total = self.shape[0] * self.shape[1]
+    def _full(self) -> Tensor:
+        values, total = self.theta.sigmoid(), self.shape[0] * self.shape[1]
         return values.new_zeros(total).index_copy(0, self.places, values).reshape(self.shape)
 
-    def spread(self, values: Tensor) -> Tensor:
+    def spread(self) -> Tensor:
         """The masked features of the union, `[ΣN, ...]`; context keeps its own."""
-        mask = self._full(values)
+        mask = self._full()
         if self.kind == "common_attributes":
             mask = mask[self.node_owner]
         rows = self.x.reshape(len(self.x), -1)
@@ -251,10 +254,11 @@ class _NodeMask:
             masked = torch.where(self.context, rows, masked)
         return masked.reshape(self.x.shape)
 
-    def penalty(self, values: Tensor, size: float, entropy: float) -> Tensor:
+    def penalty(self, size: float, entropy: float) -> Tensor:
         """Size and entropy terms, `[R]`, over the elements that can matter."""
+        values = self.theta.sigmoid()
         return segment_mean(size * values + entropy * _entropy(values), self.owner, self.size)
 
     def final(self) -> Tensor:
         """The mask in the layout of `Masks.node`; 0 where it cannot matter."""
-        return self._full(self.theta.detach().sigmoid())
+        return self._full().detach()

@@ -12,7 +12,7 @@ from gnn_xai.core.masking import Trace
 from gnn_xai.errors import InputError
 
 AUTO_BYTES = 192 * 2**20
-"""What one batch may hold under `batch_budget="auto"`. Larger batches are not faster on a CPU (they leave the caches)."""
+"""What one batch may hold under `batch_budget="auto"`. Larger batches take memory and were not faster."""
 
 _KEPT = 4  # copies of a message that autograd and the optimiser hold at once, roughly
 
