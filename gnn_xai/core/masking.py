@@ -5,25 +5,53 @@ A layer may add, drop or reorder self loops before it propagates, so a mask cann
 graph's edges by identity (source, target, occurrence). From then on masking a message is one `index_select`. Messages
 are multiplied by hooks that PyG offers for this; neither `explain` nor `_edge_mask` of a layer is touched, and handles
 are removed in `finally`.
+
+Calls that a plan fuses never make messages: their layer gets a `propagate` of ours for the time being.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import (
+    APPNP,
+    GATConv,
+    GATv2Conv,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    GraphConv,
+    LEConv,
+    LGConv,
+    MessagePassing,
+    SAGEConv,
+    SGConv,
+    SSGConv,
+    TransformerConv,
+)
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.problem import Problem, compiled
+from gnn_xai.core.propagate import Form, Plan, Propagation, form_of
 from gnn_xai.errors import InputError, MaskingError
+
+
+NO_EDGES = object()
+"""Stands for `edge_index` in layers that would only normalise it: neither a tensor nor a sparse tensor, so they leave it."""
+
+_NORMALISING = (APPNP, GATConv, GCN2Conv, GCNConv, GATv2Conv, LGConv, SGConv, SSGConv)
+"""Layers that pass what is not a tensor on to `propagate` as it is."""
+
+_BIPARTITE = (GATConv, GATv2Conv, GINConv, GraphConv, LEConv, SAGEConv, TransformerConv)
+"""Layers that take features as (senders', receivers') and use both."""
 
 
 @contextmanager
@@ -87,6 +115,7 @@ class Call:
     ambiguous: bool = False  # its edges are the graph's, but which copies of parallel ones is unknown
     bytes: int = 0
     problem: str = ""  # why the mask cannot reach this call, empty if it can
+    form: Form | str = "it was not looked at"  # of its messages, or why they have none that can be fused
 
     @property
     def flow(self) -> Flow:
@@ -184,17 +213,31 @@ class MaskedModel:
     with MaskedModel(problem, union) as model:
         out = model(edge_mask=mask)          # [R, C], differentiable in the mask
     ```
+
+    Args:
+        problem: model, data, task.
+        union: what it runs on.
+        plan: which calls of `propagate` are fused; `None` for a plain forward pass in PyG's own way, which is traced.
+        lost: degrees lost by removals, see `Propagation`.
     """
 
-    def __init__(self, problem: Problem, union: Union) -> None:
+    def __init__(
+        self, problem: Problem, union: Union, plan: Plan | None = None, lost: Sequence[Tensor] | None = None
+    ) -> None:
         self.problem = problem
         self.union = union
         self.trace = Trace()
+        self._plan = plan if plan is not None and plan.fuses else None
+        self._fused = None if self._plan is None else Propagation(self._plan, union, lost)
         self._mask: Tensor | None = None
         self._position = 0
         self._current: Call | None = None
-        self._first = True
+        self._calls: dict[int, Call] = {}  # those whose messages are masked one by one, by position
+        self._passes = 0
+        self._attention: Tensor | None = None
+        self._changed: list[tuple[str, Tensor]] = []
         self._handles: list[Any] = []
+        self._patched: list[MessagePassing] = []
 
     def __enter__(self) -> MaskedModel:
         names = {module: name for name, module in self.problem.model.named_modules()}
@@ -206,15 +249,27 @@ class MaskedModel:
                     module.register_message_forward_hook(self._after_message),
                     module.register_message_and_aggregate_forward_pre_hook(self._refuse_fused(label)),
                 ]
-            elif not any(isinstance(child, MessagePassing) for child in module.modules()):
+                if self._fused is not None:
+                    self._patch(module, label)
+            elif self._plan is None and not any(isinstance(child, MessagePassing) for child in module.modules()):
                 self._handles.append(module.register_forward_hook(self._look_for_edges(label), with_kwargs=True))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+        for module in self._patched:
+            del module.__dict__["propagate"]
+            module.__dict__.pop("edge_updater", None)
         self._handles.clear()
+        self._patched.clear()
         self._mask = None
+        if kind is None:
+            for label, changed in self._changed:
+                if bool(changed):
+                    raise MaskingError(
+                        f"{label} runs on edges that change between forward passes; they cannot be masked"
+                    )
 
     def __call__(self, edge_mask: Tensor | None = None, x: Tensor | None = None) -> Tensor:
         """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional."""
@@ -225,28 +280,97 @@ class MaskedModel:
         # One more slot, fixed at 1, for the self loops that a layer adds.
         self._mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
         self._position = 0
-        out = self.problem.run(data, self.union.rows)
-        if not self._first and self._position != len(self.trace.calls):
+        if self._fused is not None:
+            self._fused.start(self._mask)
+        shrunk = self._plan is not None and self._plan.shrink
+        out = self.problem.run(data, self.union.rows, len(self.union) if shrunk else None)
+        calls = len(self.trace.calls) if self._plan is None else len(self._plan.routes)
+        if self._passes + (self._plan is not None) and self._position != calls:
             raise MaskingError(
-                f"the model called propagate {len(self.trace.calls)} times in one forward pass and {self._position} "
-                "times in the next; a model whose layers change from pass to pass cannot be masked"
+                f"the model called propagate {calls} times in one forward pass and {self._position} times in the next; a "
+                "model whose layers change from pass to pass cannot be masked"
             )
-        self._first = False
+        self._passes += 1
         return out
+
+    # Fused calls #####################################################################################################
+
+    def _patch(self, module: MessagePassing, label: str) -> None:
+        """Give a layer a `propagate` that runs fused calls, and spare it work whose result they do not use."""
+        if "propagate" in module.__dict__ or "edge_updater" in module.__dict__:
+            return  # it is the user's own
+
+        def propagate(edge_index: Any, size: Any = None, **kwargs: Any) -> Tensor:
+            fused = self._fused_here(label)
+            if fused is None:
+                return type(module).propagate(module, edge_index, size=size, **kwargs)
+            number, self._position = self._position, self._position + 1
+            attention, self._attention = self._attention, None
+            return fused(number, kwargs, attention)
+
+        def edge_updater(edge_index: Any, size: Any = None, **kwargs: Any) -> Tensor:
+            fused = self._fused_here(label)
+            if fused is None:
+                return type(module).edge_updater(module, edge_index, size=size, **kwargs)
+            self._attention = fused.attend(self._position, module, kwargs)
+            return self._attention
+
+        module.__dict__["propagate"] = propagate
+        if isinstance(module, (GATConv, GATv2Conv)):
+            module.__dict__["edge_updater"] = edge_updater
+        self._patched.append(module)
+        if type(module) in _NORMALISING or (self._plan is not None and self._plan.shrink):
+            self._handles.append(module.register_forward_pre_hook(self._before_layer(label), with_kwargs=True))
+
+    def _fused_here(self, label: str) -> Propagation | None:
+        """The propagation that runs the next call, if it is a fused one."""
+        assert self._plan is not None and self._fused is not None
+        if self._position >= len(self._plan.routes):
+            raise MaskingError(f"{label} calls propagate more often in one forward pass than in another")
+        return None if self._plan.routes[self._position].path == "messages" else self._fused
+
+    def _before_layer(self, label: str):
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+            fused = self._fused_here(label)
+            if fused is None:
+                return None
+            given = list(args)
+            if type(module) in _NORMALISING:
+                if len(given) > 1 and isinstance(given[1], Tensor):
+                    given[1] = NO_EDGES
+                elif isinstance(kwargs.get("edge_index"), Tensor):
+                    kwargs = {**kwargs, "edge_index": NO_EDGES}
+            if fused.plan.shrink and type(module) in _BIPARTITE:
+                rows = fused.rows(self._position)
+                if given and isinstance(given[0], Tensor):
+                    given[0] = (given[0], given[0][:rows])
+                elif isinstance(kwargs.get("x"), Tensor):
+                    kwargs = {**kwargs, "x": (kwargs["x"], kwargs["x"][:rows])}
+            return tuple(given), kwargs
+
+        return hook
 
     # Hooks ###########################################################################################################
 
     def _before_propagate(self, label: str):
         def hook(module: MessagePassing, inputs: tuple[Any, Any, dict[str, Any]]) -> None:
             edge_index, size, kwargs = inputs
-            if self._first:
-                self.trace.calls.append(self._meet(module, label, edge_index, size, kwargs))
-            elif self._position >= len(self.trace.calls):
+            if self._passes == 0:
+                met = self._meet(module, label, edge_index, size, kwargs)
+                self._calls[self._position] = met
+                self.trace.calls.append(met)
+            elif self._position not in self._calls:
                 raise MaskingError(f"{label} calls propagate more often in one forward pass than in another")
-            self._current = call = self.trace.calls[self._position]
+            self._current = call = self._calls[self._position]
             self._position += 1
-            if call.edge_index is not None and not _same(call.edge_index, plain(edge_index)):
-                raise MaskingError(f"{label} runs on edges that change between forward passes; they cannot be masked")
+            if self._passes and call.edge_index is not None and call.edge_index is not edge_index:
+                there = plain(edge_index)
+                if call.edge_index.shape != there.shape:
+                    raise MaskingError(
+                        f"{label} runs on edges that change between forward passes; they cannot be masked"
+                    )
+                # Looked at when the context closes: asking now would make a GPU wait.
+                self._changed.append((label, (call.edge_index != there).any()))
 
         return hook
 
@@ -254,8 +378,10 @@ class MaskedModel:
         call = self._current
         if call is None:
             return None
-        if self._first and isinstance(out, Tensor):
+        if self._passes == 0 and isinstance(out, Tensor):
             call.bytes = out.numel() * out.element_size()
+            if self._plan is None and call.edge_index is not None and not call.problem:
+                call.form = form_of(module, inputs[0], out)
         if self._mask is None or call.gather is None:
             return None
         dim = module.node_dim
@@ -281,7 +407,7 @@ class MaskedModel:
 
     def _look_for_edges(self, label: str):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            if not self._first or self.union.edge_index.size(1) == 0:
+            if self._passes or self.union.edge_index.size(1) == 0:
                 return
             if any(self._is_edges(value) for value in (*args, *kwargs.values())):
                 met = self.trace.rewiring if _holds_edges(out) else self.trace.opaque

@@ -47,7 +47,9 @@ class ComputationGraphs:
         index: `[B]` explained node (node level) or graph (graph level).
         node: `[ΣN]` node of `graphs` for every node here; sorted within an instance.
         node_ptr: `[B + 1]`.
-        node_in_play: `[ΣN]` bool, within L hops of the target.
+        node_depth: `[ΣN]` hops from the target; 0 everywhere for graph-level tasks, and where the whole graph is needed.
+        steps: message-passing steps L of the model.
+        all_in_play: nothing is context, because what passes messages is not known.
         edge: `[ΣE]` edge of `graphs`; sorted within an instance.
         edge_ptr: `[B + 1]`.
         edge_in_play: `[ΣE]` bool.
@@ -61,7 +63,7 @@ class ComputationGraphs:
     index: Tensor
     node: Tensor
     node_ptr: Tensor
-    node_in_play: Tensor
+    node_depth: Tensor
     edge: Tensor
     edge_ptr: Tensor
     edge_in_play: Tensor
@@ -69,6 +71,13 @@ class ComputationGraphs:
     root: Tensor | None
     hops: Tensor
     exact: Tensor
+    steps: int
+    all_in_play: bool = False
+
+    @cached_property
+    def node_in_play(self) -> Tensor:
+        """Whether a node is within L hops of the target, `[ΣN]` bool."""
+        return (self.node_depth <= self.steps) | self.all_in_play
 
     def __len__(self) -> int:
         return len(self.index)
@@ -109,21 +118,25 @@ class ComputationGraphs:
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((reverse >= 0) & (keys[place] == wanted), place, -1)
 
-    def union(self, select: Tensor) -> Union:
-        """The disjoint union of the selected instances; one may be selected many times."""
+    def union(self, select: Tensor, by_depth: bool = False) -> Union:
+        """The disjoint union of the selected instances; one may be selected many times.
+
+        Args:
+            select: `[R]` instances.
+            by_depth: sort nodes by depth, the targets of all instances first, and not by instance.
+        """
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         node_owner, edge_owner = owners(node_ptr), owners(edge_ptr)
-        return Union(
-            self,
-            select,
-            node,
-            node_owner,
-            edge,
-            edge_owner,
-            self.edge_index[:, edge] + node_ptr[edge_owner],
-            None if self.root is None else self.root[select] + node_ptr[:-1],
-        )
+        edge_index = self.edge_index[:, edge] + node_ptr[edge_owner]
+        rows = None if self.root is None else self.root[select] + node_ptr[:-1]
+        if by_depth:
+            order = torch.argsort(self.node_depth[node], stable=True)
+            place = torch.empty_like(order)
+            place[order] = torch.arange(len(order), device=order.device)
+            node, node_owner, edge_index = node[order], node_owner[order], place[edge_index]
+            rows = None if rows is None else place[rows]
+        return Union(self, select, node, node_owner, edge, edge_owner, edge_index, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +278,7 @@ def around_nodes(
     hops = torch.where(whole, WHOLE_GRAPH, steps + extra)
     exact = torch.zeros_like(whole)
     return ComputationGraphs(
-        graphs, index, node, node_ptr, depth <= steps, edge, edge_ptr, in_play, edge_index, root, hops, exact
+        graphs, index, node, node_ptr, depth, edge, edge_ptr, in_play, edge_index, root, hops, exact, steps
     )
 
 
@@ -337,7 +350,7 @@ def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
         index,
         node,
         node_ptr,
-        torch.ones_like(node, dtype=torch.bool),
+        torch.zeros_like(node),
         edge,
         edge_ptr,
         torch.ones_like(edge, dtype=torch.bool),
@@ -345,6 +358,7 @@ def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
         None,
         torch.full_like(index, steps),
         torch.ones_like(index, dtype=torch.bool),
+        steps,
     )
 
 

@@ -214,11 +214,7 @@ class Pipeline:
                 "computation graph is the whole graph"
             )
         if not self.traced.complete:  # what looks like context may carry messages of a layer that was not traced
-            found = replace(
-                found,
-                node_in_play=torch.ones_like(found.node_in_play),
-                edge_in_play=torch.ones_like(found.edge_in_play),
-            )
+            found = replace(found, all_in_play=True, edge_in_play=torch.ones_like(found.edge_in_play))
         return found
 
     def _on_part(self, graphs: ComputationGraphs) -> Tensor:

@@ -76,12 +76,13 @@ class Problem:
                 f"called with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
             ) from error
 
-    def run(self, data: Any, rows: Tensor | None) -> Tensor:
+    def run(self, data: Any, rows: Tensor | None, shrunk: int | None = None) -> Tensor:
         """The model's output on `data`, one row per instance, as `[R, C]`.
 
         Args:
             data: one disjoint union of computation graphs.
             rows: the node to read for each instance, or `None` for graph-level tasks.
+            shrunk: how many instances there are, where the model's layers drop all other rows.
         """
         out = self.forward(self.model, data)
         if not isinstance(out, Tensor):
@@ -94,7 +95,7 @@ class Problem:
                 f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "
                 "(logits in place of classes, say)"
             )
-        expected = data.num_graphs if rows is None else data.num_nodes
+        expected = shrunk or (data.num_graphs if rows is None else data.num_nodes)
         if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
             out = out.reshape(1)
         what = "graph" if rows is None else "node"
@@ -114,7 +115,7 @@ class Problem:
                 "pass forward=lambda model, data: ... that picks the classes of one prediction"
             )
         out = out.reshape(expected, -1)
-        return out if rows is None else out[rows]
+        return out if rows is None or shrunk else out[rows]
 
     # Reading the output ##############################################################################################
 
@@ -226,7 +227,8 @@ class Problem:
         else:
             if self.task.return_type == ModelReturnType.probs:
                 out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
-            others = out.masked_fill(nn.functional.one_hot(target, out.size(1)).bool(), -torch.inf)
+            own = torch.arange(out.size(1), device=out.device) == target.unsqueeze(1)
+            others = out.masked_fill(own, -torch.inf)
             margin = out.gather(1, target.unsqueeze(1)).squeeze(1) - others.logsumexp(1)
         if objective == "margin":
             return margin

@@ -1,0 +1,410 @@
+"""Fused propagation: layers whose message is a number times the sender's features, as products with a sparse matrix.
+
+A *layout* says, once for the whole data, what a `propagate` call multiplies messages by: one coefficient for each edge, and one
+for each self loop that the layer adds. A computation graph carries the coefficients of its own edges, so degrees that a
+normalisation counted on the full graph need no further hop. A *plan* says which way each call of a forward pass goes; a
+*propagation* is a plan on one union of computation graphs, with its sparse matrices, built once and used in every epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing, TransformerConv
+from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
+
+from gnn_xai.core.graphs import Graphs
+from gnn_xai.core.neighborhoods import Union
+from gnn_xai.core.segments import gather_segments, pointers
+from gnn_xai.core.sparse import Csr, row_softmax, sddmm, spmm
+
+Path = Literal["fused", "attention", "messages"]
+"""How a call runs: as a sparse product; as one whose coefficients are a softmax over edges; through PyG's messages."""
+
+ATTENTION = (GATConv, GATv2Conv, TransformerConv)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the messages of a call look like: `coefficient · (sender − receiver)`, or without the second.
+
+    Attributes:
+        sender: the argument of `propagate` that holds the senders' features.
+        side: which of a pair of features is the senders', where the argument is a pair.
+        receiver: the one that is subtracted, if any.
+        coefficient: `[E']` one number for each message; empty for attention, whose numbers depend on the features.
+        mean: messages are averaged, not summed.
+    """
+
+    sender: str
+    side: int
+    receiver: str | None
+    coefficient: Tensor
+    mean: bool
+
+
+def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) -> Form | str:
+    """The form of a call's messages, found by calling `message` on made-up features; or why it has none.
+
+    Args:
+        module: the layer.
+        inputs: arguments of its `message`.
+        messages: what it returned, `[E', ...]`.
+    """
+    aggregation = type(getattr(module, "aggr_module", None))
+    if aggregation not in (SumAggregation, MeanAggregation):
+        return f"it aggregates by {module.aggr}"
+    kind = type(module)
+    if kind.aggregate is not MessagePassing.aggregate or kind.update is not MessagePassing.update:
+        return "it aggregates or updates in a way of its own"
+    if module.decomposed_layers > 1:
+        return "its layers are decomposed"
+    mean, side = aggregation is MeanAggregation, int(module.flow == "target_to_source")
+    if kind in ATTENTION:
+        if inputs.get("edge_attr") is not None or getattr(module, "lin_edge", None) is not None or mean or side:
+            return "its attention reads edge features, averages or runs backwards"
+        return Form("value" if kind is TransformerConv else "x", side, None, messages.new_zeros(0), mean)
+    senders = [name for name in inputs if name.endswith("_j")]
+    receivers = [name for name in inputs if name.endswith("_i") and name != "size_i"]
+    if len(senders) != 1 or len(receivers) > 1 or {"index", "ptr", "size_i", "dim_size"} & inputs.keys():
+        return "its messages are more than a number times the sender's features"
+    features = inputs[senders[0]]
+    if not isinstance(features, Tensor) or not features.is_floating_point() or features.dim() < 2:
+        return "its messages are not made of features"
+    narrow = [len(features), *[1] * (features.dim() - 1)]
+
+    def message(sender: Tensor, receiver: Tensor) -> Tensor:
+        changed = {senders[0]: sender, **{name: receiver for name in receivers}}
+        return module.message(**{**inputs, **changed})
+
+    ones, zeros = features.new_ones(narrow), features.new_zeros(narrow)
+    one, other = torch.randn_like(ones), torch.randn_like(ones)
+    try:
+        coefficient = message(ones, zeros)
+        mixed = message(one, other)
+    except Exception:  # it wants all features at once
+        coefficient = mixed = zeros.new_zeros(0)
+    expected = coefficient * (one - other if receivers else one) if coefficient.shape == ones.shape else None
+    tolerance = 100 * torch.finfo(features.dtype).eps
+    if expected is None or mixed.shape != expected.shape or not torch.allclose(mixed, expected, tolerance, tolerance):
+        return "its messages are not a number times the sender's features"
+    real = features[:64] - inputs[receivers[0]][:64] if receivers else features[:64]
+    if not torch.allclose(messages[:64], coefficient[:64] * real, tolerance, tolerance):
+        return "its messages are not a number times the sender's features"
+    name = receivers[0][:-2] if receivers else None
+    return Form(senders[0][:-2], side, name, coefficient.reshape(-1), mean)
+
+
+@dataclass(eq=False)
+class Layout:
+    """What a call multiplies messages by, on the whole data.
+
+    Attributes:
+        backwards: messages run against the direction of the edges.
+        mean: they are averaged over the edges and loops at the receiver.
+        attention: coefficients depend on features, and are not held here.
+        present: `[E]` bool, edges that the call uses.
+        edge: `[E]` coefficients.
+        looped: `[N]` bool, nodes at which the layer adds a loop.
+        loop: `[N]` coefficients of these.
+        degree: `[N]`, where the coefficients are those of symmetric normalisation: the degrees that were counted; then
+            `edge = weight · (degree_u · degree_v)^-½` and `loop = fill / degree`.
+        weight, fill: `[E]`, `[N]`, as in this formula.
+    """
+
+    backwards: bool
+    mean: bool
+    attention: bool
+    present: Tensor
+    edge: Tensor
+    looped: Tensor
+    loop: Tensor
+    degree: Tensor | None = None
+    weight: Tensor | None = None
+    fill: Tensor | None = None
+
+    @classmethod
+    def empty(cls, graphs: Graphs, backwards: bool, mean: bool, attention: bool, dtype: torch.dtype) -> Layout:
+        """A layout of nothing yet."""
+        edge = torch.zeros(graphs.num_edges, dtype=dtype, device=graphs.device)
+        loop = torch.zeros(graphs.num_nodes, dtype=dtype, device=graphs.device)
+        return cls(backwards, mean, attention, edge.bool(), edge, loop.bool(), loop)
+
+    def same_as(self, other: Layout) -> bool:
+        """Whether two calls propagate alike."""
+        flags = (self.backwards, self.mean, self.attention) == (other.backwards, other.mean, other.attention)
+        return flags and all(
+            torch.equal(getattr(self, name), getattr(other, name)) for name in ("present", "edge", "looped", "loop")
+        )
+
+    def normalise(self, graphs: Graphs) -> None:
+        """Find out whether the coefficients are those of symmetric normalisation, `gcn_norm` in PyG."""
+        if self.attention or self.mean:
+            return
+        row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
+        for weight in (torch.ones_like(self.edge), graphs.edge_attrs.get("edge_weight")):
+            if weight is None or weight.shape != self.edge.shape or not weight.is_floating_point():
+                continue
+            weight = weight.to(self.edge.dtype) * self.present
+            for value in (1.0, 2.0):  # of the loops that are added; 2 in "improved" graph convolutions
+                fill = self.looped * value
+                degree = fill.to(weight.dtype).index_add(0, col, weight)
+                scale = degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt().masked_fill(degree == 0, 0)
+                if torch.allclose(self.edge, weight * scale[row] * scale[col], 1e-4, 1e-7) and torch.allclose(
+                    self.loop, fill * scale * scale, 1e-4, 1e-7
+                ):
+                    self.degree, self.weight, self.fill = degree, weight, fill
+                    return
+
+    def correctable(self, graphs: Graphs) -> bool:
+        """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
+        if self.attention or self.mean or self.degree is not None:
+            return True
+        given = [w for key, w in graphs.edge_attrs.items() if w.shape == self.edge.shape and w.is_floating_point()]
+        candidates = [torch.ones_like(self.edge), *given]
+        return bool((self.loop[self.looped] == 1).all()) and any(
+            torch.allclose(self.edge[self.present], weight.to(self.edge.dtype)[self.present], 1e-5, 1e-8)
+            for weight in candidates
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """Which way one call goes.
+
+    Attributes:
+        layer: its name.
+        path: see `Path`.
+        why: why not a better one; empty if it is the best.
+        form: of its messages; `None` for `messages`.
+        layout: what they are multiplied by.
+    """
+
+    layer: str
+    path: Path
+    why: str = ""
+    form: Form | None = None
+    layout: Layout | None = None
+
+
+@dataclass(eq=False)
+class Plan:
+    """How a forward pass propagates.
+
+    Attributes:
+        routes: one for each call, in order.
+        trim: compute only rows that can still reach a target.
+        shrink: rows that are no longer needed are dropped from the layers' outputs, too, and not filled with zeros.
+    """
+
+    routes: list[Route] = field(default_factory=list)
+    trim: bool = False
+    shrink: bool = False
+
+    @property
+    def fuses(self) -> bool:
+        """Whether any call is fused."""
+        return any(route.path != "messages" for route in self.routes)
+
+    def share(self) -> None:
+        """Let calls with equal layouts have one."""
+        distinct: list[Layout] = []
+        for number, route in enumerate(self.routes):
+            if route.layout is None:
+                continue
+            same = next((layout for layout in distinct if layout.same_as(route.layout)), None)
+            if same is None:
+                distinct.append(route.layout)
+            else:
+                self.routes[number] = Route(route.layer, route.path, route.why, route.form, same)
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """The distinct layouts."""
+        return list({id(r.layout): r.layout for r in self.routes if r.layout is not None}.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """The sparse matrix of a layout on a union.
+
+    Attributes:
+        csr: entries by receiver.
+        slot: `[M]` whose mask each entry takes: an edge of the union, or ΣE for a loop.
+        coefficient: `[M]`; `None` for attention.
+    """
+
+    csr: Csr
+    slot: Tensor
+    coefficient: Tensor | None
+
+
+class Propagation:
+    """A plan on one union.
+
+    Args:
+        plan: which way each call goes.
+        union: nodes sorted by depth where the plan trims.
+        lost: `[ΣN]` by layout: what nodes lost of their degree by removals, where the union is a rebuilt one.
+    """
+
+    def __init__(self, plan: Plan, union: Union, lost: Sequence[Tensor] | None = None) -> None:
+        self.plan, self.union = plan, union
+        self.lost = {} if lost is None else {id(a): b for a, b in zip(plan.layouts, lost, strict=True)}
+        self._matrices: dict[int, _Matrix] = {}
+        self._levels: dict[Any, _Matrix] = {}
+        self._values: dict[int, Tensor] = {}
+        self._mask: Tensor | None = None
+        if plan.trim:
+            # Node counts by depth; on the host, once.
+            depth = union.source.node_depth[union.node]
+            self.within = torch.bincount(depth, minlength=len(plan.routes) + 1).cumsum(0).tolist()
+
+    def start(self, mask: Tensor | None) -> None:
+        """Begin a forward pass under an edge mask with one more slot at its end, fixed at 1, for added loops."""
+        self._mask = mask
+        self._values.clear()
+
+    def rows(self, number: int) -> int:
+        """How many rows call `number` has to compute."""
+        return self.within[len(self.plan.routes) - 1 - number] if self.plan.trim else len(self.union.node)
+
+    def __call__(self, number: int, arguments: dict[str, Any], attention: Tensor | None) -> Tensor:
+        """The output of call `number`, `[N, ...]`, or of its first rows only where the plan shrinks."""
+        route = self.plan.routes[number]
+        form, layout = route.form, route.layout
+        assert form is not None and layout is not None
+        x = _side(arguments[form.sender], form.side)
+        rows = self.rows(number)
+        if layout.attention:
+            heads = x.size(1)
+            if attention is None:
+                attention = self.attend_by_products(number, arguments)
+            matrix = self._level(layout, rows, len(x), heads)
+            values = attention if self._mask is None else attention * self._mask.index_select(0, matrix.slot)
+            out = spmm(matrix.csr, values, x.reshape(len(x) * heads, -1)).reshape(rows, *x.shape[1:])
+        else:
+            matrix = self._level(layout, rows, len(x))
+            values = self._coefficients(layout)[: len(matrix.slot)]
+            out = spmm(matrix.csr, values, x.reshape(len(x), -1)).reshape(rows, *x.shape[1:])
+            if form.receiver is not None:
+                own = _side(arguments[form.receiver], 1 - form.side)
+                out = out - spmm(matrix.csr, values, x.new_ones(len(x), 1)) * own[:rows]
+        return (
+            out
+            if self.plan.shrink or rows == len(x)
+            else functional.pad(out, (0, 0) * (out.dim() - 1) + (0, len(x) - rows))
+        )
+
+    # Attention #######################################################################################################
+
+    def attend(self, number: int, module: MessagePassing, arguments: dict[str, Any]) -> Tensor:
+        """Attention coefficients of a GAT or GATv2 call, one for each entry of the matrix with rows (node, head)."""
+        layout = self.plan.routes[number].layout
+        assert layout is not None
+        rows = self.rows(number)
+        if isinstance(module, GATConv):
+            by_source, by_target = arguments["alpha"]
+            heads = by_source.size(1)
+            matrix = self._level(layout, rows, len(by_source), heads)
+            logits = by_source.reshape(-1).index_select(0, matrix.csr.col)
+            logits = logits + by_target[:rows].reshape(-1).index_select(0, matrix.csr.row)
+            logits = functional.leaky_relu(logits, module.negative_slope)
+        else:
+            by_source, by_target = arguments["x"]
+            heads = by_source.size(1)
+            matrix = self._level(layout, rows, len(by_source), heads)
+            pairs = by_source.flatten(0, 1).index_select(0, matrix.csr.col)
+            pairs = pairs + by_target[:rows].flatten(0, 1).index_select(0, matrix.csr.row)
+            head = matrix.csr.row % heads
+            logits = (functional.leaky_relu(pairs, module.negative_slope) * module.att[0].index_select(0, head)).sum(1)
+        return row_softmax(matrix.csr, logits)
+
+    def attend_by_products(self, number: int, arguments: dict[str, Any]) -> Tensor:
+        """Attention coefficients of a transformer call: the softmax of ⟨query, key⟩ / √C."""
+        layout = self.plan.routes[number].layout
+        assert layout is not None
+        query, key, rows = arguments["query"], arguments["key"], self.rows(number)
+        matrix = self._level(layout, rows, len(key), key.size(1))
+        scale = key.size(2) ** -0.5
+        return row_softmax(matrix.csr, sddmm(matrix.csr, (query[:rows] * scale).flatten(0, 1), key.flatten(0, 1)))
+
+    # Matrices ########################################################################################################
+
+    def _coefficients(self, layout: Layout) -> Tensor:
+        """The values of a layout's matrix under the mask of this pass, `[M]`."""
+        key = id(layout)
+        if key not in self._values:
+            matrix = self._matrix(layout)
+            assert matrix.coefficient is not None
+            self._values[key] = (
+                matrix.coefficient
+                if self._mask is None
+                else self._mask.index_select(0, matrix.slot) * matrix.coefficient
+            )
+        return self._values[key]
+
+    def _level(self, layout: Layout, rows: int, columns: int, heads: int = 1) -> _Matrix:
+        """The first rows of a layout's matrix; with attention heads, of the matrix between (node, head) pairs."""
+        key = (id(layout), rows, columns, heads if layout.attention else 0)
+        if key not in self._levels:
+            matrix = self._matrix(layout)
+            csr = matrix.csr
+            last = len(csr.col) if rows == csr.num_rows else int(csr.ptr[rows])
+            if rows == csr.num_rows and columns == csr.num_cols and not layout.attention:
+                level = matrix
+            elif not layout.attention:
+                level = _Matrix(Csr(csr.ptr[: rows + 1], csr.col[:last], columns), matrix.slot[:last], None)
+            else:
+                node = torch.arange(rows, device=csr.ptr.device).repeat_interleave(heads)
+                head = torch.arange(heads, device=csr.ptr.device).repeat(rows)
+                entry, ptr = gather_segments(csr.ptr[: rows + 1], node)
+                head = torch.repeat_interleave(head, ptr.diff())
+                level = _Matrix(Csr(ptr, csr.col[entry] * heads + head, columns * heads), matrix.slot[entry], None)
+            self._levels[key] = level
+        return self._levels[key]
+
+    def _matrix(self, layout: Layout) -> _Matrix:
+        """The matrix of a layout on this union."""
+        if id(layout) not in self._matrices:
+            self._matrices[id(layout)] = self._build(layout)
+        return self._matrices[id(layout)]
+
+    def _build(self, layout: Layout) -> _Matrix:
+        union = self.union
+        sender, receiver = union.edge_index.flip(0) if layout.backwards else union.edge_index
+        edge, node = union.source.edge[union.edge], union.source.node[union.node]
+        used = layout.present[edge].nonzero().flatten()
+        loops = layout.looped[node].nonzero().flatten()
+        row, col = torch.cat([receiver[used], loops]), torch.cat([sender[used], loops])
+        size = max(len(row), 1)
+        keys = torch.sort(row * size + torch.arange(len(row), device=row.device)).values
+        order = keys % size
+        csr = Csr(pointers(torch.bincount(row, minlength=len(node))), col[order], len(node))
+        slot = torch.cat([used, torch.full_like(loops, len(edge))])[order]
+        if layout.attention:
+            return _Matrix(csr, slot, None)
+        lost = self.lost.get(id(layout))
+        if lost is None or layout.degree is None:
+            by_edge, by_loop = layout.edge[edge[used]], layout.loop[node[loops]]
+        else:
+            assert layout.weight is not None and layout.fill is not None
+            degree = layout.degree[node] - lost
+            # What is left of a degree whose edges are all gone is rounding.
+            gone = degree <= 1e-6 * layout.degree[node]
+            scale = degree.masked_fill(gone, 1).rsqrt().masked_fill(gone, 0)
+            by_edge = layout.weight[edge[used]] * scale[sender[used]] * scale[receiver[used]]
+            by_loop = layout.fill[node[loops]] * scale[loops].square()
+        coefficient = torch.cat([by_edge, by_loop])[order]
+        if layout.mean:
+            coefficient = coefficient / csr.ptr.diff()[csr.row]
+        return _Matrix(csr, slot, coefficient)
+
+
+def _side(value: Any, side: int) -> Tensor:
+    return value[side] if isinstance(value, (tuple, list)) else value
