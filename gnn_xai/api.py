@@ -85,7 +85,8 @@ def explain(
     tied = _as_undirected(undirected, graphs)
 
     with untouched(model), torch.enable_grad():
-        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(method))
+        structural = removal(method) == "structural"
+        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(method), structural)
         targets = _targets(target, positions)
         parts: list[dict[str, Any]] = []
         with tqdm(total=len(positions), desc=method.name, unit="explanation", disable=not progress) as bar:
@@ -159,10 +160,7 @@ def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipel
             "model": type(question.problem.model).__name__,
             "undirected": question.undirected,
             "symmetric": bool((question.problem.graphs.reverse >= 0).all()),
-            "layers": [
-                {"layer": call.layer, "masked": not call.problem, **({"why": call.problem} if call.problem else {})}
-                for call in pipeline.traced.calls
-            ],
+            "layers": pipeline.layers,
         },
         data=question.problem.graphs.source,
     )

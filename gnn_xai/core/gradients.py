@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core import packing
-from gnn_xai.core.masking import MaskedModel, require_float_features
+from gnn_xai.core.masking import require_float_features
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.problem import Objective
 from gnn_xai.core.question import Question
@@ -52,14 +52,15 @@ def gradients(
         by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device)
 
     def work(select: Tensor) -> None:
-        union = graphs.union(select)
+        union = question.union(graphs, select)
         total: list[Tensor] = []  # written once at the end: a batch that runs out of memory is tried again
-        with MaskedModel(problem, union) as model:
+        with question.model(union) as model:
             for k, weight in enumerate(weights):
                 x_k, mask_k = (None, None) if point is None else point(union, k)
                 inputs: list[Tensor] = []
                 if features:
-                    x_k = union.data["x"] if x_k is None else x_k
+                    x_k = union.x if x_k is None else x_k
+                    assert x_k is not None
                     x_k = x_k.detach().clone().requires_grad_()
                     inputs.append(x_k)
                 if edges:

@@ -153,9 +153,9 @@ class Graphs:
         return {}
 
     def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Any:
-        """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes, and new `edge_index`."""
+        """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes but `x`, and new `edge_index`."""
         out = Batch(_base_cls=Data)
-        out.update({key: value[nodes] for key, value in self.node_attrs.items()})
+        out.update({key: value[nodes] for key, value in self.node_attrs.items() if key != "x"})
         out.update({key: value[edges] for key, value in self.edge_attrs.items()})
         out.update({key: value[graph] for key, value in self.graph_attrs.items()})
         out.update(self.other)

@@ -11,7 +11,6 @@ Calls that a plan fuses never make messages: their layer gets a `propagate` of o
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -37,6 +36,8 @@ from torch_geometric.nn import (
 )
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
+from gnn_xai.core.features import Features, MaskedFeatures
+from gnn_xai.core.features import plain as plain_features
 from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.problem import Problem, compiled
@@ -218,14 +219,21 @@ class MaskedModel:
         problem: model, data, task.
         union: what it runs on.
         plan: which calls of `propagate` are fused; `None` for a plain forward pass in PyG's own way, which is traced.
+        features: the data's node features, from which the model gets its rows without their being written out.
         lost: degrees lost by removals, see `Propagation`.
     """
 
     def __init__(
-        self, problem: Problem, union: Union, plan: Plan | None = None, lost: Sequence[Tensor] | None = None
+        self,
+        problem: Problem,
+        union: Union,
+        plan: Plan | None = None,
+        features: Features | None = None,
+        lost: Sequence[Tensor] | None = None,
     ) -> None:
         self.problem = problem
         self.union = union
+        self.features = features
         self.trace = Trace()
         self._plan = plan if plan is not None and plan.fuses else None
         self._fused = None if self._plan is None else Propagation(self._plan, union, lost)
@@ -273,10 +281,9 @@ class MaskedModel:
 
     def __call__(self, edge_mask: Tensor | None = None, x: Tensor | None = None) -> Tensor:
         """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional."""
-        data = self.union.data
-        if x is not None:
-            data = copy.copy(data)
-            data["x"] = x
+        if x is None and self.features is not None:
+            x = plain_features(self.features, self.union.node_id)
+        data = self.union.data if x is None else self.union.with_features(x)
         # One more slot, fixed at 1, for the self loops that a layer adds.
         self._mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
         self._position = 0
@@ -343,9 +350,9 @@ class MaskedModel:
             if fused.plan.shrink and type(module) in _BIPARTITE:
                 rows = fused.rows(self._position)
                 if given and isinstance(given[0], Tensor):
-                    given[0] = (given[0], given[0][:rows])
+                    given[0] = (given[0], _first_rows(given[0], rows))
                 elif isinstance(kwargs.get("x"), Tensor):
-                    kwargs = {**kwargs, "x": (kwargs["x"], kwargs["x"][:rows])}
+                    kwargs = {**kwargs, "x": (kwargs["x"], _first_rows(kwargs["x"], rows))}
             return tuple(given), kwargs
 
         return hook
@@ -508,14 +515,20 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
     return counts + [value.size(module.node_dim) for value in found]
 
 
+def _first_rows(x: Tensor, count: int) -> Tensor:
+    return x.rows(count) if isinstance(x, MaskedFeatures) else x[:count]
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
     return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
-def trace(problem: Problem, union: Union) -> tuple[Trace, Tensor]:
-    """Run the model once without masks; what it did, and its output `[R, C]`."""
+def trace(
+    problem: Problem, union: Union, edge_mask: Tensor | None = None, x: Tensor | None = None
+) -> tuple[Trace, Tensor]:
+    """Run the model once in its own way, under masks where given; what it did, and its output `[R, C]`."""
     with torch.no_grad(), MaskedModel(problem, union) as model:
-        out = model()
+        out = model(edge_mask, x)
         return model.trace, out
 
 

@@ -7,6 +7,7 @@ with but never masked. Whether it is needed is not guessed but verified against 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,24 +166,46 @@ class Union:
         return len(self.instance)
 
     @cached_property
+    def node_id(self) -> Tensor:
+        """The node of the data that each node is, `[ΣN]`."""
+        return self.source.node[self.node]
+
+    @cached_property
+    def edge_id(self) -> Tensor:
+        """The edge of the data that each edge is, `[ΣE]`."""
+        return self.source.edge[self.edge]
+
+    @cached_property
     def data(self) -> Any:
         """The union as a PyG `Batch` with every attribute of the original data."""
+        return self._bare if self.x is None else self.with_features(self.x)
+
+    def with_features(self, x: Tensor) -> Any:
+        """The same with other node features `[ΣN, ...]`."""
+        data = copy.copy(self._bare)
+        data["x"] = x
+        return data
+
+    @cached_property
+    def x(self) -> Tensor | None:
+        """Node features of the union, `[ΣN, ...]`."""
+        x = self.source.graphs.x
+        return None if x is None else x[self.node_id]
+
+    @cached_property
+    def _bare(self) -> Any:
+        """The data without `x`, which is wide and often replaced."""
         graphs = self.source.graphs
         index = self.source.index[self.instance]
         graph = index if self.source.root is None else graphs.batch[index]
         return graphs.slice(
-            self.source.node[self.node],
-            self.source.edge[self.edge],
+            self.node_id,
+            self.edge_id,
             self.edge_index,
             self.node_owner,
             len(self),
             graph,
         )
-
-    @property
-    def x(self) -> Tensor | None:
-        """Node features of the union, `[ΣN, ...]`."""
-        return self.data.get("x")
 
     def without(self, edges: Tensor | None = None, nodes: Tensor | None = None) -> Union:
         """The union rebuilt without some edges `[ΣE]` bool, or some nodes `[ΣN]` bool and all edges at them.

@@ -14,16 +14,15 @@ from torch import Tensor
 from torch_geometric.explain.config import ModelMode
 
 from gnn_xai.core import packing
+from gnn_xai.core.features import Features, by_row, by_value, structure
 from gnn_xai.core.masking import MaskedModel, require_float_features
 from gnn_xai.core.masks import Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_normal
-from gnn_xai.core.segments import segment_mean, segment_sum
+from gnn_xai.core.segments import segment_sum
 from gnn_xai.errors import warn
-
-_EPS = 1e-15  # inside logarithms of the entropy, as in PyG
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,18 @@ def optimize(
     flat = []
 
     def work(select: Tensor) -> None:
-        union = graphs.union(select)
-        edges = _EdgeMask(question, union, init_std, restart) if edge_mask else None
-        nodes = _NodeMask(question, union, node_mask_type, init_std, restart) if node_mask_type is not None else None
-        responded = _learn(
-            question.problem, union, edges, nodes, target[select], prediction[select], objective, epochs, lr
-        )
-        flat.append((~responded).sum())
+        union = question.union(graphs, select)
+        edges = _EdgeMask(question, union, objective, init_std, restart) if edge_mask else None
+        nodes = None
+        if node_mask_type is not None:
+            nodes = _NodeMask(question, union, objective, node_mask_type, init_std, restart)
+        batch = _Batch(question, union, edges, nodes, target[select], prediction[select], objective.loss, lr)
+        batch.learn(epochs)
+        flat.append((~batch.responded).sum())
         if edges is not None and masks.edge is not None:
-            masks.edge[union.edge] = edges.final()
+            masks.edge[union.edge] = edges.final(batch.edge_values)
         if nodes is not None and masks.node is not None:
-            masks.node[select if node_mask_type == "common_attributes" else union.node] = nodes.final()
+            masks.node[select if node_mask_type == "common_attributes" else union.node] = nodes.final(batch.node_values)
         question.advance(len(select) / len(graphs) * share)
 
     packing.run(work, question.cost(graphs), question.limit)
@@ -108,40 +108,76 @@ def optimize(
     return masks
 
 
-def _learn(
-    problem: Problem,
-    union: Union,
-    edges: _EdgeMask | None,
-    nodes: _NodeMask | None,
-    target: Tensor,
-    prediction: Tensor,
-    objective: MaskObjective,
-    epochs: int,
-    lr: float,
-) -> Tensor:
-    """Run Adam on the masks; whether the loss of each instance responded to any mask in the first step, `[R]`."""
-    present = [mask for mask in (edges, nodes) if mask is not None]
-    parameters = [mask.theta for mask in present]
-    optimizer = torch.optim.Adam(parameters, lr=lr)
-    responded = torch.ones(len(union), dtype=torch.bool, device=target.device)
-    with MaskedModel(problem, union) as model:
-        for epoch in range(epochs):
-            out = model(
-                edge_mask=None if edges is None else edges.spread(),
-                x=None if nodes is None else nodes.spread(),
-            )
-            loss = _loss(problem, objective.loss, out, target, prediction)
-            if epoch == 0:
-                responded = _responds(loss, present, parameters, len(union))
-            if edges is not None:
-                loss = loss + edges.penalty(objective.edge_size, objective.edge_ent)
-            if nodes is not None:
-                loss = loss + nodes.penalty(objective.node_feat_size, objective.node_feat_ent)
-            gradients = torch.autograd.grad(loss.sum(), parameters)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-    return responded
+class _Batch:
+    """The masks of one union while they are learned.
+
+    All parameters are one flat tensor θ, with the masks m = sigmoid(θ). The regularisers' gradient is known in closed form:
+    d size·Σm/dm = size, and d H(m)/dm = log((1 − m)/m) = −θ for the entropy. So autograd sees the model's loss alone,
+    and an epoch is one pass through the model and a few operations on flat tensors.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        union: Union,
+        edges: _EdgeMask | None,
+        nodes: _NodeMask | None,
+        target: Tensor,
+        prediction: Tensor,
+        loss: str,
+        lr: float,
+    ) -> None:
+        self.question, self.union, self.edges, self.nodes = question, union, edges, nodes
+        self.target, self.prediction, self.loss = target, prediction, loss
+        present = [mask for mask in (edges, nodes) if mask is not None]
+        self.theta = torch.cat([mask.start for mask in present])
+        self.size = torch.cat([mask.size for mask in present])
+        self.entropy = torch.cat([mask.entropy for mask in present])
+        self.owner = torch.cat([mask.owner for mask in present])
+        self.split = 0 if edges is None else len(edges.start)
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True)
+        self.responded = torch.ones(len(union), dtype=torch.bool, device=target.device)
+
+    @property
+    def edge_values(self) -> Tensor:
+        """The edge masks, one for each parameter."""
+        return self.theta[: self.split].sigmoid()
+
+    @property
+    def node_values(self) -> Tensor:
+        """The node masks, one for each parameter."""
+        return self.theta[self.split :].sigmoid()
+
+    def learn(self, epochs: int) -> None:
+        """Run the optimiser."""
+        with self.question.model(self.union) as model:
+            for epoch in range(epochs):
+                mask = self.theta.sigmoid()
+                gradient = self._gradient(model, mask)
+                if epoch == 0:
+                    self.responded = self._responds(gradient)
+                slope = mask * (1 - mask)
+                self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
+                self.optimizer.step()
+
+    def _gradient(self, model: MaskedModel, mask: Tensor) -> Tensor:
+        """The gradient of the prediction loss with respect to the masks."""
+        mask = mask.requires_grad_()
+        out = model(
+            edge_mask=None if self.edges is None else self.edges.spread(mask[: self.split]),
+            x=None if self.nodes is None else self.nodes.spread(mask[self.split :]),
+        )
+        loss = _loss(self.question.problem, self.loss, out, self.target, self.prediction).sum()
+        if not loss.requires_grad:
+            return torch.zeros_like(mask)
+        (gradient,) = torch.autograd.grad(loss, mask, allow_unused=True)
+        return torch.zeros_like(mask) if gradient is None else gradient
+
+    def _responds(self, gradient: Tensor) -> Tensor:
+        """Whether the gradient of each instance's loss is non-zero anywhere; true for an instance without any mask."""
+        moved = segment_sum((gradient != 0).to(gradient.dtype), self.owner, len(self.union))
+        maskable = segment_sum(torch.ones_like(gradient), self.owner, len(self.union))
+        return (moved > 0) | (maskable == 0)
 
 
 def _loss(problem: Problem, kind: str, out: Tensor, target: Tensor, prediction: Tensor) -> Tensor:
@@ -151,114 +187,112 @@ def _loss(problem: Problem, kind: str, out: Tensor, target: Tensor, prediction: 
     return -problem.score(out, target, "margin" if kind == "margin" else "log_prob")
 
 
-def _responds(loss: Tensor, present: list[_EdgeMask | _NodeMask], parameters: list[Tensor], size: int) -> Tensor:
-    """Whether the gradient of each instance's loss is non-zero anywhere; true for an instance without any mask."""
-    if not loss.requires_grad:
-        return torch.zeros(size, dtype=torch.bool, device=loss.device)
-    gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
-    moved = torch.zeros(size, device=loss.device)
-    maskable = torch.zeros(size, device=loss.device)
-    for mask, gradient in zip(present, gradients, strict=True):
-        maskable = maskable + segment_sum(torch.ones_like(mask.theta, dtype=moved.dtype), mask.owner, size)
-        if gradient is not None:
-            moved = moved + segment_sum((gradient != 0).to(moved.dtype), mask.owner, size)
-    return (moved > 0) | (maskable == 0)
-
-
-def _entropy(mask: Tensor) -> Tensor:
-    return -mask * torch.log(mask + _EPS) - (1 - mask) * torch.log(1 - mask + _EPS)
-
-
 class _EdgeMask:
-    """One parameter per undirected edge in play, or per directed edge where directions are not tied."""
+    """One parameter per undirected edge in play, or per directed edge where directions are not tied.
 
-    def __init__(self, question: Question, union: Union, init_std: float, restart: int) -> None:
+    Attributes:
+        start: `[P]` initial parameters, before the sigmoid.
+        owner: `[P]` the replica of each.
+        size, entropy: `[P]` coefficients of m and of H(m) in the loss, over directed edges in play.
+    """
+
+    def __init__(
+        self, question: Question, union: Union, objective: MaskObjective, init_std: float, restart: int
+    ) -> None:
         source, dtype, stride = union.source, question.problem.dtype, max(len(union.source.edge), 1)
         in_play = source.edge_in_play[union.edge]
-        self.positions, self.total, self.size = in_play.nonzero().flatten(), len(in_play), len(union)
-        self.edge_owner = union.edge_owner[self.positions]
+        positions, self.total = in_play.nonzero().flatten(), len(in_play)
+        edge_owner = union.edge_owner[positions]
         # Both directions lie in the same replica, so (replica, tied edge) numbers the parameters.
-        tied = question.tied(source)[union.edge[self.positions]]
-        pairs, self.parameter = torch.unique(self.edge_owner * stride + tied, return_inverse=True)
+        tied = question.tied(source)[union.edge[positions]]
+        pairs, parameter = torch.unique(edge_owner * stride + tied, return_inverse=True)
         self.owner, edge = pairs // stride, pairs % stride
         instance = union.instance[self.owner]
         stream = torch.full_like(edge, 2 * restart)
         start = keyed_normal(question.seed, source.instance_key[instance], question.edge_key(source)[edge], stream)
-        self.theta = (start * init_std).to(dtype).requires_grad_()
+        self.start = (start * init_std).to(dtype)
+        # Context takes a slot behind the parameters: 1 while masks are learned, 0 in the result.
+        self.slot = torch.full((self.total,), len(pairs), device=edge.device).index_copy(0, positions, parameter)
+        copies = torch.bincount(parameter, minlength=len(pairs)).to(dtype)
+        count = torch.bincount(edge_owner, minlength=len(union)).clamp(min=1).to(dtype)
+        self.size = objective.edge_size * copies
+        self.entropy = objective.edge_ent * copies / count[self.owner]
 
-    @property
-    def values(self) -> Tensor:
-        """The mask of each edge in play."""
-        return self.theta.sigmoid()[self.parameter]
-
-    def spread(self) -> Tensor:
+    def spread(self, values: Tensor) -> Tensor:
         """The mask of every edge of the union, `[ΣE]`; 1 for context."""
-        mask = self.values
-        return mask if len(mask) == self.total else mask.new_ones(self.total).index_copy(0, self.positions, mask)
+        return torch.cat([values, values.new_ones(1)]).index_select(0, self.slot)
 
-    def penalty(self, size: float, entropy: float) -> Tensor:
-        """Size and entropy terms, `[R]`, over directed edges in play."""
-        mask = self.values
-        total = size * segment_sum(mask, self.edge_owner, self.size)
-        return total + entropy * segment_mean(_entropy(mask), self.edge_owner, self.size)
-
-    def final(self) -> Tensor:
+    def final(self, values: Tensor) -> Tensor:
         """The mask of every edge of the union, `[ΣE]`; 0 for context."""
-        values = self.values.detach()
-        return values.new_zeros(self.total).index_copy(0, self.positions, values)
+        return torch.cat([values, values.new_zeros(1)]).index_select(0, self.slot)
 
 
 class _NodeMask:
-    """Parameters on what a feature mask can change: nodes or features in play that are not 0 throughout."""
+    """Parameters on what a feature mask can change: nodes or features in play that are not 0 throughout.
 
-    def __init__(self, question: Question, union: Union, kind: NodeMaskType, init_std: float, restart: int) -> None:
-        source = union.source
-        assert union.x is not None
-        self.x, self.kind, self.size = union.x, kind, len(union)
-        rows = self.x.reshape(len(self.x), -1)
-        active = (rows != 0) & source.node_in_play[union.node].unsqueeze(1)
-        node_key = source.graphs.node_key[source.node[union.node]]
+    Attributes: as in `_EdgeMask`; coefficients are means over the parameters of an instance.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        union: Union,
+        objective: MaskObjective,
+        kind: NodeMaskType,
+        init_std: float,
+        restart: int,
+    ) -> None:
+        source, graphs = union.source, union.source.graphs
+        assert graphs.x is not None
+        self.features = question.features or Features(graphs.x)
+        self.lazy, self.kind = question.features is not None, kind
+        self.node = union.node_id
+        self.width, self.total, replicas = graphs.x[:1].numel(), len(self.node), len(union)
+        in_play = source.node_in_play[union.node]
+        self.entries, values = structure(self.features, self.node)
+        row, feature = self.entries.row, self.entries.col
         if kind == "object":
-            node = active.any(1).nonzero().flatten()
-            self.shape, self.places = (len(rows), 1), node
-            self.owner, element = union.node_owner[node], (node_key[node], torch.zeros_like(node))
+            # A node whose features are all 0 has nothing to mask.
+            node = (in_play & (self.entries.ptr.diff() > 0)).nonzero().flatten()
+            self.owner, element, self.places = union.node_owner[node], (graphs.node_key[self.node[node]],), node
+            element = (*element, torch.zeros_like(node))
+            self.slot = torch.full((self.total,), len(node), device=node.device)
+            self.slot[node] = torch.arange(len(node), device=node.device)
         elif kind == "attributes":
-            node, feature = active.nonzero(as_tuple=True)
-            self.shape, self.places = tuple(rows.shape), node * rows.size(1) + feature
-            self.owner, element = union.node_owner[node], (node_key[node], feature)
+            active = in_play[row].nonzero().flatten()
+            row, feature = row[active], feature[active]
+            self.owner, element = union.node_owner[row], (graphs.node_key[self.node[row]], feature)
+            self.places = row * self.width + feature
+            self.slot = torch.full((len(values),), len(active), device=row.device)
+            self.slot[active] = torch.arange(len(active), device=row.device)
         else:
-            owner = segment_sum(active.to(torch.int32), union.node_owner, len(union)) > 0
-            self.owner, feature = owner.nonzero(as_tuple=True)
-            self.shape, self.places = tuple(owner.shape), self.owner * rows.size(1) + feature
+            key = union.node_owner[row] * self.width + feature
+            inside = in_play[row]
+            self.places = torch.unique(key[inside])
+            self.owner, feature = self.places // self.width, self.places % self.width
             element = (torch.full_like(feature, -1), feature)
-        self.context = (~source.node_in_play[union.node]).unsqueeze(1)
-        self.has_context = bool(self.context.any())
-        self.node_owner = union.node_owner
+            place = torch.searchsorted(self.places, key).clamp(max=max(len(self.places) - 1, 0))
+            self.slot = torch.where(inside, place, len(self.places))
+        if kind != "object":
+            self.values = values
+        self.rows = replicas if kind == "common_attributes" else self.total
         instance = source.instance_key[union.instance[self.owner]]
         stream = torch.full_like(self.owner, 2 * restart + 1)
         start = keyed_normal(question.seed, instance, *element, stream)
-        self.theta = (start * init_std).to(rows.dtype).requires_grad_()
+        self.start = (start * init_std).to(graphs.x.dtype)
+        count = torch.bincount(self.owner, minlength=replicas).clamp(min=1).to(graphs.x.dtype)[self.owner]
+        self.size, self.entropy = objective.node_feat_size / count, objective.node_feat_ent / count
 
-    def _full(self) -> Tensor:
-        values, total = self.theta.sigmoid(), self.shape[0] * self.shape[1]
-        return values.new_zeros(total).index_copy(0, self.places, values).reshape(self.shape)
-
-    def spread(self) -> Tensor:
+    def spread(self, values: Tensor) -> Tensor:
         """The masked features of the union, `[ΣN, ...]`; context keeps its own."""
-        mask = self._full()
-        if self.kind == "common_attributes":
-            mask = mask[self.node_owner]
-        rows = self.x.reshape(len(self.x), -1)
-        masked = rows * mask
-        if self.has_context:
-            masked = torch.where(self.context, rows, masked)
-        return masked.reshape(self.x.shape)
+        mask = torch.cat([values, values.new_ones(1)]).index_select(0, self.slot)
+        if self.kind == "object":
+            masked = by_row(self.features, self.node, mask)
+        else:
+            masked = by_value(self.features, self.node, self.entries, self.values * mask)
+        return masked if self.lazy else masked.dense()
 
-    def penalty(self, size: float, entropy: float) -> Tensor:
-        """Size and entropy terms, `[R]`, over the elements that can matter."""
-        values = self.theta.sigmoid()
-        return segment_mean(size * values + entropy * _entropy(values), self.owner, self.size)
-
-    def final(self) -> Tensor:
+    def final(self, values: Tensor) -> Tensor:
         """The mask in the layout of `Masks.node`; 0 where it cannot matter."""
-        return self._full().detach()
+        width = 1 if self.kind == "object" else self.width
+        return values.new_zeros(self.rows * width).index_copy(0, self.places, values).reshape(self.rows, width)

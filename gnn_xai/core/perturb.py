@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core import packing
-from gnn_xai.core.masking import MaskedModel
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.propagate import lost_degrees
 from gnn_xai.core.question import Question
 
 Removal = Literal["message", "structural"]
@@ -62,7 +62,7 @@ def evaluate(
     parts: list[tuple[Tensor, Tensor]] = []
 
     def work(select: Tensor) -> None:
-        union = graphs.union(instance[select])
+        union = question.union(graphs, instance[select])
         changed = change(union, select)
         with torch.no_grad():
             run = _rebuilt if removal == "structural" else _masked
@@ -76,10 +76,14 @@ def evaluate(
 
 def _rebuilt(question: Question, union: Union, change: Change) -> Tensor:
     smaller = union.without(change.edges, change.nodes)
-    data = smaller.data
-    if change.x is not None:
-        data["x"] = change.x if change.nodes is None else change.x[~change.nodes]
-    return question.problem.run(data, smaller.rows)
+    x = change.x
+    if x is not None and change.nodes is not None:
+        x = x[~change.nodes]
+    lost = None
+    if question.plan is not None:
+        lost = lost_degrees(question.plan, union, change.edges, change.nodes, question.undirected)
+    with question.model(smaller, lost) as model:
+        return model(x=x)
 
 
 def _masked(question: Question, union: Union, change: Change) -> Tensor:
@@ -90,5 +94,5 @@ def _masked(question: Question, union: Union, change: Change) -> Tensor:
         features = union.x if x is None else x
         if features is not None:
             x = features.masked_fill(change.nodes.reshape(-1, *[1] * (features.dim() - 1)), 0)
-    with MaskedModel(question.problem, union) as model:
+    with question.model(union) as model:
         return model(edge_mask=None if removed is None else (~removed).to(question.problem.dtype), x=x)

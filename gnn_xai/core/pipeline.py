@@ -11,12 +11,15 @@ from torch import Tensor
 
 from gnn_xai.core import masks as masking_of
 from gnn_xai.core import neighborhoods, packing
+from gnn_xai.core.features import Features, by_row, plain
 from gnn_xai.core.masking import MaskedModel, Trace, trace
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, ComputationGraphs, Union
 from gnn_xai.core.problem import Problem
+from gnn_xai.core.propagate import Plan
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.routing import plan_of, settle, survey
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
 PIECE = 4_000_000
@@ -40,33 +43,6 @@ class Piece(NamedTuple):
     prediction: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Probe:
-    """Node features on which computation graphs are verified beside the user's own: rows of x dealt out anew and, unless
-    they are codes, scaled down at random, so that they stay within what the model expects.
-
-    Attributes:
-        x: `[N, ...]` the user's features.
-        source: `[N]` the node that each node takes its row from.
-        by_node, by_feature: `[N]`, `[F]` factors in (0, 1).
-    """
-
-    x: Tensor
-    source: Tensor
-    by_node: Tensor
-    by_feature: Tensor
-
-    def run(self, model: MaskedModel) -> Tensor:
-        """The model's output `[R, C]` on the probe's features."""
-        union = model.union
-        node = union.source.node[union.node]
-        x = self.x[self.source[node]]
-        if x.is_floating_point():
-            factor = self.by_node[node].unsqueeze(1) * self.by_feature
-            x = (x.reshape(len(x), -1) * factor.to(x.dtype)).reshape(x.shape)
-        return model(x=x)
-
-
 @dataclass(eq=False)
 class Pipeline:
     """Everything that happens before an algorithm: one look at the model, then pieces.
@@ -75,36 +51,44 @@ class Pipeline:
         question: the problem and how to run it.
         index: `[B]` the instances.
         traced: what a forward pass does.
-        probes: other inputs on which computation graphs are verified; for node-level tasks.
+        probes: other features `[N, ...]` on which computation graphs are verified.
         expected: `[B, 1 + probes, C]` the output on the full graph, for the user's features and for each probe; for
-            node-level tasks, where one pass over the data gives them all.
+            graph-level tasks, where every graph is its own computation graph, for the user's features alone.
         first_scope: which of `SCOPES` the verification starts with.
     """
 
     question: Question
     index: Tensor
     traced: Trace
-    probes: list[Probe] = field(default_factory=list)
+    probes: list[Features] = field(default_factory=list)
     expected: Tensor | None = None
     first_scope: int = 0
 
     @classmethod
     def start(
-        cls, problem: Problem, index: Tensor, seed: int, undirected: bool, batch_budget: Any, edge_masks: bool
+        cls,
+        problem: Problem,
+        index: Tensor,
+        seed: int,
+        undirected: bool,
+        batch_budget: Any,
+        edge_masks: bool,
+        structural: bool = False,
     ) -> Pipeline:
-        """Trace the model, compare its output with the task, and measure what a batch may hold.
+        """Trace the model, compare its output with the task, plan how it propagates, and measure what a batch may hold.
 
         Args:
             problem: model, data, task.
             index: `[B]` the instances.
             seed, undirected, batch_budget: as in `gnn_xai.explain`.
             edge_masks: edge masks must reach the model's layers.
+            structural: edges or nodes will be taken out of the graph.
 
         Raises:
             InputError, MaskingError: as in `gnn_xai.explain`.
         """
         graphs = problem.graphs
-        some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:16]
+        some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:SAMPLE]
         union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
         sample = torch.linspace(0, graphs.num_nodes - 1, SAMPLE, device=graphs.device).long().unique()
         if problem.node_level:
@@ -125,58 +109,157 @@ class Pipeline:
             warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
         node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
-        question = Question(problem, seed, undirected, budget)
-        if not problem.node_level:
-            return cls(question, index, traced)
-        probes = _probes(problem)
-        expected = torch.stack([out, *(_under(problem, union, probe) for probe in probes)], dim=1)
-        pipeline = cls(question, index, traced, probes, expected[: len(index)])
-        pipeline.first_scope = pipeline._scope_of_most(sample, expected[len(index) :])
+
+        pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem))
+        seen = [(traced, out), *(trace(problem, union, None, probe.x[union.node_id]) for probe in pipeline.probes)]
+        inputs = [each for each, _ in seen]
+        if traced.maskable:
+            mask = keyed_uniform(seed, union.edge_id).to(problem.dtype)
+            inputs.append(trace(problem, union, mask)[0])
+        plan = plan_of(graphs, inputs, problem.dtype)
+        if problem.node_level:
+            pipeline.expected = torch.stack([there for _, there in seen], dim=1)
+            survey(plan, traced, union)
+        else:
+            pipeline._survey_graphs(plan)
+        settle(plan, graphs)
+        pipeline._choose(plan, sample, structural)
+        if problem.node_level:
+            pipeline.expected = pipeline.expected[: len(index)]
         return pipeline
+
+    def _survey_graphs(self, plan: Plan) -> None:
+        """Run every graph once in the model's own way, for its prediction and for what its layers multiply by."""
+        problem = self.question.problem
+        distinct, place = torch.unique(self.index, return_inverse=True)
+        graphs = neighborhoods.of_graphs(problem.graphs, distinct, self.traced.steps)
+        if _mixes(self.question, neighborhoods.of_graphs(problem.graphs, self.index[[0, -1]], self.traced.steps)):
+            self.question.alone = True
+            self._say_alone()
+        parts: list[tuple[Tensor, Tensor]] = []
+
+        def work(select: Tensor) -> None:
+            union = graphs.union(select)
+            seen, out = trace(problem, union)
+            problem.check(out)
+            survey(plan, seen, union)
+            parts.append((select, out))
+
+        packing.run(work, self.question.cost(graphs), self.question.limit)
+        out = torch.cat([out for _, out in parts])
+        order = torch.argsort(torch.cat([select for select, _ in parts]))
+        self.expected = out[order][place].unsqueeze(1)
+
+    def _say_alone(self) -> None:
+        warn(
+            "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are explained "
+            "one at a time, which is slow"
+        )
 
     def pieces(self) -> Iterator[Piece]:
         """The instances in order, in pieces whose computation graphs fit into memory together."""
+        assert self.expected is not None
         for number, (positions, graphs) in enumerate(self._cut()):
-            if number == 0 and _mixes(self.question, graphs):
+            if number == 0 and self.question.problem.node_level and _mixes(self.question, graphs):
                 self.question.alone = True
-                warn(
-                    "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are "
-                    "explained one at a time, which is slow"
-                )
-            if self.expected is not None:
-                yield Piece(positions, graphs, self.expected[positions, 0])
-            else:
-                prediction = outputs(self.question, graphs)
-                self.question.problem.check(prediction)
-                yield Piece(positions, graphs, prediction)
+                self._say_alone()
+            yield Piece(positions, graphs, self.expected[positions, 0])
 
     def _cut(self) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs, index = self.question.problem.graphs, self.index
-        if self.expected is not None:
+        if self.question.problem.node_level:
             yield from neighborhoods.in_pieces(len(index), index.device, self._verified, PIECE)
             return
         sizes = (graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index]
         for positions in packing.batches(sizes, PIECE):
             yield positions, neighborhoods.of_graphs(graphs, index[positions], self.traced.steps)
 
-    def _scope_of_most(self, sample: Tensor, expected: Tensor) -> int:
-        """The largest local scope that any node of a sample of the whole graph needs.
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """What became of every call of `propagate`: its layer, whether masks reach it, which path it takes, and why."""
+        plan = self.question.plan
+        found = []
+        for number, call in enumerate(self.traced.calls):
+            path, why = "messages", call.problem or (call.form if isinstance(call.form, str) else "")
+            if plan is not None:
+                path, why = plan.routes[number].path, plan.routes[number].why
+            elif not why:
+                why = "the fused way did not give what the model gives"
+            found.append(
+                {"layer": call.layer, "masked": not call.problem, "path": path, **({"why": why} if why else {})}
+            )
+        return found
+
+    # How to run ######################################################################################################
+
+    def _choose(self, plan: Plan, sample: Tensor, structural: bool) -> None:
+        """Settle on the fastest way to run the model that gives what the plain way gives, with masks and without.
+
+        Args:
+            plan: which calls can be fused.
+            sample: nodes to try it on, the last of `expected`; not used for graph-level tasks.
+            structural: whether coefficients must stay known when edges are removed.
+        """
+        question, graphs = self.question, self.question.problem.graphs
+        possible = plan.fuses and not (structural and not all(layout.correctable(graphs) for layout in plan.layouts))
+        local = self.traced.complete and question.problem.node_level
+        whole = local and all(r.layout is not None and not r.layout.backwards for r in plan.routes)
+        ways = [(True, True)] * whole + [(True, False)] * local + [(False, False)]
+        for trim, shrink in ways if possible else []:
+            question.plan = replace(plan, trim=trim, shrink=shrink)
+            question.features = _features(graphs.x)
+            try:
+                if self._agrees(sample):
+                    return
+            except Exception:  # a layer may add its input to an output that has fewer rows now
+                continue
+        question.plan = question.features = None
+        if question.problem.node_level:
+            self.first_scope, _ = self._scope_of_most(sample)
+
+    def _agrees(self, sample: Tensor) -> bool:
+        """Whether the plan's outputs on a few instances, under random masks, are those of the plain way."""
+        question = self.question
+        plain = replace(question, plan=None, features=None)
+        if question.problem.node_level:
+            assert self.expected is not None
+            self.first_scope, edges = self._scope_of_most(sample)
+            if self.first_scope == len(SCOPES) - 1:
+                return False
+            # The smallest neighbourhoods that have edges: the plain way has to cut out more around each.
+            few = torch.argsort(torch.where(edges > 0, edges, edges.max() + 1))[:3]
+            expected = self.expected[len(self.index) :][few]
+            fast, _ = self._grown(question, sample[few], expected, None, range(self.first_scope, len(SCOPES)))
+            slow, _ = self._grown(plain, sample[few], expected, None, range(len(SCOPES)))
+        else:
+            fast = slow = neighborhoods.of_graphs(question.problem.graphs, self.index[:SAMPLE], self.traced.steps)
+        return bool(close(outputs(question, fast, _at_random), outputs(plain, slow, _at_random)).all())
+
+    def _scope_of_most(self, sample: Tensor) -> tuple[int, Tensor]:
+        """The largest local scope that any node of a sample of the whole graph needs, and the edges around each, `[S]`.
 
         Whether the border needs its degrees is a property of the model, which a single node may hide (dead ReLUs) and a
         sample hides hardly ever. The sample depends on the graph alone, so no instance depends on its companions.
         """
+        assert self.expected is not None
+        expected = self.expected[len(self.index) :]
         needed = [0]
+        edges = torch.zeros_like(sample)
 
         def extract(positions: Tensor, limit: int) -> ComputationGraphs:
-            found, scope = self._grown(sample[positions], expected[positions], limit, range(len(SCOPES) - 1))
-            needed.append(int(torch.where(found.exact, scope, 0).max()))
+            scopes = range(len(SCOPES) - 1)
+            found, scope = self._grown(self.question, sample[positions], expected[positions], limit, scopes)
+            needed.append(int(torch.where(found.exact, scope, len(SCOPES) - 1 if self.question.plan else 0).max()))
+            edges[positions] = found.num_edges
             return found
 
         for _ in neighborhoods.in_pieces(len(sample), sample.device, extract, PIECE):
             pass
-        return max(needed)
+        return max(needed), edges
 
-    def _grown(self, index: Tensor, expected: Tensor, limit: int, scopes: range) -> tuple[ComputationGraphs, Tensor]:
+    def _grown(
+        self, question: Question, index: Tensor, expected: Tensor, limit: int | None, scopes: range
+    ) -> tuple[ComputationGraphs, Tensor]:
         """Computation graphs by the first of `scopes` that gives what is `expected` `[B, 1 + probes, C]`, else the last.
 
         Returns them, with `exact` set, and the scope of each, `[B]`.
@@ -190,7 +273,7 @@ class Pipeline:
             scope[pending] = step
             found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
             # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
-            there = self._on_part(found).unflatten(1, expected.shape[1:])
+            there = self._on_part(question, found).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
             exact[pending] = same
             if bool(same.all()):
@@ -205,7 +288,7 @@ class Pipeline:
         assert self.expected is not None
         index, steps = self.index[positions], self.traced.steps
         scopes = range(self.first_scope, len(SCOPES))
-        found, _ = self._grown(index, self.expected[positions], limit, scopes)
+        found, _ = self._grown(self.question, index, self.expected[positions], limit, scopes)
         whole = int((found.hops == WHOLE_GRAPH).sum())
         if whole:
             warn(
@@ -217,14 +300,14 @@ class Pipeline:
             found = replace(found, all_in_play=True, edge_in_play=torch.ones_like(found.edge_in_play))
         return found
 
-    def _on_part(self, graphs: ComputationGraphs) -> Tensor:
+    def _on_part(self, question: Question, graphs: ComputationGraphs) -> Tensor:
         """`_probed` on computation graphs, for a model that may never have run on less than the whole graph.
 
         Raises:
             InputError: if it cannot.
         """
         try:
-            return outputs(self.question, graphs, self._probed)
+            return outputs(question, graphs, self._probed)
         except (IndexError, RuntimeError, ValueError) as error:
             if isinstance(error, GnnXaiError):
                 raise
@@ -235,7 +318,11 @@ class Pipeline:
 
     def _probed(self, model: MaskedModel) -> Tensor:
         """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""
-        return torch.cat([model(), *(probe.run(model) for probe in self.probes)], dim=1)
+        node = model.union.node_id
+        found = [model()]
+        for probe in self.probes:
+            found.append(model(x=probe.x[node] if model.features is None else plain(probe, node)))
+        return torch.cat(found, dim=1)
 
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
@@ -265,20 +352,15 @@ def close(one: Tensor, other: Tensor) -> Tensor:
 
 
 def outputs(
-    question: Question, graphs: ComputationGraphs, call: Callable[[MaskedModel], Tensor] | None = None
+    question: Question, graphs: ComputationGraphs, call: Callable[[MaskedModel], Tensor] = MaskedModel.__call__
 ) -> Tensor:
     """The model's output on every computation graph, `[B, C]`, plain or as `call` makes it."""
     parts: list[Tensor] = []
     order: list[Tensor] = []
 
     def work(select: Tensor) -> None:
-        union: Union = graphs.union(select)
-        with torch.no_grad():
-            if call is None:
-                out = question.problem.run(union.data, union.rows)
-            else:
-                with MaskedModel(question.problem, union) as model:
-                    out = call(model)
+        with torch.no_grad(), question.model(question.union(graphs, select)) as model:
+            out = call(model)
         parts.append(out)
         order.append(select)
 
@@ -286,8 +368,15 @@ def outputs(
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
-def _probes(problem: Problem, count: int = 2) -> list[Probe]:
-    """Probes that are the same in any order of the nodes; none without features."""
+def _features(x: Tensor | None) -> Features | None:
+    """The data's features, if masks can multiply them."""
+    return Features(x) if x is not None and x.is_floating_point() else None
+
+
+def _probes(problem: Problem, count: int = 2) -> list[Features]:
+    """Rows of x dealt out anew and, unless they are codes, scaled down at random, so that they stay within what the model
+    expects; the same in any order of the nodes. None without features.
+    """
     x, key = problem.graphs.x, problem.graphs.node_key
     if x is None or len(x) == 0:
         return []
@@ -297,15 +386,30 @@ def _probes(problem: Problem, count: int = 2) -> list[Probe]:
         order = torch.argsort(keyed_uniform(number, key))
         source = torch.empty_like(order)
         source[order] = order.roll(1)
-        by_node, by_feature = keyed_uniform(count + number, key), keyed_uniform(2 * count + number, feature)
-        found.append(Probe(x, source, by_node, by_feature))
+        dealt = x[source]
+        if x.is_floating_point():
+            by_node, by_feature = keyed_uniform(count + number, key), keyed_uniform(2 * count + number, feature)
+            factor = by_node.to(x.dtype).unsqueeze(1) * by_feature.to(x.dtype)
+            dealt = (dealt.reshape(len(x), -1) * factor).reshape(x.shape)
+        found.append(Features(dealt))
     return found
 
 
-def _under(problem: Problem, union: Union, probe: Probe) -> Tensor:
-    """The model's output `[R, C]` on a probe."""
-    with torch.no_grad(), MaskedModel(problem, union) as model:
-        return probe.run(model)
+def _at_random(model: MaskedModel) -> Tensor:
+    """The output under random masks, which follow the nodes and edges of the data."""
+    union = model.union
+    node, edge = union.node_id, union.edge_id
+    dtype = model.problem.dtype
+    x = union.source.graphs.x
+    if x is not None and x.is_floating_point():
+        factor = keyed_uniform(1, node).to(dtype)
+        if model.features is None:
+            x = x[node] * factor.reshape(-1, *[1] * (x.dim() - 1))
+        else:
+            x = by_row(model.features, node, factor)
+    else:
+        x = None
+    return model(edge_mask=keyed_uniform(0, edge).to(dtype), x=x)
 
 
 def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
@@ -316,7 +420,7 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
     if len(local) == 0:
         return False
     ends = local[[0, -1]] if len(local) > 1 else local
-    together = graphs.union(ends.repeat(2))
+    together = question.union(graphs, ends.repeat(2))
     mask = keyed_uniform(0, torch.arange(len(together.edge), device=together.edge.device)).to(question.problem.dtype)
     x = together.x
     factor = None
@@ -326,7 +430,7 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
 
     def output(union: Union, edges: Tensor, nodes: Tensor) -> Tensor:
         # Edge masks change nothing where no layer can be masked; the features still do.
-        with torch.no_grad(), MaskedModel(question.problem, union) as model:
+        with torch.no_grad(), question.model(union) as model:
             return model(
                 edge_mask=mask[edges], x=None if factor is None or union.x is None else union.x * factor[nodes]
             )
@@ -338,7 +442,7 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
     for replica, instance in enumerate(together.instance):
-        alone = graphs.union(instance.unsqueeze(0))
+        alone = question.union(graphs, instance.unsqueeze(0))
         edges, nodes = every_edge[together.edge_owner == replica], every_node[together.node_owner == replica]
         if not bool(close(output(alone, edges, nodes), joint[replica : replica + 1]).all()):
             return True

@@ -112,6 +112,7 @@ class Layout:
         edge: `[E]` coefficients.
         looped: `[N]` bool, nodes at which the layer adds a loop.
         loop: `[N]` coefficients of these.
+        adds: coefficient of the loop that the layer adds where there is none; `None` if it adds none.
         degree: `[N]`, where the coefficients are those of symmetric normalisation: the degrees that were counted; then
             `edge = weight · (degree_u · degree_v)^-½` and `loop = fill / degree`.
         weight, fill: `[E]`, `[N]`, as in this formula.
@@ -124,6 +125,7 @@ class Layout:
     edge: Tensor
     looped: Tensor
     loop: Tensor
+    adds: float | None = None
     degree: Tensor | None = None
     weight: Tensor | None = None
     fill: Tensor | None = None
@@ -144,6 +146,8 @@ class Layout:
 
     def normalise(self, graphs: Graphs) -> None:
         """Find out whether the coefficients are those of symmetric normalisation, `gcn_norm` in PyG."""
+        if bool(self.looped.any()):
+            self.adds = 1.0
         if self.attention or self.mean:
             return
         row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
@@ -159,10 +163,14 @@ class Layout:
                     self.loop, fill * scale * scale, 1e-4, 1e-7
                 ):
                     self.degree, self.weight, self.fill = degree, weight, fill
+                    self.adds = value if self.adds is not None else None
                     return
 
     def correctable(self, graphs: Graphs) -> bool:
         """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
+        loops = (graphs.edge_index[0] == graphs.edge_index[1]) & self.present
+        if self.adds is None and int(graphs.edge_index[0, loops].unique().numel()) == graphs.num_nodes:
+            return False  # whether the layer adds loops of its own cannot be seen
         if self.attention or self.mean or self.degree is not None:
             return True
         given = [w for key, w in graphs.edge_attrs.items() if w.shape == self.edge.shape and w.is_floating_point()]
@@ -287,10 +295,10 @@ class Propagation:
                 attention = self.attend_by_products(number, arguments)
             matrix = self._level(layout, rows, len(x), heads)
             values = attention if self._mask is None else attention * self._mask.index_select(0, matrix.slot)
-            out = spmm(matrix.csr, values, x.reshape(len(x) * heads, -1)).reshape(rows, *x.shape[1:])
+            out = spmm(matrix.csr, values.to(x.dtype), x.reshape(len(x) * heads, -1)).reshape(rows, *x.shape[1:])
         else:
             matrix = self._level(layout, rows, len(x))
-            values = self._coefficients(layout)[: len(matrix.slot)]
+            values = self._coefficients(layout)[: len(matrix.slot)].to(x.dtype)
             out = spmm(matrix.csr, values, x.reshape(len(x), -1)).reshape(rows, *x.shape[1:])
             if form.receiver is not None:
                 own = _side(arguments[form.receiver], 1 - form.side)
@@ -378,9 +386,14 @@ class Propagation:
     def _build(self, layout: Layout) -> _Matrix:
         union = self.union
         sender, receiver = union.edge_index.flip(0) if layout.backwards else union.edge_index
-        edge, node = union.source.edge[union.edge], union.source.node[union.node]
+        edge, node = union.edge_id, union.node_id
         used = layout.present[edge].nonzero().flatten()
-        loops = layout.looped[node].nonzero().flatten()
+        looped = layout.looped[node]
+        lost = self.lost.get(id(layout))
+        if lost is not None and layout.adds is not None:  # where the graph's own loop was removed, the layer adds one
+            own = used[sender[used] == receiver[used]]
+            looped = torch.ones_like(looped).index_fill(0, receiver[own], False)
+        loops = looped.nonzero().flatten()
         row, col = torch.cat([receiver[used], loops]), torch.cat([sender[used], loops])
         size = max(len(row), 1)
         keys = torch.sort(row * size + torch.arange(len(row), device=row.device)).values
@@ -389,9 +402,10 @@ class Propagation:
         slot = torch.cat([used, torch.full_like(loops, len(edge))])[order]
         if layout.attention:
             return _Matrix(csr, slot, None)
-        lost = self.lost.get(id(layout))
-        if lost is None or layout.degree is None:
+        if lost is None:
             by_edge, by_loop = layout.edge[edge[used]], layout.loop[node[loops]]
+        elif layout.degree is None:
+            by_edge, by_loop = layout.edge[edge[used]], layout.edge.new_ones(len(loops))
         else:
             assert layout.weight is not None and layout.fill is not None
             degree = layout.degree[node] - lost
@@ -399,11 +413,52 @@ class Propagation:
             gone = degree <= 1e-6 * layout.degree[node]
             scale = degree.masked_fill(gone, 1).rsqrt().masked_fill(gone, 0)
             by_edge = layout.weight[edge[used]] * scale[sender[used]] * scale[receiver[used]]
-            by_loop = layout.fill[node[loops]] * scale[loops].square()
+            by_loop = layout.fill.new_full((len(loops),), layout.adds or 0.0) * scale[loops].square()
         coefficient = torch.cat([by_edge, by_loop])[order]
         if layout.mean:
             coefficient = coefficient / csr.ptr.diff()[csr.row]
         return _Matrix(csr, slot, coefficient)
+
+
+def lost_degrees(
+    plan: Plan, union: Union, edges: Tensor | None, nodes: Tensor | None, undirected: bool
+) -> list[Tensor]:
+    """What the nodes that are left lose of their degrees when edges `[ΣE]` bool and nodes `[ΣN]` bool of a union are removed,
+    `[ΣN']` for each of the plan's layouts.
+
+    Edges outside of the union count, too: the other direction of an edge removed where directions are tied, and all
+    edges of removed nodes.
+    """
+    source, graphs = union.source, union.source.graphs
+    found = []
+    for layout in plan.layouts:
+        lost = layout.edge.new_zeros(len(union.node))
+        if layout.weight is not None and edges is not None:
+            removed = edges.nonzero().flatten()
+            edge = union.edge_id[removed]
+            sender, receiver = (
+                union.edge_index[:, removed].flip(0) if layout.backwards else union.edge_index[:, removed]
+            )
+            lost.index_add_(0, receiver, layout.weight[edge])
+            if layout.adds is not None:
+                loop = receiver[(sender == receiver) & layout.present[edge]]
+                lost.index_add_(0, loop, lost.new_full((len(loop),), -layout.adds))
+            if undirected:
+                reverse = graphs.reverse[edge]
+                outside = (reverse >= 0) & (source.partner[union.edge[removed]] < 0)
+                lost.index_add_(0, sender[outside], layout.weight[reverse[outside]])
+        if layout.weight is not None and nodes is not None:
+            removed = nodes.nonzero().flatten()
+            ptr, other, edge = graphs.incidence("source_to_target" if layout.backwards else "target_to_source")
+            at, new_ptr = gather_segments(ptr, union.node_id[removed])
+            owner = torch.repeat_interleave(union.node_owner[removed], new_ptr.diff())
+            keys, order = torch.sort(union.node_owner * graphs.num_nodes + union.node_id)
+            wanted = owner * graphs.num_nodes + other[at]
+            place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
+            here = keys[place] == wanted
+            lost.index_add_(0, order[place[here]], layout.weight[edge[at[here]]])
+        found.append(lost if nodes is None else lost[~nodes])
+    return found
 
 
 def _side(value: Any, side: int) -> Tensor:

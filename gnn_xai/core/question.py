@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs
+from gnn_xai.core.features import Features
+from gnn_xai.core.masking import MaskedModel
+from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs, Union
 from gnn_xai.core.packing import Budget
 from gnn_xai.core.problem import Problem
+from gnn_xai.core.propagate import Plan
 
 
 @dataclass(eq=False)
@@ -22,6 +25,8 @@ class Question:
         seed: keys all random numbers.
         undirected: tie the two directions of undirected edges.
         budget: memory.
+        plan: which calls of `propagate` are fused; `None` where the model runs in PyG's own way throughout.
+        features: the data's node features, where a plan is followed and masks can multiply them.
         alone: the model mixes the instances of a batch, so each runs by itself.
         advance: called with the share of the work on the computation graphs at hand that a step has finished.
     """
@@ -30,8 +35,18 @@ class Question:
     seed: int
     undirected: bool
     budget: Budget
+    plan: Plan | None = None
+    features: Features | None = None
     alone: bool = False
     advance: Callable[[float], None] = field(default=lambda share: None)
+
+    def union(self, graphs: ComputationGraphs, select: Tensor) -> Union:
+        """The disjoint union of the selected instances, in the order of nodes that the plan wants."""
+        return graphs.union(select, by_depth=self.plan is not None and self.plan.trim)
+
+    def model(self, union: Union, lost: Sequence[Tensor] | None = None) -> MaskedModel:
+        """The model on a union that `union` made, or on a smaller one rebuilt from it."""
+        return MaskedModel(self.problem, union, self.plan, self.features, lost)
 
     @property
     def limit(self) -> float:

@@ -7,6 +7,7 @@ dense-dense product). Neither ever holds a message: memory is that of nodes and 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -60,9 +61,11 @@ class Csr:
         """A sparse tensor of zeros with this structure."""
         if dtype not in self._pattern:
             zeros = torch.zeros(len(self.col), dtype=dtype, device=self.col.device)
-            self._pattern[dtype] = torch.sparse_csr_tensor(
-                self.ptr, self.col, zeros, (self.num_rows, self.num_cols), check_invariants=False
-            )
+            with warnings.catch_warnings():  # PyTorch says once that sparse CSR tensors are in beta
+                warnings.filterwarnings("ignore", "Sparse CSR")
+                self._pattern[dtype] = torch.sparse_csr_tensor(
+                    self.ptr, self.col, zeros, (self.num_rows, self.num_cols), check_invariants=False
+                )
         return self._pattern[dtype]
 
 
@@ -102,6 +105,8 @@ def row_sum(csr: Csr, values: Tensor) -> Tensor:
 def _sampled(csr: Csr, q: Tensor, k: Tensor) -> Tensor:
     if len(csr.col) == 0:
         return q.new_zeros(0)
+    if len(csr.col) > csr.num_rows * csr.num_cols:  # parallel edges in a tiny graph, which PyTorch takes for a mistake
+        return (q.index_select(0, csr.row) * k.index_select(0, csr.col)).sum(1)
     return torch.sparse.sampled_addmm(csr.pattern(q.dtype), q.contiguous(), k.t(), beta=0.0).values()
 
 

@@ -102,7 +102,9 @@ def fidelity(
     undirected = bool(explanations.provenance.get("undirected", True))
     plus, minus = [], []
     with untouched(model):
-        pipeline = Pipeline.start(problem, explanations.index, explanations.seed, undirected, batch_budget, False)
+        pipeline = Pipeline.start(
+            problem, explanations.index, explanations.seed, undirected, batch_budget, False, removal == "structural"
+        )
         for piece in pipeline.pieces():
             part = explanations[piece.positions]
             if part.prediction.shape != piece.prediction.shape or not close(piece.prediction, part.prediction).all():

@@ -1,0 +1,174 @@
+"""Node features under a mask that has not been multiplied in yet.
+
+The first thing most models do with features is a linear layer, and it is their widest product. With one mask value a node,
+`(m · x) W = m · (x W)`: the product leaves the loop. With a mask on every feature of sparse features, only the values that
+are not 0 count. `MaskedFeatures` is a tensor to the model; a linear layer meets a product that is cheap, anything else
+meets the masked features themselves.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_map
+
+from gnn_xai.core.segments import gather_segments, pointers
+from gnn_xai.core.sparse import Csr, spmm
+
+SPARSE = 0.2
+"""Share of values that are not 0 up to which features are multiplied as a sparse matrix."""
+
+
+class Features:
+    """The features `x` `[N, F]` of all nodes of the data, and what layers make of them that no mask can change."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._products: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @cached_property
+    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The values that are not 0: `(ptr [N + 1], feature [M], value [M])`."""
+        node, feature = self.x.reshape(len(self.x), -1).nonzero(as_tuple=True)
+        ptr = pointers(torch.bincount(node, minlength=len(self.x)))
+        return ptr, feature, self.x.reshape(len(self.x), -1)[node, feature]
+
+    @cached_property
+    def sparse(self) -> bool:
+        """Whether so many values are 0 that the rest is better kept alone. A sample of the nodes tells."""
+        if self.x.dim() != 2 or self.x.size(1) < 16 or len(self.x) == 0:
+            return False
+        some = torch.linspace(0, len(self.x) - 1, 256, device=self.x.device).long()
+        return float((self.x[some] != 0).float().mean()) < SPARSE
+
+    def product(self, weight: Tensor) -> Tensor:
+        """`x Wᵀ` `[N, O]`, computed once for a parameter."""
+        if id(weight) not in self._products:
+            with torch.no_grad():
+                found = functional.linear(self.x, weight)
+            if not isinstance(weight, nn.Parameter):
+                return found
+            self._products[id(weight)] = weight, found  # the weight is kept, so that no other gets its id
+        return self._products[id(weight)][1]
+
+
+class MaskedFeatures(Tensor):
+    """Rows of `Features`, each times a number, or each value times a number; a tensor `[n, F]` to the model.
+
+    Made by `plain`, `by_row` and `by_value`.
+    """
+
+    features: Features
+    node: Tensor
+    mask: Tensor | None
+    entries: tuple[Csr, Tensor] | None  # structure and values of the sparse rows, where masks are on values
+
+    @staticmethod
+    def __new__(
+        cls, features: Features, node: Tensor, mask: Tensor | None, entries: tuple[Csr, Tensor] | None = None
+    ) -> MaskedFeatures:
+        x = features.x
+        self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
+            cls, (len(node), *x.shape[1:]), dtype=x.dtype, device=x.device, requires_grad=False
+        )
+        self.features, self.node, self.mask, self.entries = features, node, mask, entries
+        return self
+
+    def rows(self, count: int) -> MaskedFeatures:
+        """The first rows."""
+        mask, entries = self.mask, self.entries
+        if entries is not None:
+            csr, values = entries
+            last = int(csr.ptr[count])
+            entries = Csr(csr.ptr[: count + 1], csr.col[:last], csr.num_cols), values[:last]
+        return MaskedFeatures(self.features, self.node[:count], None if mask is None else mask[:count], entries)
+
+    def dense(self) -> Tensor:
+        """The masked features themselves."""
+        if self.entries is not None:
+            csr, values = self.entries
+            out = values.new_zeros(len(self.node) * csr.num_cols)
+            return out.index_copy(0, csr.row * csr.num_cols + csr.col, values).reshape(self.shape)
+        x = self.features.x.index_select(0, self.node)
+        return x if self.mask is None else x * self.mask.reshape(-1, *[1] * (x.dim() - 1))
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`torch.nn.functional.linear` of the masked features."""
+        if self.entries is not None and not self.features.sparse:
+            return functional.linear(self.dense(), weight, bias)
+        if self.entries is not None:
+            csr, values = self.entries
+            # As in `Features.product`: what masks are learned for is not the weight.
+            out = spmm(csr, values, weight.detach().t())
+        else:
+            out = self.features.product(weight).index_select(0, self.node)
+            if self.mask is not None:
+                out = out * self.mask.unsqueeze(1)
+        return out if bias is None else out + bias
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _ABOUT:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        me = args[0] if args else None
+        if isinstance(me, MaskedFeatures):
+            if func in (functional.linear, torch._C._nn.linear) and me.dim() == 2:
+                return me.linear(*args[1:], **kwargs)
+            if func is functional.dropout and not (kwargs.get("training", args[2] if len(args) > 2 else True)):
+                return me
+        return func(*tree_map(_dense, args), **tree_map(_dense, kwargs))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """For callers that pass by `__torch_function__`, such as scripted functions."""
+        return func(*tree_map(_dense, args), **tree_map(_dense, kwargs or {}))
+
+
+_ABOUT = {
+    Tensor.dim,
+    Tensor.size,
+    Tensor.numel,
+    Tensor.is_floating_point,
+    Tensor.__len__,
+    Tensor.ndimension,
+    Tensor.shape.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.ndim.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.dtype.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.device.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.layout.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.is_cuda.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.is_sparse.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+}
+"""What can be told without the values."""
+
+
+def _dense(value: Any) -> Any:
+    return value.dense() if isinstance(value, MaskedFeatures) else value
+
+
+def plain(features: Features, node: Tensor) -> MaskedFeatures:
+    """The features of nodes `[n]` as they are."""
+    return MaskedFeatures(features, node, None)
+
+
+def by_row(features: Features, node: Tensor, mask: Tensor) -> MaskedFeatures:
+    """The features of nodes `[n]`, each row times one of `mask` `[n]`."""
+    return MaskedFeatures(features, node, mask)
+
+
+def structure(features: Features, node: Tensor) -> tuple[Csr, Tensor]:
+    """The values that are not 0 in the rows of nodes `[n]`, as a sparse matrix: its structure, and the values `[M]`."""
+    ptr, feature, value = features.nonzero
+    entry, row_ptr = gather_segments(ptr, node)
+    return Csr(row_ptr, feature[entry], features.x[:1].numel()), value[entry]
+
+
+def by_value(features: Features, node: Tensor, csr: Csr, values: Tensor) -> MaskedFeatures:
+    """Sparse rows with the structure that `structure` gave and values `[M]`, differentiable in them."""
+    return MaskedFeatures(features, node, None, (csr, values))

@@ -1,0 +1,88 @@
+"""Which way each `propagate` call goes: what traces of a forward pass, on several inputs, say about its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.graphs import Graphs
+from gnn_xai.core.masking import Call, Trace
+from gnn_xai.core.neighborhoods import Union
+from gnn_xai.core.propagate import Form, Layout, Plan, Route
+
+
+def plan_of(graphs: Graphs, traces: Sequence[Trace], dtype: torch.dtype) -> Plan:
+    """A plan for the model that was traced on one union under different inputs and masks; layouts are still empty.
+
+    Coefficients that differ between the traces depend on features or masks, so those calls keep their messages.
+    """
+    routes = []
+    for number, call in enumerate(traces[0].calls):
+        why = _why_not(call, [trace.calls[number] for trace in traces[1:]])
+        if why or isinstance(call.form, str):
+            routes.append(Route(call.layer, "messages", why))
+            continue
+        attention = call.form.coefficient.numel() == 0 and call.edge_index is not None and call.edge_index.size(1) > 0
+        backwards = call.flow == "target_to_source"
+        layout = Layout.empty(graphs, backwards, call.form.mean, attention, dtype)
+        routes.append(Route(call.layer, "attention" if attention else "fused", "", call.form, layout))
+    return Plan(routes)
+
+
+def _why_not(call: Call, others: Sequence[Call]) -> str:
+    """Why a call keeps its messages; empty if it need not."""
+    if call.problem:
+        return call.problem
+    if isinstance(call.form, str):
+        return call.form
+    if "propagate" in vars(call.module) or "edge_updater" in vars(call.module):
+        return "its propagate was replaced"
+    # Ours are gone when a trace has ended; what is left is the user's.
+    if any(len(hooks) for name, hooks in vars(call.module).items() if name.endswith("_hooks") and _of_messages(name)):
+        return "hooks are registered on its messages"
+    for other in others:
+        if isinstance(other.form, str) or other.edge_index is None or call.edge_index is None:
+            return "its messages change with features or masks"
+        alike = torch.equal(call.edge_index, other.edge_index) and call.form.mean == other.form.mean
+        if not alike or not _equal(call.form.coefficient, other.form.coefficient):
+            return "what it multiplies messages by changes with features or masks"
+    return ""
+
+
+def _of_messages(name: str) -> bool:
+    return any(part in name for part in ("propagate", "message", "aggregate", "edge_update"))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, 1e-6, 1e-7)
+
+
+def survey(plan: Plan, trace: Trace, union: Union) -> None:
+    """Write what a trace saw on a union into the layouts of a plan that does not share them yet.
+
+    Loops that a layer adds more than once at a node are one loop with the sum of their coefficients.
+    """
+    for route, call in zip(plan.routes, trace.calls, strict=True):
+        layout = route.layout
+        if layout is None:
+            continue
+        assert isinstance(call.form, Form)
+        assert call.edge_index is not None
+        assert call.gather is not None
+        own = call.gather < len(union.edge)
+        edge = union.edge_id[call.gather[own]]
+        loop = union.node_id[call.edge_index[0, ~own]]
+        layout.present[edge] = True
+        layout.looped[loop] = True
+        if not layout.attention:
+            layout.edge[edge] = call.form.coefficient[own].to(layout.edge.dtype)
+            layout.loop.index_add_(0, loop, call.form.coefficient[~own].to(layout.loop.dtype))
+
+
+def settle(plan: Plan, graphs: Graphs) -> None:
+    """After the last survey: equal layouts become one, and normalisations are recognised."""
+    plan.share()
+    for layout in plan.layouts:
+        layout.normalise(graphs)
