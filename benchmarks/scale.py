@@ -1,27 +1,31 @@
-"""How far it goes: time to cut out computation graphs from a large graph, and peak memory of large jobs.
+"""How far it goes: cutting out computation graphs, peak memory of large jobs, and graphs that grow.
 
     python -m benchmarks.scale [--rounds 5]
 
-Each row runs in a process of its own, so that a peak belongs to it alone. The peak is of the whole process, with PyTorch
-(the row `imports`), the data and the model in it.
+Jobs run in processes of their own, so that a peak belongs to one alone. In the table of jobs it is the peak of the whole
+process, with PyTorch (the row `imports`), the data and the model in it. In the table of growing graphs it is what a call
+takes above that.
+
+What a call needs once for a graph, however few the targets, is what it costs to explain one target. The cost of 100 targets
+is what a call with 100 targets more costs beyond that.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import platform
+import inspect
 import statistics
-import time
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch_geometric.data import Data
+from torch_geometric.utils import remove_self_loops, to_undirected
 
 import gnn_xai as gx
+from benchmarks.measure import in_own_process, machine, peak, resident, seconds
+from benchmarks.report import facts, head, line
 from gnn_xai.core.graphs import as_graphs
 from gnn_xai.core.neighborhoods import SCOPES, around_nodes
+from gnn_xai.datasets.models import GCN
 
 JOBS = {
     "GNNExplainer(epochs=10)": gx.GNNExplainer(epochs=10, node_mask_type="attributes"),
@@ -29,6 +33,8 @@ JOBS = {
     "EdgeAblation()": gx.EdgeAblation(),
     "NodeAblation()": gx.NodeAblation(),
 }
+SIZES = (10_000, 100_000, 1_000_000)
+TARGETS = 100
 
 
 def extraction(rounds: int) -> list[str]:
@@ -41,47 +47,79 @@ def extraction(rounds: int) -> list[str]:
     names = ("L hops", "L + 1 hops, for in-degrees", "L + 1 hops, induced")
     lines = []
     for number, (name, _) in enumerate(zip(names, SCOPES, strict=False)):
-        seconds = []
+        scope, took = torch.full_like(index, number), []
         for _ in range(rounds):
             graphs._incidence.clear()  # the sorted edges are part of the price
-            start = time.perf_counter()
-            found = around_nodes(graphs, index, layers, torch.full_like(index, number), "source_to_target")
-            seconds.append(time.perf_counter() - start)
-        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        lines.append(f"| {name} | {len(found.node):,} | {len(found.edge):,} | {spread} |")
+            time, found = seconds(lambda scope=scope: around_nodes(graphs, index, layers, scope, "source_to_target"))
+            took.append(time)
+        spread = f"{statistics.median(took):.2f} ({min(took):.2f} to {max(took):.2f})"
+        lines.append(line([name, f"{len(found.node):,}", f"{len(found.edge):,}", spread]))
     return lines
 
 
-def peak(arguments: tuple[str, str]) -> tuple[int, float]:
+def whole(dataset: str, job: str) -> tuple[int, float]:
     """Instances explained, and the peak of resident memory in MB afterwards."""
-    dataset, job = arguments
     count = 0
     if dataset:
         ds = gx.datasets.load(dataset)
         index = None if dataset == "nci_nitro" else ds.index
         count = len(gx.explain(ds.model, ds.data, JOBS[job], task=ds.task, index=index, progress=False))
-    # Not getrusage: a child process inherits the peak of the one that started it.
-    status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
-    return count, int(status.split()[0]) / 1024
+    return count, resident("VmHWM")
+
+
+def power_law(nodes: int, degree: int = 10) -> Data:
+    """A random graph whose degrees follow a power law (Chung and Lu 2002): `degree` on average, exponent 2.5.
+
+    An end of an edge is node i with a probability that goes with i to the −⅔; loops and repeated edges are left out.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ends = (torch.rand(2, nodes * degree // 2, generator=generator).double().pow(3) * nodes).long()
+    edge_index = to_undirected(remove_self_loops(ends)[0], num_nodes=nodes)
+    return Data(x=torch.randn(nodes, 16, generator=generator), edge_index=edge_index)
+
+
+def growth(nodes: int, rounds: int) -> tuple[int, tuple[float, float], tuple[float, float]]:
+    """Edges, and for a call with one target and for `TARGETS` more: seconds and MB."""
+    data = power_law(nodes)
+    torch.manual_seed(0)
+    model = GCN(16, 16, 4, num_layers=2).eval()
+    index = torch.randperm(nodes, generator=torch.Generator().manual_seed(0))[: 1 + TARGETS]
+    algorithm = gx.GNNExplainer(node_mask_type="object")
+
+    def explain(count: int) -> gx.Explanations:
+        return gx.explain(model, data, algorithm, index=index[:count], max_neighbors=10, progress=False)
+
+    def cost(count: int) -> tuple[float, float]:
+        memory = peak(lambda: explain(count))
+        return statistics.median(seconds(lambda: explain(count))[0] for _ in range(rounds)), memory
+
+    gx.explain(GCN(16, 16, 4, num_layers=2).eval(), power_law(10), algorithm, index=0, progress=False)  # imports
+    one, all_of_them = cost(1), cost(1 + TARGETS)
+    return data.num_edges, one, (all_of_them[0] - one[0], all_of_them[1] - one[1])
 
 
 def main() -> None:
-    """Print two Markdown tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Print three Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(
-        f"gnn_xai {gx.__version__}, torch {torch.__version__}, python {platform.python_version()}, "
-        f"threads {torch.get_num_threads()}\n\n| cut out | nodes | edges | seconds, median (range) |\n|---|---|---|---|"
-    )
+    print(facts(machine()), head(("cut out", "nodes", "edges", "seconds, median (range)")), sep="\n\n")
     print("\n".join(extraction(options.rounds)), flush=True)
-    print("\n| data set | job | instances | peak memory |\n|---|---|---|---|", flush=True)
-    rows: list[tuple[str, Any]] = [("", "imports"), *((d, j) for d in ("ba_shapes", "nci_nitro") for j in JOBS)]
-    context = multiprocessing.get_context("spawn")
-    for dataset, job in rows:
-        with context.Pool(1) as pool:
-            count, megabytes = pool.apply(peak, ((dataset, job),))
-        print(f"| {dataset} | {job} | {count or ''} | {megabytes:,.0f} MB |", flush=True)
+    print(f"\n{head(('data set', 'job', 'instances', 'peak memory'))}", flush=True)
+    for dataset, job in [("", "imports"), *((d, j) for d in ("ba_shapes", "nci_nitro") for j in JOBS)]:
+        count, megabytes = in_own_process(whole, dataset, job)
+        print(line([dataset, job, count or "", f"{megabytes:,.0f} MB"]), flush=True)
+    if "max_neighbors" not in inspect.signature(gx.explain).parameters:
+        print("\nGrowing graphs are left out: this version of gnn_xai.explain has no max_neighbors=")
+        return
+    print(f"\n{head(('nodes', 'edges', 'one target', f'{TARGETS} more', 'growth of time', 'growth of memory'))}")
+    first = None
+    for nodes in SIZES:
+        edges, one, more = in_own_process(growth, nodes, options.rounds)
+        first = first or more
+        grown = [f"{now / then:.2f}×" if then > 0 else "" for now, then in zip(more, first, strict=True)]
+        cells = [f"{time:.2f} s, {megabytes:,.0f} MB" for time, megabytes in (one, more)]
+        print(line([f"{nodes:,}", f"{edges:,}", *cells, *grown]), flush=True)
 
 
 if __name__ == "__main__":

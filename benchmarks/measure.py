@@ -1,0 +1,177 @@
+"""Measuring: time, memory, bytes, and the machine they belong to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_geometric
+from torch import Tensor
+
+import gnn_xai as gx
+from benchmarks.workloads import SEED, Workload
+
+MB = 2**20
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What a number belongs to: processor, threads, how busy it is, versions and seed."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpu = facts.split("model name")[1].split(":")[1].splitlines()[0].strip()
+    except (OSError, IndexError):
+        cpu = platform.processor() or platform.machine()
+    return {
+        "cpu": cpu,
+        **({"gpu": torch.cuda.get_device_name(device)} if device != "cpu" else {}),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "gnn_xai": gx.__version__,
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+        "python": platform.python_version(),
+        "seed": SEED,
+    }
+
+
+# Time ################################################################################################################
+
+
+def seconds(job: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
+    """How long a job took, until the device was done, and what it returned."""
+    _finish(device)
+    start = time.perf_counter()
+    result = job()
+    _finish(device)
+    return time.perf_counter() - start, result
+
+
+def _finish(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def shares(sizes: Tensor, share: int, rounds: int) -> list[Tensor]:
+    """Positions of the instances for each round: one from each of `share` layers of like size, never the same twice.
+
+    Every round so sees small and large computation graphs in the proportion of the whole. With too few instances for
+    that, a share is smaller; with fewer instances than rounds, rounds share instances.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    share = max(1, min(share, len(sizes) // rounds))
+    layers = [
+        layer[torch.randperm(len(layer), generator=generator)]
+        for layer in sizes.argsort(stable=True).tensor_split(share)
+    ]
+    return [torch.stack([layer[number % len(layer)] for layer in layers]) for number in range(rounds)]
+
+
+# Memory ##############################################################################################################
+
+
+def resident(field: str = "VmRSS") -> float:
+    """Resident memory of this process in MB; `VmHWM` is its peak, which unlike getrusage's is not a parent's."""
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) / 1024
+
+
+def peak(job: Callable[[], Any], device: str = "cpu") -> float:
+    """What a job takes at its peak, in MB above what is there before."""
+    if device != "cpu":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        job()
+        return (torch.cuda.max_memory_allocated(device) - before) / MB
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak becomes what is resident now
+    before = resident()
+    job()
+    return resident("VmHWM") - before
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns in a fresh process, so that its memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# Bytes ###############################################################################################################
+
+
+def copy_bandwidth(device: str = "cpu", megabytes: int = 512, rounds: int = 7) -> float:
+    """Bytes read and written in a second by copying a large tensor onto another one, the best of several."""
+    source = torch.ones(megabytes * MB // 4, device=device)
+    goal = torch.zeros_like(source)
+    return 2 * megabytes * MB / min(seconds(lambda: goal.copy_(source), device)[0] for _ in range(rounds))
+
+
+def bytes_per_epoch(workload: Workload, explanations: gx.Explanations) -> int:
+    """What an epoch of mask learning must at least move, for all instances, at 4 bytes a number.
+
+    - A mask parameter has a value, a gradient and Adam's two moments, each read and written: 8 numbers. The two
+      directions of an undirected edge are one parameter.
+    - A layer reads the node rows that enter and writes those that leave it. Backward it reads the gradients of the
+      latter, reads the former again (for the gradients of the edge masks) and writes their gradients. So
+      `width · (3·entering + 2·leaving)` numbers.
+    - An edge is a column number and one value a head, read forward, read backward, and the gradient of the value is
+      written: `2 + 3·heads` numbers.
+    - Masks over features act on the non-zero features, a column number and a value each, forward and backward: 4
+      numbers. With an `object` mask the product with the weights is the same in every epoch and moves nothing.
+
+    A layer counts only what still matters: with k layers to follow, the nodes within k steps of the target leave it,
+    and the edges into these are its edges. Weights, self loops and the target's own head are left out.
+    """
+    ours = explanations.to("cpu")
+    numbers = 8 * _undirected_edges(ours) if workload.algorithm.edge_mask_type else 0
+    if ours.node_mask is not None:
+        numbers += 8 * int((ours.node_mask != 0).sum())
+    if ours.node_mask_type in ("attributes", "common_attributes"):
+        numbers += 4 * _nonzero_features(workload, ours)
+    entered, node_steps = _steps_to_target(workload, ours)
+    for depth, layer in enumerate(reversed(workload.layers)):
+        entering, leaving = int((node_steps <= depth + 1).sum()), int((node_steps <= depth).sum())
+        numbers += layer.width * (3 * entering + 2 * leaving)
+        numbers += (2 + 3 * layer.heads) * int((node_steps[entered] <= depth).sum())
+    return 4 * numbers
+
+
+def _undirected_edges(ours: gx.Explanations) -> int:
+    stride = 1 + int(ours.node_id.max())
+    low, high = ours.edge_index.min(0).values, ours.edge_index.max(0).values
+    return len(torch.unique((ours.edge_owner * stride + low) * stride + high))
+
+
+def _nonzero_features(workload: Workload, ours: gx.Explanations) -> int:
+    if isinstance(workload.data, list):
+        counts = [(workload.data[i].x != 0).sum() for i in ours.index.tolist()]
+        return int(torch.stack(counts).sum())
+    return int((workload.data.x != 0).sum(1).cpu()[ours.node_id].sum())
+
+
+def _steps_to_target(workload: Workload, ours: gx.Explanations) -> tuple[Tensor, Tensor]:
+    """The position of the node that each edge enters, `[ΣE]`, and how many steps each node is from its target, `[ΣN]`.
+
+    At graph level every node is a target.
+    """
+    stride = 1 + int(ours.node_id.max())
+    nodes = ours.node_owner * stride + ours.node_id
+    left, entered = torch.searchsorted(nodes, (ours.edge_owner * stride + ours.edge_index).contiguous())
+    if isinstance(workload.data, list):
+        return entered, torch.zeros_like(nodes)
+    steps = torch.full_like(nodes, len(workload.layers))
+    steps[torch.searchsorted(nodes, torch.arange(len(ours)) * stride + ours.index)] = 0
+    for _ in workload.layers:
+        steps.scatter_reduce_(0, left, steps[entered] + 1, "amin")
+    return entered, steps

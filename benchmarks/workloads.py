@@ -1,0 +1,375 @@
+"""The workloads that are measured: each with its data, its model, our algorithm and the peers that do the same work.
+
+Cora and Amazon Photo are read from a folder beside the checkout (`GNN_XAI_DATA` names another one); their models are
+trained here, on one thread from one seed, so that every run measures the same checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.explain import ModelConfig
+from torch_geometric.nn import GATConv
+
+import gnn_xai as gx
+from gnn_xai.datasets.models import GCN
+
+SEED = 0
+FOLDER = Path(os.environ.get("GNN_XAI_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+QUICK = 8  # instances of a quick run
+QUICK_STEPS = 10  # its epochs, or points of a path
+
+
+class MissingError(Exception):
+    """Data that are not there; the message says which and how to get them."""
+
+
+class Layer(NamedTuple):
+    """What a message-passing layer moves: numbers a node row, and values an edge (attention has one a head)."""
+
+    width: int
+    heads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """One row of the table.
+
+    Attributes:
+        name: the word for `--rows`.
+        title: what is explained, in the table's words.
+        model, data, task: a trained model and what it was trained on.
+        index: the instances, in a seeded random order, so that any part of them is like the whole.
+        algorithm: ours.
+        peers: who else does it (names of `benchmarks.peers.PEERS`), and how many instances in each round.
+        layers: of the model, for the bytes of an epoch; empty where no masks are learned.
+        hops: around a target, within which the model's output is that of the whole graph; 0 at graph level.
+        truth: the true edges and nodes, where somebody knows them.
+        accuracy: of the model on its test split.
+    """
+
+    name: str
+    title: str
+    model: nn.Module
+    data: Data | list[Data]
+    task: ModelConfig
+    index: Tensor
+    algorithm: Any
+    peers: dict[str, int]
+    layers: tuple[Layer, ...] = ()
+    hops: int = 0
+    truth: gx.GroundTruth | None = None
+    accuracy: float = float("nan")
+
+    def explain(self, index: Tensor | None = None) -> gx.Explanations:
+        """Our answer for all instances, or for some."""
+        return gx.explain(
+            self.model,
+            self.data,
+            self.algorithm,
+            task=self.task,
+            index=self.index if index is None else index,
+            seed=SEED,
+            progress=False,
+        )
+
+    def checkpoint(self) -> str:
+        """The first digits of the SHA-256 of the model's weights."""
+        digest = hashlib.sha256()
+        for value in self.model.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def to(self, device: str) -> Workload:
+        """The same with model and data on a device."""
+        data = [graph.to(device) for graph in self.data] if isinstance(self.data, list) else self.data.to(device)
+        return replace(self, model=self.model.to(device), data=data)
+
+    def quick(self) -> Workload:
+        """The same with few instances and steps, to see that everything runs."""
+        steps = {"epochs", "steps"} & set(vars(self.algorithm))
+        return replace(
+            self,
+            index=self.index[:QUICK],
+            algorithm=replace(self.algorithm, **dict.fromkeys(steps, QUICK_STEPS)),
+            peers=dict.fromkeys(self.peers, 1),
+        )
+
+    def smallest(self) -> Workload:
+        """The same model on one tiny instance, to have everything imported and called once."""
+        if isinstance(self.data, list):
+            return replace(self, index=self.index[:1])
+        ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]], device=self.index.device)
+        data = Data(x=self.data.x[:3], edge_index=ends.to(self.data.x.device))
+        return replace(self, data=data, index=self.index.new_zeros(1))
+
+
+# Node level ##########################################################################################################
+
+
+def ba_shapes(everything: bool) -> Workload:
+    """The motif nodes of BA-Shapes, with its reference model."""
+    ds = gx.datasets.load("ba_shapes")
+    return Workload(
+        "ba_shapes",
+        "GNNExplainer, BA-Shapes motif nodes, 3-layer GCN-20",
+        ds.model,
+        ds.data,
+        ds.task,
+        drawn(ds.index),
+        gx.GNNExplainer(),
+        {"pyg": 8, "pyg_subgraph": 16, "graph_explain": 8},
+        (Layer(20),) * 3,
+        hops=4,
+        truth=ds.ground_truth,
+        accuracy=ds.reference["accuracy"]["test"]["accuracy"],
+    )
+
+
+def cora_object(everything: bool) -> Workload:
+    """Test nodes of Cora, one mask a node."""
+    data, train, test = cora()
+    return _gcn(
+        "cora_object",
+        "GNNExplainer `object`, Cora, 2-layer GCN-16",
+        data,
+        train,
+        test,
+        torch.arange(len(data.x)) if everything else drawn(test, 500),
+        gx.GNNExplainer(node_mask_type="object"),
+        {"pyg": 4, "pyg_subgraph": 16, "graph_explain": 8},
+        dropout=0.5,
+    )
+
+
+def cora_attributes(everything: bool) -> Workload:
+    """The same with one mask a feature of a node."""
+    workload = cora_object(everything)
+    return replace(
+        workload,
+        name="cora_attributes",
+        title=workload.title.replace("object", "attributes"),
+        algorithm=gx.GNNExplainer(node_mask_type="attributes"),
+        peers={"pyg": 3, "pyg_subgraph": 16},
+    )
+
+
+def photo(everything: bool) -> Workload:
+    """Nodes of Amazon Photo, whose hubs are neighbours of a tenth of the graph."""
+    data = planetoid("amazon_photo.npz")[0]
+    order = drawn(torch.arange(len(data.x)))
+    train = torch.cat([order[data.y[order] == label][:20] for label in data.y.unique()])
+    rest = order[~torch.isin(order, train)]
+    return _gcn(
+        "photo",
+        "GNNExplainer `object`, Amazon Photo, 2-layer GCN-16",
+        data,
+        train,
+        rest,
+        order if everything else order[:200],
+        gx.GNNExplainer(node_mask_type="object"),
+        {"pyg": 1, "pyg_subgraph": 3, "graph_explain": 3},
+    )
+
+
+def gat(everything: bool) -> Workload:
+    """Test nodes of Cora under attention."""
+    data, train, test = cora()
+    classes = int(data.y.max()) + 1
+    model, accuracy = trained(lambda: GAT(data.x.size(1), 8, 8, classes), data, train, test, lr=0.005)
+    return Workload(
+        "gat",
+        "GNNExplainer `object`, Cora, 2-layer GAT, 8 heads of 8",
+        model,
+        data,
+        _task("node"),
+        torch.arange(len(data.x)) if everything else drawn(test, 200),
+        gx.GNNExplainer(node_mask_type="object"),
+        {"pyg": 4, "pyg_subgraph": 16, "graph_explain": 8},
+        (Layer(64, heads=8), Layer(classes)),
+        hops=2,
+        accuracy=accuracy,
+    )
+
+
+class GAT(nn.Module):
+    """Graph attention network (Veličković et al., ICLR 2018): heads side by side, then one head a class."""
+
+    def __init__(self, inputs: int, width: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.first = GATConv(inputs, width, heads)
+        self.second = GATConv(heads * width, classes)
+        self.dropout = nn.Dropout(0.6)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = nn.functional.elu(self.first(self.dropout(x), edge_index))
+        return self.second(self.dropout(x), edge_index)
+
+
+# Graph level #########################################################################################################
+
+
+@cache
+def molecules(everything: bool) -> Workload:
+    """NCI molecules, those with a nitro group among them, with their reference model."""
+    ds = gx.datasets.load("nci_nitro")
+    truth = ds.ground_truth
+    has = torch.tensor([bool((motif >= 0).any()) for motif in truth.edge])
+    chosen = torch.cat([has.nonzero().flatten(), (~has).nonzero().flatten()])[: None if everything else 1000].tolist()
+    width = ds.data[0].x.size(1)
+    return Workload(
+        "molecules",
+        "GNNExplainer, NCI molecules, 3-layer GIN-64 with BatchNorm",
+        ds.model,
+        [ds.data[i] for i in chosen],
+        ds.task,
+        drawn(torch.arange(len(chosen))),
+        gx.GNNExplainer(),
+        {"pyg": 20, "graph_explain": 20},
+        (Layer(width), Layer(64), Layer(64)),
+        truth=gx.GroundTruth(edge=[truth.edge[i] for i in chosen], node=[truth.node[i] for i in chosen]),
+        accuracy=ds.reference["accuracy"]["test"]["accuracy"],
+    )
+
+
+def saliency(everything: bool) -> Workload:
+    """Gradients of the same molecules. Captum explains a raw output, so here we do as well."""
+    return _attribution(everything, "saliency", gx.Saliency(objective="raw"), {"pyg": 100})
+
+
+def integrated_gradients(everything: bool) -> Workload:
+    """Gradients along a path of 50 points, of the same molecules."""
+    algorithm = gx.IntegratedGradients(steps=50, objective="raw")
+    return _attribution(everything, "integrated_gradients", algorithm, {"pyg": 20})
+
+
+def edge_ablation(everything: bool) -> Workload:
+    """Every bond of the same molecules left out, one at a time."""
+    return _attribution(everything, "edge_ablation", gx.EdgeAblation(objective="raw"), {"rebuilt": 50})
+
+
+def _attribution(everything: bool, name: str, algorithm: Any, peers: dict[str, int]) -> Workload:
+    workload = molecules(everything)
+    title = workload.title.replace("GNNExplainer", type(algorithm).__name__)
+    return replace(workload, name=name, title=title, algorithm=algorithm, peers=peers, layers=())
+
+
+# What they share #####################################################################################################
+
+WORKLOADS: dict[str, Callable[[bool], Workload]] = {
+    build.__name__: build
+    for build in (
+        ba_shapes,
+        cora_object,
+        cora_attributes,
+        photo,
+        gat,
+        molecules,
+        saliency,
+        integrated_gradients,
+        edge_ablation,
+    )
+}
+
+
+def planetoid(name: str) -> tuple[Data, dict[str, np.ndarray]]:
+    """A citation or co-purchase graph with its bag of words, and the file's other arrays.
+
+    Raises:
+        MissingError: if the file is not there.
+    """
+    path = FOLDER / name
+    if not path.is_file():
+        raise MissingError(f"{name} is not there (looked beside the checkout; set GNN_XAI_DATA to the folder with it)")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    rows = np.repeat(np.arange(len(arrays["x_indptr"]) - 1), np.diff(arrays["x_indptr"]))
+    x = torch.zeros(tuple(arrays["x_shape"].tolist()))
+    x[torch.from_numpy(rows), torch.from_numpy(arrays["x_indices"]).long()] = torch.from_numpy(arrays["x_data"]).float()
+    edge_index = torch.from_numpy(arrays["edge_index"]).long()
+    return Data(x=x, edge_index=edge_index, y=torch.from_numpy(arrays["y"]).long()), arrays
+
+
+def cora() -> tuple[Data, Tensor, Tensor]:
+    """Cora, its rows of features adding up to 1, with the ids of its public training and test nodes."""
+    data, arrays = planetoid("cora.npz")
+    data.x /= data.x.sum(1, keepdim=True).clamp(min=1)
+    train, test = (torch.from_numpy(arrays[f"{part}_mask"]).bool().nonzero().flatten() for part in ("train", "test"))
+    return data, train, test
+
+
+def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
+    """Some of the candidates, or all, in a seeded random order."""
+    return candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(SEED))][:count]
+
+
+def trained(
+    make: Callable[[], nn.Module], data: Data, train: Tensor, test: Tensor, lr: float, epochs: int = 100
+) -> tuple[nn.Module, float]:
+    """A model after some epochs of Adam on the whole graph, in evaluation mode, and its accuracy.
+
+    One thread, since sums over several may come in another order.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    model = make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=5e-4)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(data.x, data.edge_index)[train], data.y[train]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        right = model(data.x, data.edge_index).argmax(1) == data.y
+    torch.set_num_threads(threads)
+    return model, float(right[test].float().mean())
+
+
+def _gcn(
+    name: str,
+    title: str,
+    data: Data,
+    train: Tensor,
+    test: Tensor,
+    index: Tensor,
+    algorithm: gx.GNNExplainer,
+    peers: dict[str, int],
+    dropout: float = 0.0,
+) -> Workload:
+    """Two layers of width 16, as in the paper (Kipf and Welling, ICLR 2017)."""
+    classes = int(data.y.max()) + 1
+    model, accuracy = trained(
+        lambda: GCN(data.x.size(1), 16, classes, num_layers=2, dropout=dropout), data, train, test, lr=0.01
+    )
+    layers = (Layer(16), Layer(classes))
+    # One hop more than layers: the in-degrees of the border are part of what it sends.
+    return Workload(name, title, model, data, _task("node"), index, algorithm, peers, layers, hops=3, accuracy=accuracy)
+
+
+def _task(level: str) -> ModelConfig:
+    return ModelConfig("multiclass_classification", level, "raw")
+
+
+def build(name: str, device: str = "cpu", quick: bool = False) -> Workload:
+    """A workload by name; on a GPU it has all nodes and molecules there are.
+
+    Raises:
+        MissingError: if its data are not there.
+    """
+    try:
+        workload = WORKLOADS[name](device != "cpu")
+    except gx.errors.GnnXaiError as error:  # the molecules without RDKit
+        raise MissingError(str(error)) from error
+    workload = workload.to(device)
+    return workload.quick() if quick else workload
