@@ -18,7 +18,7 @@ from gnn_xai.core.graphs import Graphs, as_graphs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
 from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.pipeline import Pipeline
+from gnn_xai.core.pipeline import Pipeline, outputs
 from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
@@ -36,6 +36,7 @@ def explain(
     forward: Forward | None = None,
     seed: int = 0,
     undirected: bool | Literal["auto"] = "auto",
+    max_neighbors: int | None = None,
     batch_budget: int | Literal["auto"] = "auto",
     progress: bool = True,
 ) -> Explanations:
@@ -56,6 +57,12 @@ def explain(
         seed: what random numbers are keyed by.
         undirected: `"auto"` gives the two directions of an edge one score in graphs where every edge has its reverse;
             `True` asks for this and refuses a directed graph; `False` scores directions separately.
+        max_neighbors: for node-level tasks on graphs with hubs: follow at most this many of the edges into a node, drawn by
+            `seed`; `None` for all of them. What is left out is not there for the explanation: a sum, mean, maximum or
+            attention runs over the edges that were kept. Degrees that a layer normalises by are those of the full graph
+            where `provenance["layers"]` says `fused`, and else those of the edges kept. `exact` is false for an instance
+            that lost an edge, and `extras["prediction_capped"]` is what the model says without them; `prediction` is
+            still that of the full graph.
         batch_budget: how many nodes and edges to work on at once; `"auto"` measures what fits.
         progress: show a progress bar.
 
@@ -86,7 +93,9 @@ def explain(
 
     with untouched(model), torch.enable_grad():
         structural = removal(method) == "structural"
-        pipeline = Pipeline.start(problem, positions, seed, tied, batch_budget, masks_edges(method), structural)
+        pipeline = Pipeline.start(
+            problem, positions, seed, tied, batch_budget, masks_edges(method), structural, max_neighbors
+        )
         targets = _targets(target, positions)
         parts: list[dict[str, Any]] = []
         with tqdm(total=len(positions), desc=method.name, unit="explanation", disable=not progress) as bar:
@@ -95,6 +104,8 @@ def explain(
                 chosen = as_target(here, piece.prediction, problem)
                 pipeline.question.advance = _Advance(bar, len(piece.positions))
                 masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+                if max_neighbors is not None:
+                    masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
                 faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
                 parts.append(_columns(piece.graphs, masks, chosen, piece.prediction, faithful))
                 bar.update(int(piece.positions[-1]) + 1 - bar.n)
@@ -161,6 +172,7 @@ def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipel
             "undirected": question.undirected,
             "symmetric": bool((question.problem.graphs.reverse >= 0).all()),
             "layers": pipeline.layers,
+            "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
         },
         data=question.problem.graphs.source,
     )

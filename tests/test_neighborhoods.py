@@ -149,12 +149,12 @@ def test_pieces_hold_what_one_piece_holds(graphs: Graphs, limit: int) -> None:
         assert torch.equal(torch.cat([getattr(piece, name) for _, piece in pieces]), getattr(whole, name))
 
 
-def test_what_is_too_large_says_so_unless_it_is_one() -> None:
+def test_what_is_too_large_says_so() -> None:
     graphs = as_graphs(models.random_graph(), torch.device("cpu"))
     index = torch.tensor([0, 1])
-    with pytest.raises(TooLarge):
-        around_nodes(graphs, index, 3, torch.zeros_like(index), "source_to_target", limit=3)
-    assert len(around_nodes(graphs, index[:1], 3, index[:1] * 0, "source_to_target", limit=3)) == 1
+    for scope in (0, len(SCOPES) - 1):
+        with pytest.raises(TooLarge):
+            around_nodes(graphs, index[:1], 3, torch.full_like(index[:1], scope), "source_to_target", limit=3)
 
 
 @given(random_graphs(many=True))

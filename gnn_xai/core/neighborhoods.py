@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.graphs import Flow, Graphs
+from gnn_xai.core.rng import keyed_uniform
 from gnn_xai.core.segments import gather_segments, owners, pointers
 
 WHOLE_GRAPH = -1
@@ -39,6 +40,18 @@ SCOPES = (
 )
 
 
+class Cap(NamedTuple):
+    """How many incoming edges of a node are followed when computation graphs are cut out."""
+
+    max_neighbors: int
+    seed: int
+    undirected: bool  # both directions of an undirected edge draw the same number
+
+
+DRAWS = 2**18
+"""Edges of hubs among which is drawn at once; a draw takes about 80 bytes an edge while it lasts."""
+
+
 @dataclass(frozen=True, eq=False)
 class ComputationGraphs:
     """The computation graphs of B instances, flat, with pointers.
@@ -58,6 +71,7 @@ class ComputationGraphs:
         root: `[B]` position of the target within the instance's own nodes; `None` for graph-level tasks.
         hops: `[B]` radius in message-passing steps; `WHOLE_GRAPH` where none was enough.
         exact: `[B]` bool, the model gives the same output here as on the full graph.
+        capped: `[B]` bool, the cap on followed edges left some out; `None` without a cap.
     """
 
     graphs: Graphs
@@ -74,6 +88,7 @@ class ComputationGraphs:
     exact: Tensor
     steps: int
     all_in_play: bool = False
+    capped: Tensor | None = None
 
     @cached_property
     def node_in_play(self) -> Tensor:
@@ -239,7 +254,13 @@ class TooLarge(Exception):
 
 
 def around_nodes(
-    graphs: Graphs, index: Tensor, steps: int, scope: Tensor, flow: Flow, limit: int | None = None
+    graphs: Graphs,
+    index: Tensor,
+    steps: int,
+    scope: Tensor,
+    flow: Flow,
+    limit: int | None = None,
+    cap: Cap | None = None,
 ) -> ComputationGraphs:
     """The computation graphs of nodes, all together, by one breadth-first expansion over (instance, node) pairs.
 
@@ -250,36 +271,34 @@ def around_nodes(
         scope: `[B]` which of `SCOPES` each instance gets.
         flow: the direction in which the model's layers pass messages.
         limit: raise `TooLarge` once more than this many nodes and edges would be held.
+        cap: follow only some of the edges into a hub; the whole graph, where an instance gets it, is never cut.
     """
     device, stride = graphs.device, max(graphs.num_nodes, 1)
-    ptr, sender, edge_at = graphs.incidence(flow)
     extra = torch.tensor([s.extra for s in SCOPES], device=device)[scope]
     induced = torch.tensor([s.induced for s in SCOPES], device=device)[scope]
     whole = torch.tensor([s.whole for s in SCOPES], device=device)[scope]
     local = (~whole).nonzero().flatten()
+    capped = torch.zeros_like(whole)
 
     frontier = local * stride + index[local]  # pairs as one integer: instance * N + node
     seen, depth = frontier, torch.zeros_like(frontier)
     size = graphs.num_nodes + graphs.num_edges
-    if limit is not None and len(index) > 1 and int(whole.sum()) * size > limit:
+    if limit is not None and int(whole.sum()) * size > limit:
         raise TooLarge
     found: list[Tensor] = []  # (instance, edge) pairs, as instance * E + edge
     found_depth: list[Tensor] = []
     edge_stride, total = max(graphs.num_edges, 1), 0
     for hop in range(1, steps + (int(extra.max()) if len(extra) else 0) + 1):
-        owner = frontier // stride
-        frontier = frontier[hop <= steps + extra[owner]]
-        owner, node = frontier // stride, frontier % stride
+        frontier = frontier[hop <= steps + extra[frontier // stride]]
         if len(frontier) == 0:
             break
-        total += int((ptr[node + 1] - ptr[node]).sum()) + len(frontier)
-        if limit is not None and total > limit and len(index) > 1:
+        total += _followed(graphs, frontier, flow, cap) + len(frontier)
+        if limit is not None and total > limit:
             raise TooLarge
-        slots, slot_ptr = gather_segments(ptr, node)
-        owner = torch.repeat_interleave(owner, slot_ptr.diff())
-        found.append(owner * edge_stride + edge_at[slots])
+        owner, sender, edge = _incoming(graphs, index, frontier, flow, cap, capped)
+        found.append(owner * edge_stride + edge)
         found_depth.append(torch.full_like(owner, hop - 1))
-        reached = torch.unique(owner * stride + sender[slots])
+        reached = torch.unique(owner * stride + sender)
         place = torch.searchsorted(seen, reached).clamp(max=len(seen) - 1)
         frontier = reached[seen[place] != reached]
         seen, order = torch.sort(torch.cat([seen, frontier]))
@@ -287,7 +306,11 @@ def around_nodes(
 
     pairs, in_play = _unique_edges(found, found_depth, steps, frontier.new_zeros(0))
     if bool(induced.any()):
-        pairs, in_play = _add_induced(graphs, seen, pairs, in_play, induced, stride, edge_stride)
+        inside = seen[induced[seen // stride]]
+        owner, sender, edge = _incoming(graphs, index, inside, "source_to_target", cap, capped)
+        other = owner * stride + sender
+        kept = seen[torch.searchsorted(seen, other).clamp(max=len(seen) - 1)] == other
+        pairs, in_play = _merge(pairs, in_play, (owner * edge_stride + edge)[kept], False)
     if bool(whole.any()):
         seen, depth, pairs, in_play = _add_whole(graphs, index, whole, seen, depth, pairs, in_play, stride, edge_stride)
 
@@ -298,11 +321,91 @@ def around_nodes(
     ends = graphs.edge_index[:, edge]
     edge_index = torch.searchsorted(seen, edge_owner * stride + ends) - node_ptr[edge_owner]
     root = torch.searchsorted(seen, torch.arange(len(index), device=device) * stride + index) - node_ptr[:-1]
-    hops = torch.where(whole, WHOLE_GRAPH, steps + extra)
-    exact = torch.zeros_like(whole)
     return ComputationGraphs(
-        graphs, index, node, node_ptr, depth, edge, edge_ptr, in_play, edge_index, root, hops, exact, steps
+        graphs,
+        index,
+        node,
+        node_ptr,
+        depth,
+        edge,
+        edge_ptr,
+        in_play,
+        edge_index,
+        root,
+        torch.where(whole, WHOLE_GRAPH, steps + extra),
+        torch.zeros_like(whole),
+        steps,
+        capped=None if cap is None else capped,
     )
+
+
+def _followed(graphs: Graphs, pairs: Tensor, flow: Flow, cap: Cap | None) -> int:
+    """How many edges `_incoming` returns for these pairs."""
+    ptr, _, _ = graphs.incidence(flow)
+    node = pairs % max(graphs.num_nodes, 1)
+    degree = ptr[node + 1] - ptr[node]
+    return int((degree if cap is None else degree.clamp(max=cap.max_neighbors)).sum())
+
+
+def _incoming(
+    graphs: Graphs, index: Tensor, pairs: Tensor, flow: Flow, cap: Cap | None, capped: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges that carry messages to the nodes of (instance, node) pairs, as `(instance, sender, edge)`, `[M]` each.
+
+    Under a cap, those of a hub with the smallest random numbers, which are keyed by instance and edge; its self loops come
+    first. So what is drawn for an instance is the same in any batch.
+
+    Args:
+        graphs: the data.
+        index: `[B]` target nodes.
+        pairs: `[P]` as instance * N + node.
+        flow: see `around_nodes`.
+        cap: see `around_nodes`.
+        capped: `[B]` bool; set to true for instances that lose edges here.
+    """
+    ptr, sender, edge = graphs.incidence(flow)
+    owner, node = pairs // graphs.num_nodes, pairs % graphs.num_nodes
+    if cap is None:
+        slots, slot_ptr = gather_segments(ptr, node)
+        return torch.repeat_interleave(owner, slot_ptr.diff()), sender[slots], edge[slots]
+    degree = ptr[node + 1] - ptr[node]
+    hub = degree > cap.max_neighbors
+    capped[owner[hub]] = True
+    slots, slot_ptr = gather_segments(ptr, node[~hub])
+    slots, instance = [slots], [torch.repeat_interleave(owner[~hub], slot_ptr.diff())]
+    owner, node, degree = owner[hub], node[hub], degree[hub]
+    total, start = degree.cumsum(0), 0
+    while start < len(node):  # in pieces: there is no bound on the edges of a hub
+        before = int(total[start - 1]) if start else 0
+        end = max(int(torch.searchsorted(total, before + DRAWS, right=True)), start + 1)
+        drawn, place = _draw(graphs, graphs.node_key[index[owner[start:end]]], node[start:end], flow, cap)
+        slots.append(drawn)
+        instance.append(owner[start:end][place])
+        start = end
+    every = torch.cat(slots)
+    return torch.cat(instance), sender[every], edge[every]
+
+
+def _draw(graphs: Graphs, instance_key: Tensor, node: Tensor, flow: Flow, cap: Cap) -> tuple[Tensor, Tensor]:
+    """`max_neighbors` slots of the incidence for each of some hubs `[H]`, and whose they are, `[H · max_neighbors]` each."""
+    ptr, sender, edge = graphs.incidence(flow)
+    slots, slot_ptr = gather_segments(ptr, node)
+    place, degree = owners(slot_ptr), slot_ptr.diff()
+    key = graphs.edge_key[edge[slots]]
+    if cap.undirected:
+        reverse = graphs.reverse[edge[slots]]
+        key = torch.where(reverse >= 0, torch.minimum(key, graphs.edge_key[reverse]), key)
+    number = keyed_uniform(cap.seed, instance_key[place], key)
+    number[sender[slots] == node[place]] = 0
+    # Those wanted are nearly always among twice as many, so that few have to be sorted; and where they are not, all are.
+    low = number < (2 * cap.max_neighbors + 20) / degree[place]
+    low |= (torch.bincount(place[low], minlength=len(node)) < cap.max_neighbors)[place]
+    slots, place, number = slots[low], place[low], number[low]
+    order = torch.argsort(number, stable=True)
+    order = order[torch.argsort(place[order], stable=True)]
+    first = pointers(torch.bincount(place, minlength=len(node)))[:-1]
+    kept = order[torch.arange(len(order), device=node.device) - first[place[order]] < cap.max_neighbors]
+    return slots[kept], place[kept]
 
 
 def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,20 +419,6 @@ def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: 
     near = torch.zeros_like(pairs, dtype=torch.bool)
     near[inverse[torch.cat(depths) < steps]] = True
     return pairs, near
-
-
-def _add_induced(
-    graphs: Graphs, seen: Tensor, pairs: Tensor, in_play: Tensor, induced: Tensor, stride: int, edge_stride: int
-) -> tuple[Tensor, Tensor]:
-    """Add, as context, all edges among the nodes of the instances that ask for it."""
-    ptr, sender, edge_at = graphs.incidence("source_to_target")
-    inside = seen[induced[seen // stride]]
-    slots, slot_ptr = gather_segments(ptr, inside % stride)
-    owner = torch.repeat_interleave(inside // stride, slot_ptr.diff())
-    other = owner * stride + sender[slots]
-    place = torch.searchsorted(seen, other).clamp(max=len(seen) - 1)
-    kept = seen[place] == other
-    return _merge(pairs, in_play, (owner * edge_stride + edge_at[slots])[kept], False)
 
 
 def _add_whole(
@@ -386,18 +475,18 @@ def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
 
 
 def in_pieces(
-    size: int, device: torch.device, extract: Callable[[Tensor, int], ComputationGraphs], limit: int
+    size: int, device: torch.device, extract: Callable[[Tensor, int | None], ComputationGraphs], limit: int
 ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
     """Computation graphs of `size` instances, in order, in pieces that stay below `limit` nodes and edges.
 
     Yields `(positions, computation graphs)`. `extract(positions, limit)` raises `TooLarge` where a piece holds too much;
-    it is then halved, so nothing depends on guesses about how large neighbourhoods are.
+    it is then halved, so nothing depends on guesses about how large neighbourhoods are; a single instance has no limit.
     """
     stack = [torch.arange(size, device=device)]
     while stack:
         positions = stack.pop()
         try:
-            yield positions, extract(positions, limit)
+            yield positions, extract(positions, limit if len(positions) > 1 else None)
         except TooLarge:
             half = (len(positions) + 1) // 2
             stack += [positions[half:], positions[:half]]

@@ -12,9 +12,10 @@ from torch import Tensor
 from gnn_xai.core import masks as masking_of
 from gnn_xai.core import neighborhoods, packing
 from gnn_xai.core.features import Features, by_row, plain
+from gnn_xai.core.graphs import Graphs
 from gnn_xai.core.masking import MaskedModel, Trace, trace
 from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, ComputationGraphs, Union
+from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, Cap, ComputationGraphs, TooLarge, Union
 from gnn_xai.core.problem import Problem
 from gnn_xai.core.propagate import Plan
 from gnn_xai.core.question import Question
@@ -26,7 +27,8 @@ PIECE = 4_000_000
 """Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
 
 SAMPLE = 16
-"""Nodes, spread over the graph, that tell how much around a target the model needs."""
+"""Nodes, spread over the graph, that tell how much around a target the model needs; those with edges and without
+neighbourhoods larger than their share of a piece."""
 
 
 class Piece(NamedTuple):
@@ -55,6 +57,8 @@ class Pipeline:
         expected: `[B, 1 + probes, C]` the output on the full graph, for the user's features and for each probe; for
             graph-level tasks, where every graph is its own computation graph, for the user's features alone.
         first_scope: which of `SCOPES` the verification starts with.
+        local: some neighbourhood gives the output of every node of a sample.
+        cap: on the edges that are followed around a target.
     """
 
     question: Question
@@ -63,6 +67,8 @@ class Pipeline:
     probes: list[Features] = field(default_factory=list)
     expected: Tensor | None = None
     first_scope: int = 0
+    local: bool = True
+    cap: Cap | None = None
 
     @classmethod
     def start(
@@ -74,6 +80,7 @@ class Pipeline:
         batch_budget: Any,
         edge_masks: bool,
         structural: bool = False,
+        max_neighbors: int | None = None,
     ) -> Pipeline:
         """Trace the model, compare its output with the task, plan how it propagates, and measure what a batch may hold.
 
@@ -83,14 +90,16 @@ class Pipeline:
             seed, undirected, batch_budget: as in `gnn_xai.explain`.
             edge_masks: edge masks must reach the model's layers.
             structural: edges or nodes will be taken out of the graph.
+            max_neighbors: as in `gnn_xai.explain`.
 
         Raises:
             InputError, MaskingError: as in `gnn_xai.explain`.
         """
         graphs = problem.graphs
+        cap = as_cap(max_neighbors, seed, undirected, problem)
         some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:SAMPLE]
         union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
-        sample = torch.linspace(0, graphs.num_nodes - 1, SAMPLE, device=graphs.device).long().unique()
+        sample = _spread(graphs)
         if problem.node_level:
             union = replace(union, rows=torch.cat([index, sample]))
         traced, out = problem.first_run(lambda: trace(problem, union))
@@ -110,7 +119,7 @@ class Pipeline:
         node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
 
-        pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem))
+        pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem), cap=cap)
         seen = [(traced, out), *(trace(problem, union, None, probe.x[union.node_id]) for probe in pipeline.probes)]
         inputs = [each for each, _ in seen]
         if traced.maskable:
@@ -123,6 +132,9 @@ class Pipeline:
         else:
             pipeline._survey_graphs(plan)
         settle(plan, graphs)
+        if problem.node_level and pipeline.expected is not None:
+            small = pipeline._small(sample)
+            sample, pipeline.expected = sample[small], pipeline.expected[torch.cat([index >= 0, small])]
         pipeline._choose(plan, sample, structural)
         if problem.node_level:
             pipeline.expected = pipeline.expected[: len(index)]
@@ -235,6 +247,28 @@ class Pipeline:
             fast = slow = neighborhoods.of_graphs(question.problem.graphs, self.index[:SAMPLE], self.traced.steps)
         return bool(close(outputs(question, fast, _at_random), outputs(plain, slow, _at_random)).all())
 
+    def _small(self, sample: Tensor) -> Tensor:
+        """Which nodes of a sample have neighbourhoods that can be looked at without a cap, `[S]` bool; at least one."""
+        graphs, limit = self.question.problem.graphs, PIECE // SAMPLE
+        every = torch.ones_like(sample, dtype=torch.bool)
+        if graphs.num_nodes + graphs.num_edges <= limit:
+            return every
+        steps, flow = self.traced.steps, self.traced.flow
+
+        def fits(node: Tensor, scope: int) -> bool:
+            try:
+                neighborhoods.around_nodes(graphs, node, steps, torch.full_like(node, scope), flow, limit)
+            except TooLarge:
+                return False
+            return True
+
+        for scope in (1, 0):  # with the hop that degrees may need, or else without
+            small = torch.tensor([fits(node, scope) for node in sample.split(1)], device=sample.device)
+            if bool(small.any()):
+                return small
+        ptr, _, _ = graphs.incidence(flow)
+        return sample == sample[torch.argmin(ptr.diff()[sample])]
+
     def _scope_of_most(self, sample: Tensor) -> tuple[int, Tensor]:
         """The largest local scope that any node of a sample of the whole graph needs, and the edges around each, `[S]`.
 
@@ -245,11 +279,13 @@ class Pipeline:
         expected = self.expected[len(self.index) :]
         needed = [0]
         edges = torch.zeros_like(sample)
+        self.local = True
 
-        def extract(positions: Tensor, limit: int) -> ComputationGraphs:
+        def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
             scopes = range(len(SCOPES) - 1)
             found, scope = self._grown(self.question, sample[positions], expected[positions], limit, scopes)
             needed.append(int(torch.where(found.exact, scope, len(SCOPES) - 1 if self.question.plan else 0).max()))
+            self.local = self.local and bool(found.exact.all())
             edges[positions] = found.num_edges
             return found
 
@@ -258,9 +294,18 @@ class Pipeline:
         return max(needed), edges
 
     def _grown(
-        self, question: Question, index: Tensor, expected: Tensor, limit: int | None, scopes: range
+        self,
+        question: Question,
+        index: Tensor,
+        expected: Tensor,
+        limit: int | None,
+        scopes: range,
+        cap: Cap | None = None,
     ) -> tuple[ComputationGraphs, Tensor]:
         """Computation graphs by the first of `scopes` that gives what is `expected` `[B, 1 + probes, C]`, else the last.
+
+        What a cap left out is not grown back: where it left out something, the first of `scopes` is taken, unless no
+        neighbourhood is enough for this model.
 
         Returns them, with `exact` set, and the scope of each, `[B]`.
         """
@@ -271,24 +316,25 @@ class Pipeline:
         found = None
         for step in scopes:
             scope[pending] = step
-            found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit)
+            found = neighborhoods.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit, cap)
             # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
             there = self._on_part(question, found).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
-            exact[pending] = same
-            if bool(same.all()):
+            capped = torch.zeros_like(same) if found.capped is None else found.capped
+            exact[pending] = same & ~capped
+            pending = pending[~(same | capped & self.local)]
+            if len(pending) == 0:
                 break
-            pending = pending[~same]
         if found is None or len(found) < len(index):
-            found = neighborhoods.around_nodes(graphs, index, steps, scope, flow, limit)
+            found = neighborhoods.around_nodes(graphs, index, steps, scope, flow, limit, cap)
         return replace(found, exact=exact), scope
 
-    def _verified(self, positions: Tensor, limit: int) -> ComputationGraphs:
+    def _verified(self, positions: Tensor, limit: int | None) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         assert self.expected is not None
         index, steps = self.index[positions], self.traced.steps
         scopes = range(self.first_scope, len(SCOPES))
-        found, _ = self._grown(self.question, index, self.expected[positions], limit, scopes)
+        found, _ = self._grown(self.question, index, self.expected[positions], limit, scopes, self.cap)
         whole = int((found.hops == WHOLE_GRAPH).sum())
         if whole:
             warn(
@@ -319,10 +365,9 @@ class Pipeline:
     def _probed(self, model: MaskedModel) -> Tensor:
         """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""
         node = model.union.node_id
-        found = [model()]
-        for probe in self.probes:
-            found.append(model(x=probe.x[node] if model.features is None else plain(probe, node)))
-        return torch.cat(found, dim=1)
+        lazy = model.features is not None
+        found = [model(x=plain(probe, node) if lazy else probe.x[node]) for probe in self.probes]
+        return torch.cat([model(), *found], dim=1)
 
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
@@ -366,6 +411,34 @@ def outputs(
 
     packing.run(work, question.cost(graphs), question.limit)
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def as_cap(max_neighbors: Any, seed: int, undirected: bool, problem: Problem) -> Cap | None:
+    """The cap that a user asked for.
+
+    Raises:
+        InputError: if it is not a positive integer, or the task is not of nodes.
+    """
+    if max_neighbors is None:
+        return None
+    if isinstance(max_neighbors, bool) or not isinstance(max_neighbors, int) or max_neighbors < 1:
+        raise InputError(
+            f"expected max_neighbors as a positive integer or None, got {max_neighbors!r}; None follows every edge"
+        )
+    if not problem.node_level:
+        raise InputError(
+            f"expected max_neighbors for a node-level task alone, got {max_neighbors} for a graph-level one, whose graphs "
+            "are explained whole; leave it out"
+        )
+    return Cap(max_neighbors, seed, undirected)
+
+
+def _spread(graphs: Graphs) -> Tensor:
+    """Up to `SAMPLE` nodes, spread over those that have edges; over all nodes where there are no edges."""
+    touched = torch.zeros(graphs.num_nodes, dtype=torch.bool, device=graphs.device)
+    touched[graphs.edge_index.reshape(-1)] = True
+    nodes = (touched if graphs.num_edges else ~touched).nonzero().flatten()
+    return nodes[torch.linspace(0, len(nodes) - 1, SAMPLE, device=graphs.device).long().unique()]
 
 
 def _features(x: Tensor | None) -> Features | None:

@@ -103,7 +103,14 @@ def fidelity(
     plus, minus = [], []
     with untouched(model):
         pipeline = Pipeline.start(
-            problem, explanations.index, explanations.seed, undirected, batch_budget, False, removal == "structural"
+            problem,
+            explanations.index,
+            explanations.seed,
+            undirected,
+            batch_budget,
+            False,
+            removal == "structural",
+            explanations.provenance.get("max_neighbors"),
         )
         for piece in pipeline.pieces():
             part = explanations[piece.positions]
