@@ -82,9 +82,8 @@ class MaskedFeatures(Tensor):
         """The first rows."""
         mask, entries = self.mask, self.entries
         if entries is not None:
-            csr, values = entries
-            last = int(csr.ptr[count])
-            entries = Csr(csr.ptr[: count + 1], csr.col[:last], csr.num_cols), values[:last]
+            csr, values = entries[0].first_rows(count), entries[1]
+            entries = csr, values[: len(csr.col)]
         return MaskedFeatures(self.features, self.node[:count], None if mask is None else mask[:count], entries)
 
     def dense(self) -> Tensor:

@@ -32,6 +32,7 @@ class Csr:
         self._row: Tensor | None = None
         self._transposed: tuple[Tensor, Tensor, Tensor] | None = None
         self._pattern: dict[torch.dtype, Tensor] = {}
+        self._first: dict[int, Csr] = {}
 
     @property
     def num_rows(self) -> int:
@@ -56,6 +57,14 @@ class Csr:
             ptr = pointers(torch.bincount(self.col, minlength=self.num_cols))
             self._transposed = ptr, self.row[entry], entry
         return self._transposed
+
+    def first_rows(self, count: int) -> Csr:
+        """The first rows, found once: where they end lies on the device."""
+        if count == self.num_rows:
+            return self
+        if count not in self._first:
+            self._first[count] = Csr(self.ptr[: count + 1], self.col[: int(self.ptr[count])], self.num_cols)
+        return self._first[count]
 
     def pattern(self, dtype: torch.dtype) -> Tensor:
         """A sparse tensor of zeros with this structure."""
