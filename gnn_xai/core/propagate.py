@@ -76,6 +76,8 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
     features = inputs[senders[0]]
     if not isinstance(features, Tensor) or not features.is_floating_point() or features.dim() < 2:
         return "its messages are not made of features"
+    if module.node_dim % features.dim():
+        return "its features hold something before the nodes"
     narrow = [len(features), *[1] * (features.dim() - 1)]
 
     def message(sender: Tensor, receiver: Tensor) -> Tensor:
@@ -83,18 +85,24 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
         return module.message(**{**inputs, **changed})
 
     ones, zeros = features.new_ones(narrow), features.new_zeros(narrow)
-    one, other = torch.randn_like(ones), torch.randn_like(ones)
+    tolerance = 100 * torch.finfo(features.dtype).eps
     try:
         coefficient = message(ones, zeros)
-        mixed = message(one, other)
+        linear = coefficient.shape == ones.shape
+        # Of either sign and far from 0, too, where a rectifier and a clamp differ from a number.
+        for size in (1.0, -1.0, 1e4, -1e4) if linear else ():
+            one, other = size * torch.rand_like(ones), size * torch.rand_like(ones)
+            found, expected, scale = message(one, other), coefficient * one, one.abs()
+            if receivers:
+                expected, scale = expected - coefficient * other, scale + other.abs()
+            linear = linear and bool(((found - expected).abs() <= tolerance * coefficient.abs() * scale).all())
     except Exception:  # it wants all features at once
-        coefficient = mixed = zeros.new_zeros(0)
-    expected = coefficient * (one - other if receivers else one) if coefficient.shape == ones.shape else None
-    tolerance = 100 * torch.finfo(features.dtype).eps
-    if expected is None or mixed.shape != expected.shape or not torch.allclose(mixed, expected, tolerance, tolerance):
-        return "its messages are not a number times the sender's features"
-    real = features[:64] - inputs[receivers[0]][:64] if receivers else features[:64]
-    if not torch.allclose(messages[:64], coefficient[:64] * real, tolerance, tolerance):
+        linear = False
+    if linear:
+        some = torch.linspace(0, max(len(features) - 1, 0), 256, device=features.device).long()[: len(features)]
+        real = features[some] - inputs[receivers[0]][some] if receivers else features[some]
+        linear = torch.allclose(messages[some], coefficient[some] * real, tolerance, tolerance)
+    if not linear:
         return "its messages are not a number times the sender's features"
     name = receivers[0][:-2] if receivers else None
     return Form(senders[0][:-2], side, name, coefficient.reshape(-1), mean)
