@@ -121,15 +121,16 @@ class Graphs:
         def everywhere(holds: Tensor) -> Tensor:
             return (segment_sum((~holds).long(), self.edge_batch, self.num_graphs) == 0)[self.edge_batch]
 
+        partner = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
         hashes = [mix(_row_hash(value)) for key, value in sorted(self.edge_attrs.items()) if key != "e_id"]
-        attributes = sum(hashes, torch.zeros_like(self.edge_batch))
-        alike = pair_directions(self.edge_index, self.num_nodes, attributes)
-        in_order = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
-        partner = torch.where(everywhere(attributes[alike] == attributes), alike, in_order)
+        if hashes:
+            attributes = torch.stack(hashes).sum(0)
+            alike = pair_directions(self.edge_index, self.num_nodes, attributes)
+            partner = torch.where(everywhere(attributes[alike] == attributes), alike, partner)
         return torch.where(everywhere(partner >= 0), partner, -1)
 
     def incidence(self, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
-        """The edges sorted by the node they carry messages to, as CSR.
+        """The edges sorted by the node they carry messages to, as CSR; its self loops first, then by their keys.
 
         Returns `(ptr [N + 1], sender [M], edge [M])`; `M = E`, or `2E` for `flow="both"`, where layers of either
         flow are present and every edge carries messages both ways.
@@ -143,7 +144,12 @@ class Graphs:
                 sender, receiver = col, row
             else:
                 sender, receiver, edge = torch.cat([row, col]), torch.cat([col, row]), torch.cat([edge, edge])
-            order = torch.argsort(receiver, stable=True)
+            place = 2 * receiver + (sender != receiver)
+            if "e_id" in self.edge_attrs:
+                by_key = torch.argsort(self.edge_key[edge], stable=True)
+                order = by_key[torch.argsort(place[by_key], stable=True)]
+            else:
+                order = torch.argsort(place, stable=True)
             ptr = pointers(torch.bincount(receiver, minlength=self.num_nodes))
             self._incidence[flow] = ptr, sender[order], edge[order]
         return self._incidence[flow]
@@ -187,6 +193,8 @@ def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
     wanted, have = query[0] * num_nodes + query[1], edge_index[0] * num_nodes + edge_index[1]
     have_sorted, have_order = torch.sort(have, stable=True)
     wanted_sorted, wanted_order = torch.sort(wanted, stable=True)
+    if torch.equal(have_sorted, wanted_sorted):
+        return torch.empty_like(wanted).index_copy(0, wanted_order, have_order)
     arange = torch.arange(len(wanted), device=query.device)
     occurrence = arange - torch.searchsorted(wanted_sorted, wanted_sorted)
     place = torch.searchsorted(have_sorted, wanted_sorted) + occurrence

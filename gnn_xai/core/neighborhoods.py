@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.graphs import Flow, Graphs
-from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.rng import keyed_bits
 from gnn_xai.core.segments import gather_segments, owners, pointers
 
 WHOLE_GRAPH = -1
@@ -41,15 +41,10 @@ SCOPES = (
 
 
 class Cap(NamedTuple):
-    """How many incoming edges of a node are followed when computation graphs are cut out."""
+    """How many of the edges into a node are followed when computation graphs are cut out."""
 
     max_neighbors: int
-    seed: int
-    undirected: bool  # both directions of an undirected edge draw the same number
-
-
-DRAWS = 2**18
-"""Edges of hubs among which is drawn at once; a draw takes about 80 bytes an edge while it lasts."""
+    seed: int  # of what is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +302,8 @@ def around_nodes(
     pairs, in_play = _unique_edges(found, found_depth, steps, frontier.new_zeros(0))
     if bool(induced.any()):
         inside = seen[induced[seen // stride]]
-        owner, sender, edge = _incoming(graphs, index, inside, "source_to_target", cap, capped)
+        once: Flow = "source_to_target" if flow == "both" else flow  # each edge at one end
+        owner, sender, edge = _incoming(graphs, index, inside, once, cap, capped)
         other = owner * stride + sender
         kept = seen[torch.searchsorted(seen, other).clamp(max=len(seen) - 1)] == other
         pairs, in_play = _merge(pairs, in_play, (owner * edge_stride + edge)[kept], False)
@@ -352,8 +348,8 @@ def _incoming(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The edges that carry messages to the nodes of (instance, node) pairs, as `(instance, sender, edge)`, `[M]` each.
 
-    Under a cap, those of a hub with the smallest random numbers, which are keyed by instance and edge; its self loops come
-    first. So what is drawn for an instance is the same in any batch.
+    Under a cap, some are drawn for a hub, in a time that does not depend on how many it has. The numbers are keyed by
+    instance and hub and point at its edges in the order of their keys: what an instance gets is the same in any batch.
 
     Args:
         graphs: the data.
@@ -368,44 +364,33 @@ def _incoming(
     if cap is None:
         slots, slot_ptr = gather_segments(ptr, node)
         return torch.repeat_interleave(owner, slot_ptr.diff()), sender[slots], edge[slots]
-    degree = ptr[node + 1] - ptr[node]
-    hub = degree > cap.max_neighbors
+    hub = ptr[node + 1] - ptr[node] > cap.max_neighbors
     capped[owner[hub]] = True
     slots, slot_ptr = gather_segments(ptr, node[~hub])
-    slots, instance = [slots], [torch.repeat_interleave(owner[~hub], slot_ptr.diff())]
-    owner, node, degree = owner[hub], node[hub], degree[hub]
-    total, start = degree.cumsum(0), 0
-    while start < len(node):  # in pieces: there is no bound on the edges of a hub
-        before = int(total[start - 1]) if start else 0
-        end = max(int(torch.searchsorted(total, before + DRAWS, right=True)), start + 1)
-        drawn, place = _draw(graphs, graphs.node_key[index[owner[start:end]]], node[start:end], flow, cap)
-        slots.append(drawn)
-        instance.append(owner[start:end][place])
-        start = end
-    every = torch.cat(slots)
-    return torch.cat(instance), sender[every], edge[every]
+    instance = torch.repeat_interleave(owner[~hub], slot_ptr.diff())
+    drawn = _draw(graphs, index[owner[hub]], node[hub], flow, cap)
+    slots = torch.cat([slots, drawn.reshape(-1)])
+    return torch.cat([instance, owner[hub].repeat_interleave(cap.max_neighbors)]), sender[slots], edge[slots]
 
 
-def _draw(graphs: Graphs, instance_key: Tensor, node: Tensor, flow: Flow, cap: Cap) -> tuple[Tensor, Tensor]:
-    """`max_neighbors` slots of the incidence for each of some hubs `[H]`, and whose they are, `[H · max_neighbors]` each."""
-    ptr, sender, edge = graphs.incidence(flow)
-    slots, slot_ptr = gather_segments(ptr, node)
-    place, degree = owners(slot_ptr), slot_ptr.diff()
-    key = graphs.edge_key[edge[slots]]
-    if cap.undirected:
-        reverse = graphs.reverse[edge[slots]]
-        key = torch.where(reverse >= 0, torch.minimum(key, graphs.edge_key[reverse]), key)
-    number = keyed_uniform(cap.seed, instance_key[place], key)
-    number[sender[slots] == node[place]] = 0
-    # Those wanted are nearly always among twice as many, so that few have to be sorted; and where they are not, all are.
-    low = number < (2 * cap.max_neighbors + 20) / degree[place]
-    low |= (torch.bincount(place[low], minlength=len(node)) < cap.max_neighbors)[place]
-    slots, place, number = slots[low], place[low], number[low]
-    order = torch.argsort(number, stable=True)
-    order = order[torch.argsort(place[order], stable=True)]
-    first = pointers(torch.bincount(place, minlength=len(node)))[:-1]
-    kept = order[torch.arange(len(order), device=node.device) - first[place[order]] < cap.max_neighbors]
-    return slots[kept], place[kept]
+def _draw(graphs: Graphs, target: Tensor, node: Tensor, flow: Flow, cap: Cap) -> Tensor:
+    """`max_neighbors` slots of the incidence for each of some hubs `[H]`, `[H, max_neighbors]`.
+
+    A hub's edges are a circle, cut into arcs of equal length from a random place on; one edge is drawn in each arc. So all
+    have the same chance, and none is drawn twice. A self loop is always kept.
+    """
+    ptr, sender, _ = graphs.incidence(flow)
+    arc = torch.arange(cap.max_neighbors + 1, device=node.device)  # the last number is for the place
+    keys = graphs.node_key[target].unsqueeze(1), graphs.node_key[node].unsqueeze(1)
+    number = keyed_bits(cap.seed, *keys, arc)
+    first = ptr[node].unsqueeze(1)
+    loop = (sender[first] == node.unsqueeze(1)).long()  # loops come first
+    size = ptr[node + 1].unsqueeze(1) - first - loop
+    low, high = ((arc[i : len(arc) - 1 + i] - loop) * size // (cap.max_neighbors - loop).clamp(min=1) for i in (0, 1))
+    place = low + number[:, :-1].remainder((high - low).clamp(min=1)) + number[:, -1:].remainder(size)
+    slots = first + loop + place % size
+    slots[:, 0] = torch.where(loop[:, 0] > 0, first[:, 0], slots[:, 0])
+    return slots
 
 
 def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,7 @@ class Pipeline:
             InputError, MaskingError: as in `gnn_xai.explain`.
         """
         graphs = problem.graphs
-        cap = as_cap(max_neighbors, seed, undirected, problem)
+        cap = as_cap(max_neighbors, seed, problem)
         some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:SAMPLE]
         union = neighborhoods.of_graphs(graphs, some, 0).union(torch.arange(len(some), device=graphs.device))
         sample = _spread(graphs)
@@ -413,7 +413,7 @@ def outputs(
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
-def as_cap(max_neighbors: Any, seed: int, undirected: bool, problem: Problem) -> Cap | None:
+def as_cap(max_neighbors: Any, seed: int, problem: Problem) -> Cap | None:
     """The cap that a user asked for.
 
     Raises:
@@ -430,7 +430,7 @@ def as_cap(max_neighbors: Any, seed: int, undirected: bool, problem: Problem) ->
             f"expected max_neighbors for a node-level task alone, got {max_neighbors} for a graph-level one, whose graphs "
             "are explained whole; leave it out"
         )
-    return Cap(max_neighbors, seed, undirected)
+    return Cap(max_neighbors, seed)
 
 
 def _spread(graphs: Graphs) -> Tensor:
