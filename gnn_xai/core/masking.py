@@ -44,7 +44,6 @@ from gnn_xai.core.problem import Problem, compiled
 from gnn_xai.core.propagate import Form, Plan, Propagation, form_of
 from gnn_xai.errors import InputError, MaskingError
 
-
 NO_EDGES = object()
 """Stands for `edge_index` in layers that would only normalise it: neither a tensor nor a sparse tensor, so they leave it."""
 
@@ -221,6 +220,7 @@ class MaskedModel:
         plan: which calls of `propagate` are fused; `None` for a plain forward pass in PyG's own way, which is traced.
         features: the data's node features, from which the model gets its rows without their being written out.
         lost: degrees lost by removals, see `Propagation`.
+        known: an earlier trace on this union; calls that run on the same edges need not be matched again.
     """
 
     def __init__(
@@ -230,8 +230,10 @@ class MaskedModel:
         plan: Plan | None = None,
         features: Features | None = None,
         lost: Sequence[Tensor] | None = None,
+        known: Trace | None = None,
     ) -> None:
         self.problem = problem
+        self._known = [] if known is None else known.calls
         self.union = union
         self.features = features
         self.trace = Trace()
@@ -331,7 +333,8 @@ class MaskedModel:
 
     def _fused_here(self, label: str) -> Propagation | None:
         """The propagation that runs the next call, if it is a fused one."""
-        assert self._plan is not None and self._fused is not None
+        assert self._plan is not None
+        assert self._fused is not None
         if self._position >= len(self._plan.routes):
             raise MaskingError(f"{label} calls propagate more often in one forward pass than in another")
         return None if self._plan.routes[self._position].path == "messages" else self._fused
@@ -443,8 +446,8 @@ class MaskedModel:
         if any(count != nodes for count in _node_counts(module, size, kwargs)):
             call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
             return call
-        for met in self.trace.masked[-1:]:
-            if met.edge_index is not None and _same(met.edge_index, edge_index):
+        for met in [*self.trace.masked[-1:], *self._known[self._position : self._position + 1]]:
+            if not met.problem and met.edge_index is not None and _same(met.edge_index, edge_index):
                 call.edge_index, call.gather, call.transposed = met.edge_index, met.gather, met.transposed
                 return call
         found, call.transposed = _positions(edge_index, edges, max(nodes, 1))
@@ -524,10 +527,17 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def trace(
-    problem: Problem, union: Union, edge_mask: Tensor | None = None, x: Tensor | None = None
+    problem: Problem,
+    union: Union,
+    edge_mask: Tensor | None = None,
+    x: Tensor | None = None,
+    known: Trace | None = None,
 ) -> tuple[Trace, Tensor]:
-    """Run the model once in its own way, under masks where given; what it did, and its output `[R, C]`."""
-    with torch.no_grad(), MaskedModel(problem, union) as model:
+    """Run the model once in its own way, under masks where given; what it did, and its output `[R, C]`.
+
+    `known` is an earlier trace on the same union, which spares work.
+    """
+    with torch.no_grad(), MaskedModel(problem, union, known=known) as model:
         out = model(edge_mask, x)
         return model.trace, out
 

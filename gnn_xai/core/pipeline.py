@@ -120,11 +120,14 @@ class Pipeline:
         budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
 
         pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem), cap=cap)
-        seen = [(traced, out), *(trace(problem, union, None, probe.x[union.node_id]) for probe in pipeline.probes)]
+        seen = [
+            (traced, out),
+            *(trace(problem, union, None, probe.x[union.node_id], traced) for probe in pipeline.probes),
+        ]
         inputs = [each for each, _ in seen]
         if traced.maskable:
             mask = keyed_uniform(seed, union.edge_id).to(problem.dtype)
-            inputs.append(trace(problem, union, mask)[0])
+            inputs.append(trace(problem, union, mask, None, traced)[0])
         plan = plan_of(graphs, inputs, problem.dtype)
         if problem.node_level:
             pipeline.expected = torch.stack([there for _, there in seen], dim=1)
