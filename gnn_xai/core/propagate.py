@@ -116,6 +116,7 @@ class Layout:
         backwards: messages run against the direction of the edges.
         mean: they are averaged over the edges and loops at the receiver.
         attention: coefficients depend on features, and are not held here.
+        seen: `[N]` bool, nodes that a trace has been through; the rest belongs to graphs that are not explained.
         present: `[E]` bool, edges that the call uses.
         edge: `[E]` coefficients.
         looped: `[N]` bool, nodes at which the layer adds a loop.
@@ -129,6 +130,7 @@ class Layout:
     backwards: bool
     mean: bool
     attention: bool
+    seen: Tensor
     present: Tensor
     edge: Tensor
     looped: Tensor
@@ -143,7 +145,7 @@ class Layout:
         """A layout of nothing yet."""
         edge = torch.zeros(graphs.num_edges, dtype=dtype, device=graphs.device)
         loop = torch.zeros(graphs.num_nodes, dtype=dtype, device=graphs.device)
-        return cls(backwards, mean, attention, edge.bool(), edge, loop.bool(), loop)
+        return cls(backwards, mean, attention, loop.bool(), edge.bool(), edge, loop.bool(), loop)
 
     def same_as(self, other: Layout) -> bool:
         """Whether two calls propagate alike."""
@@ -156,7 +158,7 @@ class Layout:
         """Find out whether the coefficients are those of symmetric normalisation, `gcn_norm` in PyG."""
         if bool(self.looped.any()):
             self.adds = 1.0
-        if self.attention or self.mean:
+        if self.attention:
             return
         row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
         for weight in (torch.ones_like(self.edge), graphs.edge_attrs.get("edge_weight")):
@@ -177,16 +179,20 @@ class Layout:
     def correctable(self, graphs: Graphs) -> bool:
         """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
         loops = (graphs.edge_index[0] == graphs.edge_index[1]) & self.present
-        if self.adds is None and int(graphs.edge_index[0, loops].unique().numel()) == graphs.num_nodes:
+        own = torch.zeros_like(self.looped).index_fill(0, graphs.edge_index[0, loops], True)
+        if self.adds is None and bool(own[self.seen].all()):
             return False  # whether the layer adds loops of its own cannot be seen
-        if self.attention or self.mean or self.degree is not None:
+        if self.adds is not None and not bool((self.looped | own)[self.seen].all()):
+            return False  # it adds loops at some nodes, and why there is not known
+        if self.attention:
             return True
         given = [w for key, w in graphs.edge_attrs.items() if w.shape == self.edge.shape and w.is_floating_point()]
-        candidates = [torch.ones_like(self.edge), *given]
-        return bool((self.loop[self.looped] == 1).all()) and any(
+        constant = bool((self.loop[self.looped] == 1).all()) and any(
             torch.allclose(self.edge[self.present], weight.to(self.edge.dtype)[self.present], 1e-5, 1e-8)
-            for weight in candidates
+            for weight in (torch.ones_like(self.edge), *given)
         )
+        # On a cycle every degree is 1, and nothing tells a normalisation from none.
+        return constant != (self.degree is not None) or not bool(self.present.any())
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,7 @@ def survey(plan: Plan, trace: Trace, union: Union) -> None:
         own = call.gather < len(union.edge)
         edge = union.edge_id[call.gather[own]]
         loop = union.node_id[call.edge_index[0, ~own]]
+        layout.seen[union.node_id] = True
         layout.present[edge] = True
         layout.looped[loop] = True
         if not layout.attention:
