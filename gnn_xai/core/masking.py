@@ -346,8 +346,9 @@ class MaskedModel:
                 return None
             given = list(args)
             if type(module) in _NORMALISING:
-                if len(given) > 1 and isinstance(given[1], Tensor):
-                    given[1] = NO_EDGES
+                place = 2 if type(module) is GCN2Conv else 1  # after the features of the first layer
+                if len(given) > place and isinstance(given[place], Tensor):
+                    given[place] = NO_EDGES
                 elif isinstance(kwargs.get("edge_index"), Tensor):
                     kwargs = {**kwargs, "edge_index": NO_EDGES}
             if fused.plan.shrink and type(module) in _BIPARTITE:
