@@ -10,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "gnn_xai": gx.__version__,
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
+        **{peer: version(peer) for peer in ("captum", "graph-explain") if find_spec(peer.replace("-", "_"))},
         "python": platform.python_version(),
         "seed": SEED,
     }

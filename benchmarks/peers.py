@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.util
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -170,7 +170,7 @@ LABELS = {
 
 def missing(name: str) -> str | None:
     """Why a peer cannot be asked, or `None` if it can."""
-    if name == "graph_explain" and importlib.util.find_spec("graph_explain") is None:
+    if name == "graph_explain" and find_spec("graph_explain") is None:
         return "not installed (pip install --no-deps graph-explain==0.8.0)"
     return None
 

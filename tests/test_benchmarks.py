@@ -198,3 +198,12 @@ def test_a_power_law_graph_is_undirected_and_has_hubs() -> None:
     assert data.is_undirected()
     assert 8 < data.num_edges / 2000 <= 10
     assert int(torch.bincount(data.edge_index[0]).max()) > 200
+
+
+def test_the_cost_of_a_growing_graph_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "MANY", 20)
+    edges, once, cost = scale.growth(300, rounds=1)
+    assert edges == scale.power_law(300).num_edges
+    assert once[0] > 0
+    assert -once[0] < cost[0]
+    assert 0 <= cost[1] < 500
