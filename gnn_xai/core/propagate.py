@@ -1,9 +1,10 @@
 """Fused propagation: layers whose message is a number times the sender's features, as products with a sparse matrix.
 
-A *layout* says, once for the whole data, what a `propagate` call multiplies messages by: one coefficient for each edge, and one
-for each self loop that the layer adds. A computation graph carries the coefficients of its own edges, so degrees that a
-normalisation counted on the full graph need no further hop. A *plan* says which way each call of a forward pass goes; a
-*propagation* is a plan on one union of computation graphs, with its sparse matrices, built once and used in every epoch.
+A *layout* says, once for the whole data, what a `propagate` call multiplies messages by: one coefficient for each edge,
+and one for each self loop that the layer adds. A computation graph carries the coefficients of its own edges, so degrees
+that a normalisation counted on the full graph need no further hop. A *plan* says which way each call of a forward pass
+goes; a *propagation* is a plan on one union of computation graphs, with its sparse matrices, built once and used in every
+epoch.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
     narrow = [len(features), *[1] * (features.dim() - 1)]
 
     def message(sender: Tensor, receiver: Tensor) -> Tensor:
-        changed = {senders[0]: sender, **{name: receiver for name in receivers}}
+        changed = {senders[0]: sender, **dict.fromkeys(receivers, receiver)}
         return module.message(**{**inputs, **changed})
 
     ones, zeros = features.new_ones(narrow), features.new_zeros(narrow)
-    tolerance = 100 * torch.finfo(features.dtype).eps
+    coefficient, tolerance = ones, 100 * torch.finfo(features.dtype).eps
     try:
         coefficient = message(ones, zeros)
         linear = coefficient.shape == ones.shape
@@ -300,7 +301,8 @@ class Propagation:
         """The output of call `number`, `[N, ...]`, or of its first rows only where the plan shrinks."""
         route = self.plan.routes[number]
         form, layout = route.form, route.layout
-        assert form is not None and layout is not None
+        assert form is not None
+        assert layout is not None
         x = _side(arguments[form.sender], form.side)
         rows = self.rows(number)
         if layout.attention:
@@ -338,6 +340,7 @@ class Propagation:
             logits = logits + by_target[:rows].reshape(-1).index_select(0, matrix.csr.row)
             logits = functional.leaky_relu(logits, module.negative_slope)
         else:
+            assert isinstance(module, GATv2Conv)
             by_source, by_target = arguments["x"]
             heads = by_source.size(1)
             matrix = self._level(layout, rows, len(by_source), heads)
@@ -421,7 +424,8 @@ class Propagation:
         elif layout.degree is None:
             by_edge, by_loop = layout.edge[edge[used]], layout.edge.new_ones(len(loops))
         else:
-            assert layout.weight is not None and layout.fill is not None
+            assert layout.weight is not None
+            assert layout.fill is not None
             degree = layout.degree[node] - lost
             # What is left of a degree whose edges are all gone is rounding.
             gone = degree <= 1e-6 * layout.degree[node]
@@ -437,8 +441,8 @@ class Propagation:
 def lost_degrees(
     plan: Plan, union: Union, edges: Tensor | None, nodes: Tensor | None, undirected: bool
 ) -> list[Tensor]:
-    """What the nodes that are left lose of their degrees when edges `[ΣE]` bool and nodes `[ΣN]` bool of a union are removed,
-    `[ΣN']` for each of the plan's layouts.
+    """What the nodes that are left lose of their degrees when edges `[ΣE]` bool and nodes `[ΣN]` bool of a union are
+    removed, `[ΣN']` for each of the plan's layouts.
 
     Edges outside of the union count, too: the other direction of an edge removed where directions are tied, and all
     edges of removed nodes.

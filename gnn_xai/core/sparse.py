@@ -5,6 +5,9 @@ this is one sparse product; backward another one with Aᵀ for X, and one number
 dense-dense product). Neither ever holds a message: memory is that of nodes and entries, not entries times features.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# (autograd functions are written with the arguments that they have)
+
 from __future__ import annotations
 
 import warnings
