@@ -42,6 +42,9 @@ PYTHON_TO_OPTIONS = {
     r"task=ModelConfig\([^)]*\)": "--task, --mode and --returns",
     r"pass forward=(lambda model, data: (model\([^)]*\)|\.{3}))?": "let --model return a module with forward(self, data)",
     r"\b(task|target)=(?= )": r"--\1",
+    r"max_neighbors as a positive integer or None": "--max-neighbors as a positive integer",
+    r"; None follows every edge": "; leave it out to follow every edge",
+    r"\bmax_neighbors\b": "--max-neighbors",
 }
 
 
@@ -161,6 +164,9 @@ def explain(
     ] = "multiclass_classification",
     returns: Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")] = "raw",
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    max_neighbors: Annotated[
+        int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
+    ] = None,
     figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
 ) -> None:
@@ -190,6 +196,7 @@ def explain(
             index=subject.index if wanted is None else wanted,
             target=target,
             seed=seed,
+            max_neighbors=max_neighbors,
             progress=sys.stderr.isatty(),
         )
         runs.write(folder, subject, explanations, row, figures=figures)

@@ -46,7 +46,8 @@ class Explanations:
         prediction_masked: `[B, C]` its output under the explanation as a soft mask (|attribution| / max for
             attributions), messages multiplied.
         prediction_complement: `[B, C]` its output under one minus that mask.
-        exact: `[B]` bool, the computation graph gives the same output as the full graph, to 1e-5.
+        exact: `[B]` bool, the computation graph gives the same output as the full graph, to 1e-5; false where
+            `max_neighbors` left out edges.
         hops: `[B]` radius of the computation graph in message-passing steps; -1 for the whole graph.
         node_ptr, node_id: `[B + 1]`, `[ΣN]` nodes that can reach the output.
         edge_ptr, edge_id: `[B + 1]`, `[ΣE]` edges that can carry a message to the output.
@@ -59,7 +60,8 @@ class Explanations:
         algorithm: name and hyper-parameters.
         task: mode, level and return type of the model.
         seed: what random numbers were keyed by.
-        extras: more tensors by name: per edge (`edge_...`), per node (`node_...`), or per instance.
+        extras: more tensors by name: per edge (`edge_...`), per node (`node_...`), or per instance, such as
+            `prediction_capped` `[B, C]`, the model's output on the edges that `max_neighbors` left.
         provenance: versions, layers and sizes, for the record.
     """
 

@@ -118,7 +118,7 @@ def explain_and_measure(
         subject: what to explain.
         algorithm: with which method.
         strongest: elements that count as the explanation when its fidelity is measured.
-        **options: `index`, `target`, `seed` and `progress` of `gnn_xai.explain`.
+        **options: `index`, `target`, `seed`, `max_neighbors` and `progress` of `gnn_xai.explain`.
     """
     start = time.perf_counter()
     explanations = explain(subject.model, subject.data, algorithm, task=subject.task, **options)

@@ -139,6 +139,18 @@ def test_hyper_parameters_and_target(work):
     assert loaded.algorithm["edge_mask_type"] is None
 
 
+def test_a_cap_on_neighbours(work, capsys):
+    assert run(*KARATE, "--out", "a", "--max-neighbors", "3", "--figures", "0") == 0
+    loaded = gx.load(work / "a" / "explanations.safetensors")
+    assert loaded.provenance["max_neighbors"] == 3
+    assert loaded.exact.tolist() == [False, False]
+    capsys.readouterr()
+    assert run(*KARATE, "--out", "b", "--max-neighbors", "0") == 2
+    assert capsys.readouterr().err == (
+        "error: expected --max-neighbors as a positive integer, got 0; leave it out to follow every edge\n"
+    )
+
+
 def test_every_algorithm_can_be_run(work):
     for name in gx.algorithms.REGISTRY:
         settings = ["--set", "epochs=2"] if name == "gnn_explainer" else []

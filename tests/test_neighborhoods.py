@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch_geometric.data import Batch, Data
+from torch_geometric.nn import GATConv, GCNConv, GINConv, PairNorm, SAGEConv
+from torch_geometric.nn.aggr import MaxAggregation
 
 import gnn_xai as gx
+from gnn_xai import testing
+from gnn_xai.core import pipeline
 from gnn_xai.core.graphs import Graphs, as_graphs
-from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, TooLarge, around_nodes, in_pieces, of_graphs
+from gnn_xai.core.neighborhoods import SCOPES, WHOLE_GRAPH, Cap, TooLarge, around_nodes, in_pieces, of_graphs
 from gnn_xai.core.segments import owners
+from gnn_xai.errors import InputError
 from tests import models
 
 settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
@@ -186,3 +194,237 @@ def test_an_n_id_that_is_no_id_is_an_attribute_like_any_other(ids: torch.Tensor)
     expected = as_graphs(data, torch.device("cpu")).node_key
     data.n_id = ids
     assert torch.equal(as_graphs(data, torch.device("cpu")).node_key, expected)
+
+
+# Hubs ####################################################################################################################
+
+
+@given(random_graphs(), st.integers(1, 3), st.integers(1, 4), st.sampled_from(FLOWS), st.integers(0, 2), st.data())
+def test_a_cap_holds_at_every_node_and_hop(
+    graphs: Graphs, steps: int, most: int, flow: str, number: int, data: st.DataObject
+) -> None:
+    every = torch.arange(graphs.num_nodes)
+    seed, scope = data.draw(st.integers(0, 3)), torch.full_like(every, number)
+    found = around_nodes(graphs, every, steps, scope, flow, cap=Cap(most, seed))
+    free = around_nodes(graphs, every, steps, scope, flow)
+    ptr, sender, edge_at = graphs.incidence(flow)
+    ends = graphs.edge_index.t().tolist()
+    for i in range(len(every)):
+        nodes = found.node[found.node_owner == i].tolist()
+        depth = dict(zip(nodes, found.node_depth[found.node_owner == i].tolist(), strict=True))
+        kept = set(found.edge[found.edge_owner == i].tolist())
+        radius, lost = steps + SCOPES[number].extra, False
+        reached = {i}
+        for node in nodes:
+            into = edge_at[ptr[node] : ptr[node + 1]].tolist()
+            if depth[node] == radius:
+                continue
+            senders = dict(zip(into, sender[ptr[node] : ptr[node + 1]].tolist(), strict=True))
+            if flow != "both":  # then an edge may have come from its other end
+                assert len(kept & set(into)) == min(most, len(into))
+            assert len(kept & set(into)) >= min(most, len(into)) / (2 if flow == "both" else 1)
+            loops = [e for e in into if senders[e] == node]
+            assert not loops or kept & set(loops)
+            lost |= len(into) > most
+            reached |= {senders[e] for e in kept & set(into)}
+        if not SCOPES[number].induced:
+            assert bool(found.capped[i]) == lost
+        assert set(nodes) == reached
+        assert all(u in depth and v in depth for u, v in (ends[e] for e in kept))
+        assert kept <= set(free.edge[free.edge_owner == i].tolist())
+        alone = around_nodes(graphs, every[i : i + 1], steps, scope[:1], flow, cap=Cap(most, seed))
+        assert set(alone.edge.tolist()) == kept
+
+
+@given(random_graphs(many=True), st.integers(1, 3), st.sampled_from(FLOWS), st.integers(0, 3))
+def test_a_cap_above_all_degrees_changes_nothing(graphs: Graphs, steps: int, flow: str, number: int) -> None:
+    every = torch.arange(graphs.num_nodes)
+    scope = torch.full_like(every, number)
+    free = around_nodes(graphs, every, steps, scope, flow)
+    found = around_nodes(graphs, every, steps, scope, flow, cap=Cap(2 * max(graphs.num_edges, 1), 0))
+    for name in ("node", "node_ptr", "node_depth", "edge", "edge_ptr", "edge_in_play", "edge_index", "root", "hops"):
+        assert torch.equal(getattr(found, name), getattr(free, name))
+    assert not bool(found.capped.any())
+
+
+def star(leaves: int, loop: bool = False) -> Data:
+    """Node 0 hears from all others, and from itself."""
+    senders = torch.cat([torch.zeros(int(loop), dtype=torch.int64), torch.arange(1, leaves + 1)])
+    return Data(x=torch.randn(leaves + 1, 4), edge_index=torch.stack([senders, torch.zeros_like(senders)]))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_every_edge_of_a_hub_has_the_same_chance(loop: bool) -> None:
+    graphs = as_graphs(star(7, loop), torch.device("cpu"))
+    root, rounds = torch.tensor([0]), 2000
+    drawn: Counter[int] = Counter()
+    for seed in range(rounds):
+        found = around_nodes(graphs, root, 1, root, "source_to_target", cap=Cap(3, seed))
+        assert len(found.edge) == 3
+        drawn.update(graphs.edge_index[0, found.edge].tolist())
+    expected = (2 if loop else 3) / 7 * rounds
+    assert drawn[0] == (rounds if loop else 0)
+    for leaf in range(1, 8):
+        assert abs(drawn[leaf] - expected) < 5 * math.sqrt(expected)
+
+
+def hubs(undirected: bool = True) -> Data:
+    """Two nodes with fifteen neighbours each among thirty, and a ring through all."""
+    ring = torch.stack([torch.arange(30), torch.arange(1, 31) % 30])
+    spokes = torch.stack([torch.arange(30), torch.arange(30) % 2 * 7])
+    edges = torch.unique(torch.cat([ring, spokes[:, spokes[0] != spokes[1]]], 1), dim=1)
+    if undirected:
+        edges = torch.unique(torch.cat([edges, edges.flip(0)], 1), dim=1)
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    return Data(x=x, edge_index=edges[:, torch.randperm(edges.size(1), generator=torch.Generator().manual_seed(1))])
+
+
+def network(conv: Any, *more: Any) -> nn.Module:
+    return testing.seeded(lambda: testing.Network([conv(4, 8), *more, conv(8, 3)]))()
+
+
+def gin(width_in: int, width: int) -> GINConv:
+    return GINConv(nn.Linear(width_in, width))
+
+
+@pytest.mark.parametrize("conv", [SAGEConv, gin, GATConv])
+def test_without_the_edges_left_out_the_model_says_what_is_said(conv: Any) -> None:
+    model, data = network(conv), hubs()
+    found = gx.explain(model, data, "saliency", max_neighbors=3, progress=False)
+    with torch.no_grad():
+        assert torch.allclose(found.prediction, model(data.x, data.edge_index), atol=1e-5)
+        for e in found:
+            out = model(data.x, data.edge_index[:, e.edge_id])[e.index]
+            assert torch.allclose(e.extras["prediction_capped"], out, atol=1e-5)
+            assert int(torch.bincount(e.edge_index[1]).max()) <= 3
+            assert e.hops == 2
+    assert found.provenance["max_neighbors"] == 3
+    assert not bool(found.exact.all())
+
+
+def test_degrees_are_those_of_the_full_graph() -> None:
+    model, data = network(GCNConv), hubs()
+    found = gx.explain(model, data, "saliency", max_neighbors=3, progress=False)
+    assert {layer["path"] for layer in found.provenance["layers"]} == {"fused"}
+    for e in found:
+        kept = {(u, v) for u, v in e.edge_index.t().tolist()}
+        cut = {(u, v): 0.0 for u, v in data.edge_index.t().tolist() if (u, v) not in kept}
+        with torch.no_grad(), testing.plainly_masked(model, cut):
+            out = model(data.x, data.edge_index)[e.index]
+        assert torch.allclose(e.extras["prediction_capped"], out, atol=1e-5)
+
+
+def test_exact_is_what_lost_no_edge() -> None:
+    data = hubs(undirected=False)
+    found = gx.explain(network(SAGEConv), data, "saliency", max_neighbors=5, progress=False)
+    degree = torch.bincount(data.edge_index[1], minlength=30)
+    for e in found:
+        heard = data.edge_index[0, data.edge_index[1] == e.index]
+        assert e.exact == bool((degree[torch.cat([heard, torch.tensor([e.index])])] <= 5).all())
+    assert 0 < int(found.exact.sum()) < 30
+
+
+@pytest.mark.parametrize("algorithm", ["gnn_explainer", "edge_ablation"])
+def test_answers_under_a_cap_above_all_degrees_are_those_without(algorithm: str) -> None:
+    model, data = network(GCNConv), hubs()
+    free = gx.explain(model, data, algorithm, progress=False)
+    found = gx.explain(model, data, algorithm, max_neighbors=40, progress=False)
+    for name in ("prediction", "prediction_masked", "exact", "hops", "node_id", "edge_id", "edge_mask"):
+        assert torch.equal(getattr(found, name), getattr(free, name))
+    assert torch.equal(
+        found.extras["prediction_capped"],
+        gx.explain(model, data, "random", max_neighbors=40, progress=False).extras["prediction_capped"],
+    )
+    assert free.provenance["max_neighbors"] is None
+    assert "prediction_capped" not in free.extras
+
+
+class Capped(testing.Case):
+    """A case whose nodes follow two edges at most."""
+
+    def explain(self, algorithm: Any, model: nn.Module | None = None, **options: Any) -> gx.Explanations:
+        return super().explain(algorithm, model, max_neighbors=2, **options)
+
+
+LAWS = ["instance_independence", "model_untouched", "seed_and_relabelling", "says_what_it_means"]
+
+
+@pytest.mark.parametrize("name", ["gcn_undirected", "gat_directed"])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("algorithm", [gx.GNNExplainer(epochs=5), gx.EdgeAblation(removal="structural"), gx.Random()])
+def test_laws_hold_under_a_cap(algorithm: Any, law: str, name: str) -> None:
+    if law == "seed_and_relabelling" and isinstance(algorithm, gx.EdgeAblation):
+        pytest.skip("the seed draws edges, so that it changes a deterministic algorithm's answer, too")
+    case = Capped(**vars(testing.CASES[name]))
+    assert not bool(case.explain(algorithm).exact.all())
+    testing.LAWS[law](algorithm, case)
+
+
+def test_fidelity_of_capped_explanations(tmp_path: Path) -> None:
+    model, data = network(GCNConv), hubs()
+    found = gx.explain(model, data, "gnn_explainer", max_neighbors=3, seed=4, progress=False)
+    there = gx.metrics.fidelity(model, data, found, top=3, level="edge")
+    back = gx.load(found.save(tmp_path / "capped.safetensors"))
+    assert torch.equal(back.extras["prediction_capped"], found.extras["prediction_capped"])
+    assert back.provenance["max_neighbors"] == 3
+    again = gx.metrics.fidelity(model, data, back, top=3, level="edge")
+    assert torch.equal(there.plus.values, again.plus.values)
+    assert torch.equal(there.minus.values, again.minus.values)
+    structural = gx.metrics.fidelity(model, data, found, top=3, level="edge", removal="structural")
+    assert bool(structural.plus.values.isfinite().all())
+
+
+def test_what_was_cut_is_not_grown_back() -> None:
+    """Maxima keep the layers in PyG's own way, where degrees of the border need a hop more."""
+
+    def layer(width_in: int, width: int) -> GCNConv:
+        return GCNConv(width_in, width, aggr=MaxAggregation())
+
+    found = gx.explain(network(layer), hubs(), "saliency", max_neighbors=3, progress=False)
+    assert {layer["path"] for layer in found.provenance["layers"]} == {"messages"}
+    assert set(found.hops.tolist()) == {3}
+    assert not bool(found.exact.all())
+
+
+def test_a_model_that_is_not_local_is_found_under_a_cap() -> None:
+    norms = [PairNorm(), nn.Identity()]
+    model = testing.seeded(lambda: testing.Network([SAGEConv(4, 8), SAGEConv(8, 3)], norms))()
+    far = torch.stack([torch.arange(40), torch.arange(1, 41) % 40])
+    data = Batch.from_data_list([hubs(), Data(x=torch.randn(40, 4), edge_index=far)])
+    data = Data(x=data.x, edge_index=data.edge_index)
+    with pytest.warns(gx.errors.GnnXaiWarning, match="not local"):
+        found = gx.explain(model, data, "saliency", index=[0, 5], max_neighbors=3, progress=False)
+    assert found.hops.tolist() == [WHOLE_GRAPH, WHOLE_GRAPH]
+    assert bool(found.exact.all())
+
+
+@pytest.mark.parametrize("share", [2, 60])
+def test_what_tells_about_the_model_leaves_out_large_neighbourhoods(monkeypatch: Any, share: int) -> None:
+    """With room for neighbourhoods of 60 nodes and edges some are left; with room for 2, the smallest is."""
+    model, data = network(GCNConv), hubs(undirected=False)
+    free = gx.explain(model, data, "saliency", progress=False)
+    looked_at = []
+    choose = pipeline.Pipeline._choose
+
+    def spy(self: Any, plan: Any, sample: torch.Tensor, structural: bool) -> None:
+        looked_at.append(len(sample))
+        choose(self, plan, sample, structural)
+
+    monkeypatch.setattr(pipeline.Pipeline, "_choose", spy)
+    monkeypatch.setattr(pipeline, "PIECE", share * pipeline.SAMPLE)
+    found = gx.explain(model, data, "saliency", progress=False)
+    assert looked_at == [1] if share == 2 else 1 < looked_at[0] < pipeline.SAMPLE
+    assert torch.equal(found.edge_id, free.edge_id)
+    assert torch.allclose(found.edge_mask, free.edge_mask)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 2.0, "3"])
+def test_a_cap_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"expected max_neighbors as a positive integer or None, got .*; None follows"):
+        gx.explain(network(GCNConv), hubs(), "saliency", max_neighbors=value, progress=False)
+
+
+def test_a_cap_on_whole_graphs_is_refused() -> None:
+    case = testing.CASES["gin_graphs"]
+    with pytest.raises(InputError, match=r"expected max_neighbors for a node-level task alone, got 3 .*; leave it out"):
+        case.explain(gx.Saliency(), max_neighbors=3)
