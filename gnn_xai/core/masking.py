@@ -11,7 +11,7 @@ Calls that a plan fuses never make messages: their layer gets a `propagate` of o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,7 @@ from torch_geometric.nn import (
 )
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
-from gnn_xai.core.features import Features, MaskedFeatures
+from gnn_xai.core.features import Features
 from gnn_xai.core.features import plain as plain_features
 from gnn_xai.core.graphs import Flow, match_edges, plain
 from gnn_xai.core.neighborhoods import Union
@@ -219,7 +219,7 @@ class MaskedModel:
         union: what it runs on.
         plan: which calls of `propagate` are fused; `None` for a plain forward pass in PyG's own way, which is traced.
         features: the data's node features, from which the model gets its rows without their being written out.
-        lost: degrees lost by removals, see `Propagation`.
+        propagation: how calls run, where it is not the plan's own way on the union.
         known: an earlier trace on this union; calls that run on the same edges need not be matched again.
     """
 
@@ -229,7 +229,7 @@ class MaskedModel:
         union: Union,
         plan: Plan | None = None,
         features: Features | None = None,
-        lost: Sequence[Tensor] | None = None,
+        propagation: Propagation | None = None,
         known: Trace | None = None,
     ) -> None:
         self.problem = problem
@@ -237,8 +237,10 @@ class MaskedModel:
         self.union = union
         self.features = features
         self.trace = Trace()
-        self._plan = plan if plan is not None and plan.fuses else None
-        self._fused = None if self._plan is None else Propagation(self._plan, union, lost)
+        if propagation is None and plan is not None and plan.fuses:
+            propagation = Propagation(plan, union)
+        self._fused = propagation
+        self._plan = None if propagation is None else propagation.plan
         self._mask: Tensor | None = None
         self._position = 0
         self._current: Call | None = None
@@ -330,6 +332,7 @@ class MaskedModel:
         self._patched.append(module)
         if type(module) in _NORMALISING or (self._plan is not None and self._plan.shrink):
             self._handles.append(module.register_forward_pre_hook(self._before_layer(label), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._after_layer))
 
     def _fused_here(self, label: str) -> Propagation | None:
         """The propagation that runs the next call, if it is a fused one."""
@@ -352,14 +355,19 @@ class MaskedModel:
                 elif isinstance(kwargs.get("edge_index"), Tensor):
                     kwargs = {**kwargs, "edge_index": NO_EDGES}
             if fused.plan.shrink and type(module) in _BIPARTITE:
-                rows = fused.rows(self._position)
                 if given and isinstance(given[0], Tensor):
-                    given[0] = (given[0], _first_rows(given[0], rows))
+                    given[0] = (given[0], fused.receivers(self._position, given[0]))
                 elif isinstance(kwargs.get("x"), Tensor):
-                    kwargs = {**kwargs, "x": (kwargs["x"], _first_rows(kwargs["x"], rows))}
+                    kwargs = {**kwargs, "x": (kwargs["x"], fused.receivers(self._position, kwargs["x"]))}
             return tuple(given), kwargs
 
         return hook
+
+    def _after_layer(self, module: nn.Module, args: Any, out: Any) -> Any:
+        """The last layer hands on what the rest of the model expects."""
+        assert self._plan is not None
+        assert self._fused is not None
+        return self._fused.finish(out) if self._position == len(self._plan.routes) else out
 
     # Hooks ###########################################################################################################
 
@@ -517,10 +525,6 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
     parts = x if isinstance(x, (tuple, list)) else (x,)
     found = [value for value in parts if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim)]
     return counts + [value.size(module.node_dim) for value in found]
-
-
-def _first_rows(x: Tensor, count: int) -> Tensor:
-    return x.rows(count) if isinstance(x, MaskedFeatures) else x[:count]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

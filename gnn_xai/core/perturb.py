@@ -11,11 +11,19 @@ from torch import Tensor
 
 from gnn_xai.core import packing
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.propagate import lost_degrees
+from gnn_xai.core.pipeline import close
+from gnn_xai.core.propagate import Propagation, lost_degrees
 from gnn_xai.core.question import Question
+from gnn_xai.core.variants import Variants, followable
 
 Removal = Literal["message", "structural"]
 REMOVALS: tuple[Removal, ...] = ("message", "structural")
+
+SHARED = 4
+"""Variants of an instance, on average, from which on it pays to run the original beside them."""
+
+SAMPLE = 8
+"""Variants on which following a change is compared with running them whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +67,28 @@ def evaluate(
     """
     if len(instance) == 0:  # instances without edges have no variants; nothing tells the shape of a value
         return torch.zeros(0, dtype=question.problem.dtype, device=instance.device)
+    structural = removal == "structural"
     parts: list[tuple[Tensor, Tensor]] = []
 
-    def work(select: Tensor) -> None:
-        union = question.union(graphs, instance[select])
+    def run(select: Tensor, follow: bool) -> Tensor:
+        which = instance[select]
+        union = graphs.union(which) if follow else question.union(graphs, which)
         changed = change(union, select)
         with torch.no_grad():
-            run = _rebuilt if removal == "structural" else _masked
-            parts.append((select, reduce(run(question, union, changed), select)))
+            if follow:
+                return _followed(question, union, changed, structural)
+            return (_rebuilt if structural else _masked)(question, union, changed)
+
+    follow = len(instance) >= SHARED * len(instance.unique()) and followable(question, structural)
+    if follow:
+        some = torch.linspace(0, len(instance) - 1, SAMPLE, device=instance.device).long()
+        try:
+            follow = bool(close(run(some, True), run(some, False)).all())
+        except Exception:  # the model adds its input to an output that has other rows, say
+            follow = False
+
+    def work(select: Tensor) -> None:
+        parts.append((select, reduce(run(select, follow), select)))
         question.advance(share * len(select) / len(instance))
 
     packing.run(work, question.cost(graphs, instance), question.limit)
@@ -79,20 +101,48 @@ def _rebuilt(question: Question, union: Union, change: Change) -> Tensor:
     x = change.x
     if x is not None and change.nodes is not None:
         x = x[~change.nodes]
-    lost = None
+    propagation = None
     if question.plan is not None:
         lost = lost_degrees(question.plan, union, change.edges, change.nodes, question.undirected)
-    with question.model(smaller, lost) as model:
+        if change.nodes is not None:
+            lost = [each[~change.nodes] for each in lost]
+        propagation = Propagation(question.plan, smaller, lost)
+    with question.model(smaller, propagation) as model:
         return model(x=x)
 
 
 def _masked(question: Question, union: Union, change: Change) -> Tensor:
-    removed, x = change.edges, change.x
-    if change.nodes is not None:
-        at_nodes = change.nodes[union.edge_index].any(0)
-        removed = at_nodes if removed is None else removed | at_nodes
-        features = union.x if x is None else x
-        if features is not None:
-            x = features.masked_fill(change.nodes.reshape(-1, *[1] * (features.dim() - 1)), 0)
+    change = _silenced(union, change)
+    mask = None if change.edges is None else (~change.edges).to(question.problem.dtype)
     with question.model(union) as model:
-        return model(edge_mask=None if removed is None else (~removed).to(question.problem.dtype), x=x)
+        return model(edge_mask=mask, x=change.x)
+
+
+def _silenced(union: Union, change: Change) -> Change:
+    """The change in which removed nodes are zeroed and their edges removed."""
+    if change.nodes is None:
+        return change
+    edges, x = change.nodes[union.edge_index].any(0), union.x if change.x is None else change.x
+    if x is not None:
+        x = x.masked_fill(change.nodes.reshape(-1, *[1] * (x.dim() - 1)), 0)
+    return Change(edges if change.edges is None else edges | change.edges, None, x)
+
+
+def _followed(question: Question, union: Union, change: Change, structural: bool) -> Tensor:
+    assert question.plan is not None
+    nodes, lost, left = None, None, union
+    if structural:
+        nodes = change.nodes
+        lost = lost_degrees(question.plan, union, change.edges, nodes, question.undirected)
+        left = union.without(change.edges, nodes)
+    silenced = _silenced(union, change)
+    edges = silenced.edges if silenced.edges is not None else torch.zeros_like(union.edge, dtype=torch.bool)
+    x = change.x if structural else silenced.x
+    if x is None or union.x is None:
+        differs = torch.zeros_like(union.node, dtype=torch.bool)
+    else:
+        differs = (x != union.x).flatten(1).any(1)
+    original = union.source.union(union.instance.unique())
+    variants = Variants(question.plan, original, union, edges, nodes, differs, lost)
+    with question.model(left, variants) as model:
+        return model(x=variants.features(question.features, x))

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing, TransformerConv
 from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
 
+from gnn_xai.core.features import MaskedFeatures
 from gnn_xai.core.graphs import Graphs
 from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.segments import gather_segments, pointers
@@ -253,7 +254,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class _Matrix:
+class Matrix:
     """The sparse matrix of a layout on a union.
 
     Attributes:
@@ -265,6 +266,15 @@ class _Matrix:
     csr: Csr
     slot: Tensor
     coefficient: Tensor | None
+
+    def by_head(self, heads: int) -> Matrix:
+        """The same between (node, head) pairs, for attention."""
+        csr = self.csr
+        node = torch.arange(csr.num_rows, device=csr.ptr.device).repeat_interleave(heads)
+        head = torch.arange(heads, device=csr.ptr.device).repeat(csr.num_rows)
+        entry, ptr = gather_segments(csr.ptr, node)
+        head = torch.repeat_interleave(head, ptr.diff())
+        return Matrix(Csr(ptr, csr.col[entry] * heads + head, csr.num_cols * heads), self.slot[entry], None)
 
 
 class Propagation:
@@ -279,8 +289,8 @@ class Propagation:
     def __init__(self, plan: Plan, union: Union, lost: Sequence[Tensor] | None = None) -> None:
         self.plan, self.union = plan, union
         self.lost = {} if lost is None else {id(a): b for a, b in zip(plan.layouts, lost, strict=True)}
-        self._matrices: dict[int, _Matrix] = {}
-        self._levels: dict[Any, _Matrix] = {}
+        self._matrices: dict[int, Matrix] = {}
+        self._levels: dict[Any, Matrix] = {}
         self._values: dict[int, Tensor] = {}
         self._mask: Tensor | None = None
         if plan.trim:
@@ -297,6 +307,15 @@ class Propagation:
         """How many rows call `number` has to compute."""
         return self.within[len(self.plan.routes) - 1 - number] if self.plan.trim else len(self.union.node)
 
+    def receivers(self, number: int, x: Tensor) -> Tensor:
+        """The rows that call `number` computes, out of those that enter it."""
+        count = self.rows(number)
+        return x.rows(count) if isinstance(x, MaskedFeatures) else x[:count]
+
+    def finish(self, out: Tensor) -> Tensor:
+        """What the rest of the model gets to see of the last layer's output."""
+        return out
+
     def __call__(self, number: int, arguments: dict[str, Any], attention: Tensor | None) -> Tensor:
         """The output of call `number`, `[N, ...]`, or of its first rows only where the plan shrinks."""
         route = self.plan.routes[number]
@@ -309,12 +328,12 @@ class Propagation:
             heads = x.size(1)
             if attention is None:
                 attention = self.attend_by_products(number, arguments)
-            matrix = self._level(layout, rows, len(x), heads)
+            matrix = self._level(number, len(x), heads)
             values = attention if self._mask is None else attention * self._mask.index_select(0, matrix.slot)
             out = spmm(matrix.csr, values.to(x.dtype), x.reshape(len(x) * heads, -1)).reshape(rows, *x.shape[1:])
         else:
-            matrix = self._level(layout, rows, len(x))
-            values = self._coefficients(layout)[: len(matrix.slot)].to(x.dtype)
+            matrix = self._level(number, len(x))
+            values = self._coefficients(layout, matrix).to(x.dtype)
             out = spmm(matrix.csr, values, x.reshape(len(x), -1)).reshape(rows, *x.shape[1:])
             if form.receiver is not None:
                 own = _side(arguments[form.receiver], 1 - form.side)
@@ -329,13 +348,11 @@ class Propagation:
 
     def attend(self, number: int, module: MessagePassing, arguments: dict[str, Any]) -> Tensor:
         """Attention coefficients of a GAT or GATv2 call, one for each entry of the matrix with rows (node, head)."""
-        layout = self.plan.routes[number].layout
-        assert layout is not None
         rows = self.rows(number)
         if isinstance(module, GATConv):
             by_source, by_target = arguments["alpha"]
             heads = by_source.size(1)
-            matrix = self._level(layout, rows, len(by_source), heads)
+            matrix = self._level(number, len(by_source), heads)
             logits = by_source.reshape(-1).index_select(0, matrix.csr.col)
             logits = logits + by_target[:rows].reshape(-1).index_select(0, matrix.csr.row)
             logits = functional.leaky_relu(logits, module.negative_slope)
@@ -343,7 +360,7 @@ class Propagation:
             assert isinstance(module, GATv2Conv)
             by_source, by_target = arguments["x"]
             heads = by_source.size(1)
-            matrix = self._level(layout, rows, len(by_source), heads)
+            matrix = self._level(number, len(by_source), heads)
             pairs = by_source.flatten(0, 1).index_select(0, matrix.csr.col)
             pairs = pairs + by_target[:rows].flatten(0, 1).index_select(0, matrix.csr.row)
             head = matrix.csr.row % heads
@@ -352,17 +369,15 @@ class Propagation:
 
     def attend_by_products(self, number: int, arguments: dict[str, Any]) -> Tensor:
         """Attention coefficients of a transformer call: the softmax of ⟨query, key⟩ / √C."""
-        layout = self.plan.routes[number].layout
-        assert layout is not None
         query, key, rows = arguments["query"], arguments["key"], self.rows(number)
-        matrix = self._level(layout, rows, len(key), key.size(1))
+        matrix = self._level(number, len(key), key.size(1))
         scale = key.size(2) ** -0.5
         return row_softmax(matrix.csr, sddmm(matrix.csr, (query[:rows] * scale).flatten(0, 1), key.flatten(0, 1)))
 
     # Matrices ########################################################################################################
 
-    def _coefficients(self, layout: Layout) -> Tensor:
-        """The values of a layout's matrix under the mask of this pass, `[M]`."""
+    def _coefficients(self, layout: Layout, level: Matrix) -> Tensor:
+        """The values of the first rows of a layout's matrix under the mask of this pass, `[M]`."""
         key = id(layout)
         if key not in self._values:
             matrix = self._matrix(layout)
@@ -372,35 +387,29 @@ class Propagation:
                 if self._mask is None
                 else self._mask.index_select(0, matrix.slot) * matrix.coefficient
             )
-        return self._values[key]
+        return self._values[key][: len(level.slot)]
 
-    def _level(self, layout: Layout, rows: int, columns: int, heads: int = 1) -> _Matrix:
-        """The first rows of a layout's matrix; with attention heads, of the matrix between (node, head) pairs."""
+    def _level(self, number: int, columns: int, heads: int = 1) -> Matrix:
+        """The rows of a layout's matrix that call `number` needs; with attention heads, between (node, head) pairs."""
+        layout, rows = self.plan.routes[number].layout, self.rows(number)
+        assert layout is not None
         key = (id(layout), rows, columns, heads if layout.attention else 0)
         if key not in self._levels:
             matrix = self._matrix(layout)
             csr = matrix.csr
-            last = len(csr.col) if rows == csr.num_rows else int(csr.ptr[rows])
-            if rows == csr.num_rows and columns == csr.num_cols and not layout.attention:
-                level = matrix
-            elif not layout.attention:
-                level = _Matrix(Csr(csr.ptr[: rows + 1], csr.col[:last], columns), matrix.slot[:last], None)
-            else:
-                node = torch.arange(rows, device=csr.ptr.device).repeat_interleave(heads)
-                head = torch.arange(heads, device=csr.ptr.device).repeat(rows)
-                entry, ptr = gather_segments(csr.ptr[: rows + 1], node)
-                head = torch.repeat_interleave(head, ptr.diff())
-                level = _Matrix(Csr(ptr, csr.col[entry] * heads + head, columns * heads), matrix.slot[entry], None)
-            self._levels[key] = level
+            if rows < csr.num_rows or columns < csr.num_cols:
+                last = len(csr.col) if rows == csr.num_rows else int(csr.ptr[rows])
+                matrix = Matrix(Csr(csr.ptr[: rows + 1], csr.col[:last], columns), matrix.slot[:last], None)
+            self._levels[key] = matrix.by_head(heads) if layout.attention else matrix
         return self._levels[key]
 
-    def _matrix(self, layout: Layout) -> _Matrix:
+    def _matrix(self, layout: Layout) -> Matrix:
         """The matrix of a layout on this union."""
         if id(layout) not in self._matrices:
             self._matrices[id(layout)] = self._build(layout)
         return self._matrices[id(layout)]
 
-    def _build(self, layout: Layout) -> _Matrix:
+    def _build(self, layout: Layout) -> Matrix:
         union = self.union
         sender, receiver = union.edge_index.flip(0) if layout.backwards else union.edge_index
         edge, node = union.edge_id, union.node_id
@@ -418,7 +427,7 @@ class Propagation:
         csr = Csr(pointers(torch.bincount(row, minlength=len(node))), col[order], len(node))
         slot = torch.cat([used, torch.full_like(loops, len(edge))])[order]
         if layout.attention:
-            return _Matrix(csr, slot, None)
+            return Matrix(csr, slot, None)
         if lost is None:
             by_edge, by_loop = layout.edge[edge[used]], layout.loop[node[loops]]
         elif layout.degree is None:
@@ -435,14 +444,14 @@ class Propagation:
         coefficient = torch.cat([by_edge, by_loop])[order]
         if layout.mean:
             coefficient = coefficient / csr.ptr.diff()[csr.row]
-        return _Matrix(csr, slot, coefficient)
+        return Matrix(csr, slot, coefficient)
 
 
 def lost_degrees(
     plan: Plan, union: Union, edges: Tensor | None, nodes: Tensor | None, undirected: bool
 ) -> list[Tensor]:
-    """What the nodes that are left lose of their degrees when edges `[ΣE]` bool and nodes `[ΣN]` bool of a union are
-    removed, `[ΣN']` for each of the plan's layouts.
+    """What nodes lose of their degrees when edges `[ΣE]` bool and nodes `[ΣN]` bool of a union are removed, `[ΣN]` for each
+    of the plan's layouts.
 
     Edges outside of the union count, too: the other direction of an edge removed where directions are tied, and all
     edges of removed nodes.
@@ -475,7 +484,7 @@ def lost_degrees(
             place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
             here = keys[place] == wanted
             lost.index_add_(0, order[place[here]], layout.weight[edge[at[here]]])
-        found.append(lost if nodes is None else lost[~nodes])
+        found.append(lost)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,7 @@ from gnn_xai.core.masking import MaskedModel
 from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs, Union
 from gnn_xai.core.packing import Budget
 from gnn_xai.core.problem import Problem
-from gnn_xai.core.propagate import Plan
+from gnn_xai.core.propagate import Plan, Propagation
 
 
 @dataclass(eq=False)
@@ -44,9 +44,9 @@ class Question:
         """The disjoint union of the selected instances, in the order of nodes that the plan wants."""
         return graphs.union(select, by_depth=self.plan is not None and self.plan.trim)
 
-    def model(self, union: Union, lost: Sequence[Tensor] | None = None) -> MaskedModel:
-        """The model on a union that `union` made, or on a smaller one rebuilt from it."""
-        return MaskedModel(self.problem, union, self.plan, self.features, lost)
+    def model(self, union: Union, propagation: Propagation | None = None) -> MaskedModel:
+        """The model on a union that `union` made, or with a propagation of one's own on what that runs on."""
+        return MaskedModel(self.problem, union, self.plan, self.features, propagation)
 
     @property
     def limit(self) -> float:
