@@ -324,6 +324,24 @@ def test_exact_is_what_lost_no_edge() -> None:
     assert 0 < int(found.exact.sum()) < 30
 
 
+def test_what_lost_an_edge_is_not_exact_though_the_output_is_the_same() -> None:
+    model, data = network(SAGEConv), hubs()
+    for conv in model.convs:
+        nn.init.zeros_(conv.lin_l.weight)
+    found = gx.explain(model, data, gx.Random(), index=0, max_neighbors=3, progress=False)
+    assert torch.equal(found.extras["prediction_capped"], found.prediction)
+    assert not bool(found.exact)
+
+
+def test_another_seed_draws_other_edges() -> None:
+    model, data = network(SAGEConv), hubs()
+    one, same, other = (
+        gx.explain(model, data, "saliency", index=0, max_neighbors=3, seed=seed, progress=False) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.edge_id, same.edge_id)
+    assert one.edge_id.tolist() != other.edge_id.tolist()
+
+
 @pytest.mark.parametrize("algorithm", ["gnn_explainer", "edge_ablation"])
 def test_answers_under_a_cap_above_all_degrees_are_those_without(algorithm: str) -> None:
     model, data = network(GCNConv), hubs()
