@@ -38,6 +38,11 @@ class Features:
         return ptr, feature, self.x.reshape(len(self.x), -1)[node, feature]
 
     @cached_property
+    def any(self) -> Tensor:
+        """Whether a node has a value that is not 0, `[N]` bool."""
+        return (self.x != 0).reshape(len(self.x), -1).any(1)
+
+    @cached_property
     def sparse(self) -> bool:
         """Whether so many values are 0 that the rest is better kept alone. A sample of the nodes tells."""
         if self.x.dim() != 2 or self.x.size(1) < 16 or len(self.x) == 0:
@@ -56,30 +61,104 @@ class Features:
         return self._products[id(weight)][1]
 
 
+class Columns:
+    """Rows whose instance has one mask over features: `X_b diag(m_b) Wᵀ` is a product of `X_b` with its own weights.
+
+    Instances of about one size are multiplied together, filled up with rows of zeros.
+
+    Args:
+        features: of all nodes.
+        node: `[n]` the node of each row.
+        owner: `[n]` the instance of each row.
+        fixed: `[n]` bool, rows that no mask multiplies.
+        size: how many instances there are, B.
+    """
+
+    def __init__(self, features: Features, node: Tensor, owner: Tensor, fixed: Tensor, size: int) -> None:
+        x = features.x.reshape(len(features.x), -1)
+        self.x, self.size = x.index_select(0, node), size
+        # One more instance for what no mask multiplies.
+        owner = torch.where(fixed, size, owner)
+        ones = torch.ones(len(node), dtype=x.dtype, device=node.device)
+        self.rows = Csr(torch.arange(len(node) + 1, device=node.device), owner, size + 1), ones
+        self.owner = owner
+
+    @cached_property
+    def groups(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Instances by size: `(instances [b], their rows filled up [b, r, F])`, and where each row is among all of these."""
+        count = torch.bincount(self.owner, minlength=self.size + 1)
+        order = torch.argsort(self.owner, stable=True)
+        ptr = pointers(count)
+        rank = torch.arange(len(order), device=order.device) - ptr[self.owner[order]]
+        level = torch.log2(count.clamp(min=1).double()).ceil().long()
+        place, found, start = torch.empty_like(order), [], 0
+        for number in level[count > 0].unique().tolist():
+            instances = ((level == number) & (count > 0)).nonzero().flatten()
+            longest = int(count[instances].max())
+            slot = torch.full_like(count, -1).index_copy(
+                0, instances, torch.arange(len(instances), device=order.device)
+            )
+            mine = slot[self.owner[order]] >= 0
+            at = slot[self.owner[order[mine]]] * longest + rank[mine]
+            filled = self.x.new_zeros(len(instances) * longest, self.x.size(1)).index_copy(0, at, self.x[order[mine]])
+            place[order[mine]] = start + at
+            found.append((instances, filled.reshape(len(instances), longest, -1)))
+            start += len(instances) * longest
+        return found, place
+
+    def pays(self, outputs: int) -> bool:
+        """Whether own weights are smaller than masked features."""
+        return self.x.size(1) >= 64 and len(self.x) > 2 * outputs * self.size
+
+    def multiply(self, mask: Tensor) -> Tensor:
+        """The masked rows `[n, F]` for masks `[B, F]`."""
+        csr, ones = self.rows
+        return self.x * spmm(csr, ones, torch.cat([mask, mask.new_ones(1, mask.size(1))]))
+
+    def linear(self, mask: Tensor, weight: Tensor) -> Tensor:
+        """The masked rows times `weight` `[O, F]`, `[n, O]`."""
+        weight = weight.detach().t()
+        groups, place = self.groups
+        mask = torch.cat([mask, mask.new_ones(1, mask.size(1))])
+        parts = [
+            torch.bmm(rows, mask.index_select(0, instances).unsqueeze(2) * weight).flatten(0, 1)
+            for instances, rows in groups
+        ]
+        return torch.cat(parts).index_select(0, place)
+
+
 class MaskedFeatures(Tensor):
     """Rows of `Features`, each times a number, or each value times a number; a tensor `[n, F]` to the model.
 
-    Made by `plain`, `by_row` and `by_value`.
+    Made by `plain`, `by_row`, `by_value` and `by_column`.
     """
 
     features: Features
     node: Tensor
-    mask: Tensor | None
+    mask: Tensor | None  # [n], or [B, F] with `columns`
     entries: tuple[Csr, Tensor] | None  # structure and values of the sparse rows, where masks are on values
+    columns: Columns | None  # where rows of an instance share a mask on features
 
     @staticmethod
     def __new__(
-        cls, features: Features, node: Tensor, mask: Tensor | None, entries: tuple[Csr, Tensor] | None = None
+        cls,
+        features: Features,
+        node: Tensor,
+        mask: Tensor | None,
+        entries: tuple[Csr, Tensor] | None = None,
+        columns: Columns | None = None,
     ) -> MaskedFeatures:
         x = features.x
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, (len(node), *x.shape[1:]), dtype=x.dtype, device=x.device, requires_grad=False
         )
-        self.features, self.node, self.mask, self.entries = features, node, mask, entries
+        self.features, self.node, self.mask, self.entries, self.columns = features, node, mask, entries, columns
         return self
 
-    def rows(self, count: int) -> MaskedFeatures:
+    def rows(self, count: int) -> Tensor:
         """The first rows."""
+        if self.columns is not None:
+            return self.dense()[:count]
         mask, entries = self.mask, self.entries
         if entries is not None:
             csr, values = entries[0].first_rows(count), entries[1]
@@ -88,6 +167,9 @@ class MaskedFeatures(Tensor):
 
     def dense(self) -> Tensor:
         """The masked features themselves."""
+        if self.columns is not None:
+            assert self.mask is not None
+            return self.columns.multiply(self.mask).reshape(self.shape)
         if self.entries is not None:
             csr, values = self.entries
             out = values.new_zeros(len(self.node) * csr.num_cols)
@@ -99,7 +181,12 @@ class MaskedFeatures(Tensor):
         """`torch.nn.functional.linear` of the masked features."""
         if self.entries is not None and not self.features.sparse:
             return functional.linear(self.dense(), weight, bias)
-        if self.entries is not None:
+        if self.columns is not None:
+            assert self.mask is not None
+            if not self.columns.pays(len(weight)):
+                return functional.linear(self.dense(), weight, bias)
+            out = self.columns.linear(self.mask, weight)
+        elif self.entries is not None:
             csr, values = self.entries
             # As in `Features.product`: what masks are learned for is not the weight.
             out = spmm(csr, values, weight.detach().t())
@@ -163,6 +250,10 @@ def by_row(features: Features, node: Tensor, mask: Tensor) -> MaskedFeatures:
 
 def structure(features: Features, node: Tensor) -> tuple[Csr, Tensor]:
     """The values that are not 0 in the rows of nodes `[n]`, as a sparse matrix: its structure, and the values `[M]`."""
+    if not features.sparse:  # then those of the whole graph are too many to list
+        rows = features.x[node].reshape(len(node), -1)
+        row, feature = rows.nonzero(as_tuple=True)
+        return Csr(pointers(torch.bincount(row, minlength=len(node))), feature, rows.size(1)), rows[row, feature]
     ptr, feature, value = features.nonzero
     entry, row_ptr = gather_segments(ptr, node)
     return Csr(row_ptr, feature[entry], features.x[:1].numel()), value[entry]
@@ -171,3 +262,8 @@ def structure(features: Features, node: Tensor) -> tuple[Csr, Tensor]:
 def by_value(features: Features, node: Tensor, csr: Csr, values: Tensor) -> MaskedFeatures:
     """Sparse rows with the structure that `structure` gave and values `[M]`, differentiable in them."""
     return MaskedFeatures(features, node, None, (csr, values))
+
+
+def by_column(features: Features, node: Tensor, columns: Columns, mask: Tensor) -> MaskedFeatures:
+    """The features of nodes `[n]`, those of each instance times its row of `mask` `[B, F]`."""
+    return MaskedFeatures(features, node, mask, None, columns)

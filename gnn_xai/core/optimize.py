@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.explain.config import ModelMode
 
 from gnn_xai.core import packing
-from gnn_xai.core.features import Features, by_row, by_value, structure
+from gnn_xai.core.features import Columns, Features, by_column, by_row, by_value, structure
 from gnn_xai.core.masking import MaskedModel, require_float_features
 from gnn_xai.core.masks import Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
@@ -98,7 +98,7 @@ def optimize(
             masks.node[select if node_mask_type == "common_attributes" else union.node] = nodes.final(batch.node_values)
         question.advance(len(select) / len(graphs) * share)
 
-    packing.run(work, question.cost(graphs), question.limit)
+    packing.run(work, question.cost(graphs) + _cost_of_values(question, graphs, node_mask_type), question.limit)
     silent = int(sum(flat))
     if silent:
         warn(
@@ -106,6 +106,22 @@ def optimize(
             "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation"
         )
     return masks
+
+
+_PER_VALUE = 56
+"""Bytes that one masked feature value takes: its place, its value, mask, gradient and the optimiser's moments."""
+
+
+def _cost_of_values(question: Question, graphs: ComputationGraphs, kind: NodeMaskType | None) -> Tensor:
+    """What masks on feature values add to the cost of each instance, `[B]`."""
+    if kind in (None, "object") or question.budget.per_node == 1.0:
+        return torch.zeros(len(graphs), device=graphs.node.device)
+    assert graphs.graphs.x is not None
+    features = question.features or Features(graphs.graphs.x)
+    if not features.sparse:
+        each = _PER_VALUE if kind == "attributes" else 4 * graphs.graphs.x.element_size()
+        return each * graphs.graphs.x[:1].numel() * graphs.num_nodes.double()
+    return _PER_VALUE * segment_sum(features.nonzero[0].diff()[graphs.node].double(), graphs.node_owner, len(graphs))
 
 
 class _Batch:
@@ -249,11 +265,16 @@ class _NodeMask:
         self.node = union.node_id
         self.width, self.total, replicas = graphs.x[:1].numel(), len(self.node), len(union)
         in_play = source.node_in_play[union.node]
-        self.entries, values = structure(self.features, self.node)
-        row, feature = self.entries.row, self.entries.col
+        shared = kind == "common_attributes" and not self.features.sparse
+        self.columns = None
+        if shared:
+            self.columns = Columns(self.features, self.node, union.node_owner, ~in_play, replicas)
+        elif kind != "object":
+            self.entries, self.values = structure(self.features, self.node)
+            row, feature = self.entries.row, self.entries.col
         if kind == "object":
             # A node whose features are all 0 has nothing to mask.
-            node = (in_play & (self.entries.ptr.diff() > 0)).nonzero().flatten()
+            node = (in_play & self.features.any[self.node]).nonzero().flatten()
             self.owner, element, self.places = union.node_owner[node], (graphs.node_key[self.node[node]],), node
             element = (*element, torch.zeros_like(node))
             self.slot = torch.full((self.total,), len(node), device=node.device)
@@ -263,8 +284,15 @@ class _NodeMask:
             row, feature = row[active], feature[active]
             self.owner, element = union.node_owner[row], (graphs.node_key[self.node[row]], feature)
             self.places = row * self.width + feature
-            self.slot = torch.full((len(values),), len(active), device=row.device)
+            self.slot = torch.full((len(self.values),), len(active), device=row.device)
             self.slot[active] = torch.arange(len(active), device=row.device)
+        elif self.columns is not None:
+            active = (
+                segment_sum((self.columns.x[in_play] != 0).to(torch.int32), union.node_owner[in_play], replicas) > 0
+            )
+            self.owner, feature = active.nonzero(as_tuple=True)
+            element = (torch.full_like(feature, -1), feature)
+            self.places = self.owner * self.width + feature
         else:
             key = union.node_owner[row] * self.width + feature
             inside = in_play[row]
@@ -273,8 +301,6 @@ class _NodeMask:
             element = (torch.full_like(feature, -1), feature)
             place = torch.searchsorted(self.places, key).clamp(max=max(len(self.places) - 1, 0))
             self.slot = torch.where(inside, place, len(self.places))
-        if kind != "object":
-            self.values = values
         self.rows = replicas if kind == "common_attributes" else self.total
         instance = source.instance_key[union.instance[self.owner]]
         stream = torch.full_like(self.owner, 2 * restart + 1)
@@ -285,6 +311,9 @@ class _NodeMask:
 
     def spread(self, values: Tensor) -> Tensor:
         """The masked features of the union, `[ΣN, ...]`; context keeps its own."""
+        if self.columns is not None:
+            masked = by_column(self.features, self.node, self.columns, self.final(values))
+            return masked if self.lazy else masked.dense()
         mask = torch.cat([values, values.new_ones(1)]).index_select(0, self.slot)
         if self.kind == "object":
             masked = by_row(self.features, self.node, mask)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
-from gnn_xai.core.masking import Trace
 from gnn_xai.errors import InputError
 
-AUTO_BYTES = 192 * 2**20
-"""What one batch may hold under `batch_budget="auto"`. Larger batches take memory and were not faster."""
+MOST = {"cpu": 256 * 2**20, "cuda": 8 * 2**30}
+"""What one batch may hold at most under `batch_budget="auto"`, however much memory is free: beyond this, larger batches
+were not faster on a CPU. A GPU wants more work at a time."""
 
-_KEPT = 4  # copies of a message that autograd and the optimiser hold at once, roughly
+FREE = 0.25
+"""The share of free memory that one batch may take."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +38,47 @@ class Budget:
         return num_nodes * self.per_node + num_edges * self.per_edge
 
 
-def as_budget(batch_budget: str | int, trace: Trace, num_edges: int, node_bytes: int) -> Budget:
+def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) -> Budget:
     """The budget a user asked for: `"auto"`, or how many nodes and edges a batch may hold.
 
     Args:
         batch_budget: the user's word.
-        trace: a forward pass on `num_edges` edges, from which bytes per edge are measured.
-        node_bytes: bytes of one node's features.
+        bytes_each: memory that one node or edge takes in a pass through the model and back, as measured.
+        device: where it is taken.
 
     Raises:
         InputError: if neither `"auto"` nor a positive integer.
     """
     if batch_budget == "auto":
-        per_edge = _KEPT * trace.message_bytes / max(num_edges, 1) + 64.0
-        return Budget(_KEPT * float(node_bytes) + 64.0, per_edge, float(AUTO_BYTES))
+        return Budget(
+            bytes_each, bytes_each, min(float(MOST.get(device.type, MOST["cuda"])), FREE * free_bytes(device))
+        )
     if isinstance(batch_budget, bool) or not isinstance(batch_budget, int) or batch_budget < 1:
         raise InputError(
             f"expected batch_budget='auto' or a positive number of nodes and edges per batch, got {batch_budget!r}"
         )
     return Budget(1.0, 1.0, float(batch_budget))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+@contextmanager
+def measuring() -> Iterator[Callable[[], int]]:
+    """Count the bytes that autograd keeps for the way back; yields a function that tells them."""
+    kept = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: kept
 
 
 def batches(cost: Tensor, limit: float) -> Iterator[Tensor]:
@@ -75,11 +100,14 @@ def batches(cost: Tensor, limit: float) -> Iterator[Tensor]:
 def run(work: Callable[[Tensor], None], cost: Tensor, limit: float) -> None:
     """Call `work(positions)` on every batch; a batch that runs out of memory is halved and tried again.
 
+    The dearest instances come first: what does not fit is met early, and the instances of a batch are of a size.
+
     Raises:
         InputError: if a single instance does not fit into memory.
     """
+    cost, order = torch.sort(cost, descending=True, stable=True)
     for batch in batches(cost, limit):
-        stack = [batch]
+        stack = [order[batch]]
         while stack:
             positions = stack.pop()
             try:

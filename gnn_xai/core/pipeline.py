@@ -116,8 +116,10 @@ class Pipeline:
                 warn(f"not masked: {sentence}")
         elif traced.silent and len(union.edge):
             warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
-        node_bytes = 0 if graphs.x is None else graphs.x[:1].numel() * graphs.x.element_size()
-        budget = packing.as_budget(batch_budget, traced, len(union.edge), node_bytes)
+        # A guess for the first passes; measured below, on the way that is then known.
+        size = max(len(union.node) + len(union.edge), 1)
+        wide = 0 if graphs.x is None else graphs.x.numel() * graphs.x.element_size()
+        budget = packing.as_budget(batch_budget, 4 * (traced.message_bytes + wide) / size + 64.0, graphs.device)
 
         pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem), cap=cap)
         seen = [
@@ -139,6 +141,7 @@ class Pipeline:
             small = pipeline._small(sample)
             sample, pipeline.expected = sample[small], pipeline.expected[torch.cat([index >= 0, small])]
         pipeline._choose(plan, sample, structural)
+        pipeline.question.budget = packing.as_budget(batch_budget, pipeline._measure(sample), graphs.device)
         if problem.node_level:
             pipeline.expected = pipeline.expected[: len(index)]
         return pipeline
@@ -231,6 +234,23 @@ class Pipeline:
         question.plan = question.features = None
         if question.problem.node_level:
             self.first_scope, _ = self._scope_of_most(sample)
+
+    def _measure(self, sample: Tensor) -> float:
+        """Bytes that a pass through the model and back takes for each node and edge of computation graphs."""
+        question = self.question
+        if question.problem.node_level:
+            scope = torch.full_like(sample, self.first_scope)
+            few = neighborhoods.around_nodes(
+                question.problem.graphs, sample, self.traced.steps, scope, self.traced.flow, None, self.cap
+            )
+            union = question.union(few, torch.argsort(few.num_edges)[len(few) // 2 :][:1])
+        else:
+            few = neighborhoods.of_graphs(question.problem.graphs, self.index[:SAMPLE], self.traced.steps)
+            union = question.union(few, torch.arange(len(few), device=sample.device))
+        with packing.measuring() as kept, question.model(union) as model:
+            _at_random(model, self.traced.maskable, differentiable=True)
+        # What is kept is met by gradients of its size.
+        return 2 * kept() / max(len(union.node) + len(union.edge), 1) + 64.0
 
     def _agrees(self, sample: Tensor) -> bool:
         """Whether the plan's outputs on a few instances, under random masks, are those of the plain way."""
@@ -471,21 +491,22 @@ def _probes(problem: Problem, count: int = 2) -> list[Features]:
     return found
 
 
-def _at_random(model: MaskedModel) -> Tensor:
-    """The output under random masks, which follow the nodes and edges of the data."""
+def _at_random(model: MaskedModel, edges: bool = True, differentiable: bool = False) -> Tensor:
+    """The output under random masks, which follow the nodes and, if asked, the edges of the data."""
     union = model.union
     node, edge = union.node_id, union.edge_id
     dtype = model.problem.dtype
     x = union.source.graphs.x
     if x is not None and x.is_floating_point():
-        factor = keyed_uniform(1, node).to(dtype)
+        factor = keyed_uniform(1, node).to(dtype).requires_grad_(differentiable)
         if model.features is None:
             x = x[node] * factor.reshape(-1, *[1] * (x.dim() - 1))
         else:
             x = by_row(model.features, node, factor)
     else:
         x = None
-    return model(edge_mask=keyed_uniform(0, edge).to(dtype), x=x)
+    mask = keyed_uniform(0, edge).to(dtype).requires_grad_(differentiable) if edges else None
+    return model(edge_mask=mask, x=x)
 
 
 def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
