@@ -213,7 +213,7 @@ class MaskedFeatures(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """For callers that pass by `__torch_function__`, such as scripted functions."""
-        return func(*tree_map(_dense, args), **tree_map(_dense, kwargs or {}))
+        raise RuntimeError("masked features were read where gradients are not followed any more")
 
 
 _ABOUT = {
