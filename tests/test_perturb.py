@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 import gnn_xai as gx
 from gnn_xai.core import perturb
 from gnn_xai.core.graphs import as_graphs
-from gnn_xai.core.neighborhoods import Union
+from gnn_xai.core.neighborhoods import Union, of_graphs
 from gnn_xai.core.perturb import Change, evaluate
 from gnn_xai.core.pipeline import Pipeline
 from gnn_xai.core.problem import Problem, as_task, bind
@@ -212,16 +212,46 @@ def test_matrices_by_gathering_are_those_by_sorting(name: str, level: models.Lev
         torch.testing.assert_close(found[own], expected[rows[own] - size], rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def path_of_eight() -> list[Data]:
+    x = torch.randn(8, FEATURES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    forth = torch.stack([torch.arange(7), torch.arange(1, 8)])
+    return [Data(x=x, edge_index=torch.cat([forth, forth.flip(0)], 1))] * 2
+
+
+def rows_of(variants: Variants, union: Union, variant: int) -> list[list[int]]:
+    """The nodes of a variant that each layer computes, its input first."""
+    size = len(variants.union.node)
+    start = int((union.node_owner < variant).sum()) + size
+    stop = start + int((union.node_owner == variant).sum())
+    return [(rows[(rows >= start) & (rows < stop)] - start).tolist() for rows in variants.at]
+
+
 @pytest.mark.parametrize("structural", [True, False])
 def test_rows_are_those_that_a_change_has_reached(structural: bool) -> None:
-    path = Data(x=torch.randn(8, models.FEATURES).double(), edge_index=torch.tensor([[*range(7)], [*range(1, 8)]]))
-    edge_index = torch.cat([path.edge_index, path.edge_index.flip(0)], 1)
-    model, data = model_of("gin", "graph"), [Data(x=path.x, edge_index=edge_index)] * 2
-    variants, union, _ = matrices(model, data, "graph", structural)
+    variants, union, _ = matrices(model_of("gin", "graph"), path_of_eight(), "graph", structural)
+    assert rows_of(variants, union, 0) == [[], [0, 1], [0, 1, 2], [0, 1, 2, 3]]  # without the edge 0-1
     size = len(variants.union.node)
-    of_first = [(rows[rows >= size] - size)[union.node_owner[rows[rows >= size] - size] == 0] for rows in variants.at]
-    assert [rows.tolist() for rows in of_first] == [[], [0, 1], [0, 1, 2], [0, 1, 2, 3]]  # without the edge 0-1
     assert all(bool((rows[:size] == torch.arange(size)).all()) for rows in variants.at)
+
+
+def test_rows_of_degrees_that_change() -> None:
+    variants, union, _ = matrices(model_of("gcn", "graph"), path_of_eight(), "graph", structural=True)
+    assert rows_of(variants, union, 0) == [[], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+
+
+def test_rows_of_removed_nodes_and_changed_features() -> None:
+    _, question = question_of(model_of("gin", "graph"), path_of_eight(), "graph")
+    assert question.plan is not None
+    graphs = of_graphs(question.problem.graphs, torch.arange(2), 3)
+    original, union = graphs.union(torch.arange(2)), graphs.union(torch.tensor([0, 1]))
+    node = torch.arange(16)
+    nodes, differs = node == 4, node == 15
+    edges = nodes[union.edge_index].any(0)
+    lost = lost_degrees(question.plan, union, edges, nodes, True)
+    variants = Variants(question.plan, original, union, edges, nodes, differs, lost)
+    assert rows_of(variants, union, 0) == [[], [3, 5], [2, 3, 5, 6], [1, 2, 3, 5, 6, 7]]
+    assert rows_of(variants, union, 1) == [[7], [6, 7], [5, 6, 7], [4, 5, 6, 7]]
+    assert variants.wanted.tolist() == [16 + number for number in range(16) if number != 4]
 
 
 def test_values_are_reduced_batch_by_batch() -> None:
