@@ -104,10 +104,11 @@ class Pipeline:
         if problem.node_level:
             union = replace(union, rows=torch.cat([index, sample]))
         traced, out = problem.first_run(lambda: trace(problem, union))
+        part, first, said = _part(problem, union, traced, out, sample)
         with torch.no_grad():
-            again = problem.run(union.data, union.rows)
+            again = problem.run(part.data, part.rows)
         problem.check(out[: len(index)])
-        if not bool(close(again, out).all()):
+        if not bool(close(again, said).all()):
             warn(
                 "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
                 "another source of noise?), so its explanations hold that noise"
@@ -123,27 +124,28 @@ class Pipeline:
         budget = packing.as_budget(batch_budget, 4 * (traced.message_bytes + wide) / size + 64.0, graphs.device)
 
         pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem), cap=cap)
-        seen = [
-            (traced, out),
-            *(trace(problem, union, None, probe.x[union.node_id], traced) for probe in pipeline.probes),
-        ]
-        inputs = [each for each, _ in seen]
+        probed = [trace(problem, part, None, probe.x[part.node_id], first) for probe in pipeline.probes]
+        inputs = [first, *(each for each, _ in probed)]
         if traced.maskable:
-            mask = keyed_uniform(seed, union.edge_id).to(problem.dtype)
-            inputs.append(trace(problem, union, mask, None, traced)[0])
-        plan = plan_of(graphs, inputs, problem.dtype)
+            mask = keyed_uniform(seed, part.edge_id).to(problem.dtype)
+            inputs.append(trace(problem, part, mask, None, first)[0])
+        plan = plan_of(graphs, traced, inputs, problem.dtype)
         if problem.node_level:
-            pipeline.expected = torch.stack([there for _, there in seen], dim=1)
+            found = [out, *(there for _, there in probed)]
+            if part is not union:
+                with torch.no_grad():
+                    others = [union.with_features(probe.x[union.node_id]) for probe in pipeline.probes]
+                    found = [out, *(problem.run(other, union.rows) for other in others)]
             survey(plan, traced, union)
+            small = pipeline._small(sample)
+            sample = sample[small]
+            pipeline.expected = torch.stack(found, dim=1)[torch.cat([index >= 0, small])]
         else:
             pipeline._survey_graphs(plan)
         settle(plan, graphs)
-        if problem.node_level and pipeline.expected is not None:
-            small = pipeline._small(sample)
-            sample, pipeline.expected = sample[small], pipeline.expected[torch.cat([index >= 0, small])]
         pipeline._choose(plan, sample, structural)
         pipeline.question.budget = packing.as_budget(batch_budget, pipeline._measure(sample), graphs.device)
-        if problem.node_level:
+        if pipeline.expected is not None:
             pipeline.expected = pipeline.expected[: len(index)]
         return pipeline
 
@@ -276,9 +278,8 @@ class Pipeline:
     def _small(self, sample: Tensor) -> Tensor:
         """Which nodes of a sample have neighbourhoods that can be looked at without a cap, `[S]` bool; at least one."""
         graphs, limit = self.question.problem.graphs, PIECE // SAMPLE
-        every = torch.ones_like(sample, dtype=torch.bool)
         if graphs.num_nodes + graphs.num_edges <= limit:
-            return every
+            return torch.ones_like(sample, dtype=torch.bool)
         steps, flow = self.traced.steps, self.traced.flow
 
         def fits(node: Tensor, scope: int) -> bool:
@@ -457,6 +458,23 @@ def as_cap(max_neighbors: Any, seed: int, problem: Problem) -> Cap | None:
             "are explained whole; leave it out"
         )
     return Cap(max_neighbors, seed)
+
+
+def _part(problem: Problem, union: Union, traced: Trace, out: Tensor, sample: Tensor) -> tuple[Union, Trace, Tensor]:
+    """What to run the model on to see whether it is random, and what it multiplies messages by: a part of a large graph,
+    around the nodes of a sample; else the union of all graphs. With it, a trace and the output.
+    """
+    graphs = problem.graphs
+    if not problem.node_level or graphs.num_nodes + graphs.num_edges <= PIECE // SAMPLE:
+        return union, traced, out
+    scope = torch.zeros_like(sample)
+    cap = Cap(SAMPLE, 0)
+    around = neighborhoods.around_nodes(graphs, sample, traced.steps, scope, traced.flow, cap=cap)
+    part = around.union(torch.arange(len(sample), device=sample.device))
+    try:
+        return (part, *trace(problem, part)) if len(part.edge) else (union, traced, out)
+    except Exception:  # it runs on the whole graph alone, which is said where it matters
+        return union, traced, out
 
 
 def _spread(graphs: Graphs) -> Tensor:

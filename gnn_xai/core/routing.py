@@ -13,14 +13,19 @@ from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.propagate import Form, Layout, Plan, Route
 
 
-def plan_of(graphs: Graphs, traces: Sequence[Trace], dtype: torch.dtype) -> Plan:
-    """A plan for the model that was traced on one union under different inputs and masks; layouts are still empty.
+def plan_of(graphs: Graphs, traced: Trace, inputs: Sequence[Trace], dtype: torch.dtype) -> Plan:
+    """A plan for a model that was traced; layouts are still empty.
 
-    Coefficients that differ between the traces depend on features or masks, so those calls keep their messages.
+    Args:
+        graphs: the data.
+        traced: a forward pass.
+        inputs: passes on one union, of these graphs or of a part of them, under different inputs and masks. Calls whose
+            coefficients differ between them depend on features or masks, and keep their messages.
+        dtype: of coefficients.
     """
     routes = []
-    for number, call in enumerate(traces[0].calls):
-        why = _why_not(call, [trace.calls[number] for trace in traces[1:]])
+    for number, call in enumerate(traced.calls):
+        why = _why_not(call, [trace.calls[number] for trace in inputs])
         if why or isinstance(call.form, str):
             routes.append(Route(call.layer, "messages", why))
             continue
@@ -32,7 +37,7 @@ def plan_of(graphs: Graphs, traces: Sequence[Trace], dtype: torch.dtype) -> Plan
 
 
 def _why_not(call: Call, others: Sequence[Call]) -> str:
-    """Why a call keeps its messages; empty if it need not."""
+    """Why a call keeps its messages, which others on one union are compared to find out; empty if it need not."""
     if call.problem:
         return call.problem
     if isinstance(call.form, str):
@@ -42,11 +47,17 @@ def _why_not(call: Call, others: Sequence[Call]) -> str:
     # Ours are gone when a trace has ended; what is left is the user's.
     if any(len(hooks) for name, hooks in vars(call.module).items() if name.endswith("_hooks") and _of_messages(name)):
         return "hooks are registered on its messages"
+    first = others[0]
     for other in others:
-        if isinstance(other.form, str) or other.edge_index is None or call.edge_index is None:
+        if (
+            isinstance(first.form, str)
+            or isinstance(other.form, str)
+            or first.edge_index is None
+            or other.edge_index is None
+        ):
             return "its messages change with features or masks"
-        alike = torch.equal(call.edge_index, other.edge_index) and call.form.mean == other.form.mean
-        if not alike or not _equal(call.form.coefficient, other.form.coefficient):
+        alike = torch.equal(first.edge_index, other.edge_index) and first.form.mean == other.form.mean
+        if not alike or not _equal(first.form.coefficient, other.form.coefficient):
             return "what it multiplies messages by changes with features or masks"
     return ""
 
