@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task,
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
+
+_log = logging.getLogger("gnn_xai")
 
 
 def explain(
@@ -96,6 +99,8 @@ def explain(
         pipeline = Pipeline.start(
             problem, positions, seed, tied, batch_budget, masks_edges(method), structural, max_neighbors
         )
+        for layer in pipeline.layers:
+            _log.info("%s: %s%s", layer["layer"], layer["path"], f" ({layer['why']})" if "why" in layer else "")
         targets = _targets(target, positions)
         parts: list[dict[str, Any]] = []
         with tqdm(total=len(positions), desc=method.name, unit="explanation", disable=not progress) as bar:

@@ -130,12 +130,24 @@ def test_trap_02_mask_of_an_existing_loop(kind: str) -> None:
 
 
 def test_trap_03_gcn_border() -> None:
-    """Two hops are not enough for a 2-layer GCN: the degrees at the border need a third."""
+    """Two hops alone are not enough for a 2-layer GCN: degrees at the border count edges further out. They are carried from
+    the full graph, or, for a layer that is not fused, a third hop is cut out.
+    """
     graph = random_graph(2, 40, 50, undirected=True)
     model = two_layers("GCN")
     found = explain(model, graph)
     assert bool(found.exact.all())
-    assert set(found.hops.tolist()) == {3}
+    assert set(found.hops.tolist()) == {2}
+    with torch.no_grad():
+        alone = []
+        for e in found:
+            out = model(graph.x[e.node_id], torch.searchsorted(e.node_id, e.edge_index.contiguous()))
+            alone.append(out[int(torch.searchsorted(e.node_id, e.index))])
+    assert distance(found.prediction, torch.stack(alone)) > 1e-2
+    layer = next(module for module in model.modules() if isinstance(module, pyg.GCNConv))
+    handle = layer.register_message_forward_hook(lambda *_: None)  # a user's hook: this layer is not fused
+    assert set(explain(model, graph).hops.tolist()) == {3}
+    handle.remove()
     assert distance(found.prediction, model(graph.x, graph.edge_index)) < 1e-5
     sums = explain(two_layers("GIN"), graph)
     assert set(sums.hops.tolist()) == {2}  # sums are not normalised: two hops do

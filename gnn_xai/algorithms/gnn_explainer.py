@@ -43,8 +43,11 @@ class GNNExplainer:
         edge_size, edge_ent, node_feat_size, node_feat_ent: coefficients of the regularisers.
         loss: `nll` as in the paper, or `margin`, the negative log-odds, which does not saturate for a very sure model.
         init_std: standard deviation of the initial masks before the sigmoid.
+        tol: stop learning an instance once none of its masks moved by more than this in 10 epochs; `extras["epochs"]` then
+            tells how many each took. `None` for all `epochs`. A mask that has just begun to move does so by up to
+            2.5·`lr` in 10 epochs, whatever the gradient, so choose less than that.
         restarts: how many initial masks to learn from; the masks are then the mean, and `extras` hold the standard
-            deviation as `edge_std` and `node_std`.
+            deviation as `edge_std` and `node_std`, and the most epochs of any restart.
     """
 
     epochs: int = 100
@@ -57,11 +60,12 @@ class GNNExplainer:
     node_feat_ent: float = 0.1
     loss: Literal["nll", "margin"] = "nll"
     init_std: float = 0.01
+    tol: float | None = None
     restarts: int = 1
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "restarts", integer=True)
-        require_positive(self, "lr")
+        require_positive(self, "lr", *(["tol"] if self.tol is not None else []))
         require_number(self, "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "init_std")
         require_one_of(self, "node_mask_type", (*NODE_MASK_TYPES, None))
         require_one_of(self, "edge_mask_type", ("object", None))
@@ -82,6 +86,7 @@ class GNNExplainer:
                 epochs=self.epochs,
                 lr=self.lr,
                 init_std=self.init_std,
+                tol=self.tol,
                 restart=restart,
                 share=1 / self.restarts,
             )
@@ -90,6 +95,8 @@ class GNNExplainer:
         if self.restarts == 1:
             return runs[0]
         masks = Masks(node_type=self.node_mask_type)
+        if self.tol is not None:
+            masks.extras["epochs"] = torch.stack([run.extras["epochs"] for run in runs]).amax(0)
         for part in ("edge", "node"):
             values = [getattr(run, part) for run in runs]
             if values[0] is not None:

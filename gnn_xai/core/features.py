@@ -148,6 +148,7 @@ class MaskedFeatures(Tensor):
         entries: tuple[Csr, Tensor] | None = None,
         columns: Columns | None = None,
     ) -> MaskedFeatures:
+        """A tensor that has a shape and no values."""
         x = features.x
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, (len(node), *x.shape[1:]), dtype=x.dtype, device=x.device, requires_grad=False

@@ -20,9 +20,13 @@ from gnn_xai.core.masks import Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
+from gnn_xai.core.repeat import repeat
 from gnn_xai.core.rng import keyed_normal
-from gnn_xai.core.segments import segment_sum
+from gnn_xai.core.segments import segment_max, segment_sum
 from gnn_xai.errors import warn
+
+CHECK = 10
+"""Epochs between two looks at whether masks still move."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def optimize(
     epochs: int,
     lr: float,
     init_std: float,
+    tol: float | None = None,
     restart: int = 0,
     share: float = 1.0,
 ) -> Masks:
@@ -70,6 +75,8 @@ def optimize(
         objective: loss and regularisers.
         epochs, lr: steps and learning rate of Adam.
         init_std: standard deviation of the initial masks before the sigmoid.
+        tol: an instance is done once none of its masks moved by more than this in `CHECK` epochs; `None` for no such end.
+            Then `extras["epochs"]` `[B]` tells how many each took.
         restart: number of the restart, which keys the initial masks beside `question.seed`.
         share: the part of the algorithm's work that this run is, for the progress bar.
     """
@@ -82,20 +89,50 @@ def optimize(
         rows = len(graphs) if node_mask_type == "common_attributes" else len(graphs.node)
         masks.node = x.new_zeros(rows, width)
     flat = []
+    taken = torch.full((len(graphs),), epochs, device=graphs.node.device)
 
-    def work(select: Tensor) -> None:
+    def start(select: Tensor) -> _Batch:
         union = question.union(graphs, select)
         edges = _EdgeMask(question, union, objective, init_std, restart) if edge_mask else None
         nodes = None
         if node_mask_type is not None:
             nodes = _NodeMask(question, union, objective, node_mask_type, init_std, restart)
-        batch = _Batch(question, union, edges, nodes, target[select], prediction[select], objective.loss, lr)
-        batch.learn(epochs)
-        flat.append((~batch.responded).sum())
-        if edges is not None and masks.edge is not None:
-            masks.edge[union.edge] = edges.final(batch.edge_values)
-        if nodes is not None and masks.node is not None:
-            masks.node[select if node_mask_type == "common_attributes" else union.node] = nodes.final(batch.node_values)
+        return _Batch(question, union, edges, nodes, target[select], prediction[select], objective.loss, lr)
+
+    def keep(batch: _Batch, of: Tensor) -> None:
+        """Write the masks of some replicas `[R]` bool of a batch."""
+        union, values = batch.union, batch.theta.sigmoid()
+        if batch.edges is not None and masks.edge is not None:
+            here = of[union.edge_owner]
+            masks.edge[union.edge[here]] = batch.edges.final(values[: batch.split])[here]
+        if batch.nodes is not None and masks.node is not None:
+            common = node_mask_type == "common_attributes"
+            here = of if common else of[union.node_owner]
+            rows = union.instance if common else union.node
+            masks.node[rows[here]] = batch.nodes.final(values[batch.split :])[here]
+
+    def work(select: Tensor) -> None:
+        batch, passed = start(select), 0
+        learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
+        while passed < epochs:
+            now = epochs - passed if tol is None else min(CHECK, epochs - passed)
+            before = batch.theta.sigmoid()
+            batch.learn(now)
+            if passed == 0:
+                flat.append((~batch.responded).sum())
+            passed += now
+            if tol is None or passed == epochs:
+                continue
+            done = learning & (batch.moved(before) <= tol)
+            keep(batch, done)
+            taken[batch.union.instance[done]] = passed
+            learning = learning & ~done
+            if not bool(learning.any()):
+                break
+            if int(learning.sum()) <= len(learning) // 2:  # what is done leaves the batch
+                batch = batch.taken_over_by(start(batch.union.instance[learning]), learning)
+                learning = learning[learning]
+        keep(batch, learning)
         question.advance(len(select) / len(graphs) * share)
 
     packing.run(work, question.cost(graphs) + _cost_of_values(question, graphs, node_mask_type), question.limit)
@@ -105,6 +142,8 @@ def optimize(
             f"the loss of {silent} of {len(graphs)} instances did not respond to any mask (a saturated prediction, or one "
             "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation"
         )
+    if tol is not None:
+        masks.extras["epochs"] = taken
     return masks
 
 
@@ -151,30 +190,42 @@ class _Batch:
         self.entropy = torch.cat([mask.entropy for mask in present])
         self.owner = torch.cat([mask.owner for mask in present])
         self.split = 0 if edges is None else len(edges.start)
-        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True)
+        on_gpu = self.theta.is_cuda
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True, capturable=on_gpu)
         self.responded = torch.ones(len(union), dtype=torch.bool, device=target.device)
 
-    @property
-    def edge_values(self) -> Tensor:
-        """The edge masks, one for each parameter."""
-        return self.theta[: self.split].sigmoid()
-
-    @property
-    def node_values(self) -> Tensor:
-        """The node masks, one for each parameter."""
-        return self.theta[self.split :].sigmoid()
-
     def learn(self, epochs: int) -> None:
-        """Run the optimiser."""
+        """Run the optimiser for some epochs."""
         with self.question.model(self.union) as model:
-            for epoch in range(epochs):
+
+            def step() -> None:
                 mask = self.theta.sigmoid()
                 gradient = self._gradient(model, mask)
-                if epoch == 0:
+                if not self.optimizer.state:
                     self.responded = self._responds(gradient)
                 slope = mask * (1 - mask)
                 self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
                 self.optimizer.step()
+
+            repeat(step, epochs, self.theta.device)
+
+    def moved(self, before: Tensor) -> Tensor:
+        """How far the farthest mask of each replica is from what it was, `[R]`; 0 without masks."""
+        return segment_max((self.theta.sigmoid() - before).abs(), self.owner, len(self.union))
+
+    def taken_over_by(self, smaller: _Batch, learning: Tensor) -> _Batch:
+        """A batch of those replicas that are still `learning` `[R]` bool, with the state that they have here.
+
+        Parameters lie in the same order in both: by replica or by node, which are both kept in order.
+        """
+        kept = learning[self.owner]
+        smaller.theta.copy_(self.theta[kept])
+        state = {
+            name: value[kept] if value.dim() else value.clone()
+            for name, value in self.optimizer.state[self.theta].items()
+        }
+        smaller.optimizer.state[smaller.theta] = state
+        return smaller
 
     def _gradient(self, model: MaskedModel, mask: Tensor) -> Tensor:
         """The gradient of the prediction loss with respect to the masks."""
