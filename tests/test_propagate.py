@@ -550,6 +550,8 @@ class Both:
             union = question.union(graphs, torch.arange(len(graphs)))
             features = question.features
             with question.model(union) as model:
+                with torch.no_grad():  # nothing may stay of an earlier pass
+                    model(edge_mask=torch.zeros_like(union.edge, dtype=x.dtype))
                 parts.append(self._run(model, mask, None if features is None else features, len(graphs), x))
             place.append(positions)
             hops.append(graphs.hops)
