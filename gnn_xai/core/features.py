@@ -205,7 +205,7 @@ class MaskedFeatures(Tensor):
                 return func(*args, **kwargs)
         me = args[0] if args else None
         if isinstance(me, MaskedFeatures):
-            if func in (functional.linear, torch._C._nn.linear) and me.dim() == 2:
+            if func in (functional.linear, torch._C._nn.linear) and me.dim() == 2:  # pyright: ignore[reportAttributeAccessIssue]
                 return me.linear(*args[1:], **kwargs)
             if func is functional.dropout and not (kwargs.get("training", args[2] if len(args) > 2 else True)):
                 return me
