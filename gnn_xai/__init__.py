@@ -30,7 +30,7 @@ from gnn_xai.explanation import Explanation, Explanations, load
 from gnn_xai.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
-    from gnn_xai import testing, viz
+    from gnn_xai import molecules, testing, viz
 
 __all__ = [
     "EdgeAblation",
@@ -52,13 +52,14 @@ __all__ = [
     "explain",
     "load",
     "metrics",
+    "molecules",
     "testing",
     "viz",
 ]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `viz`, which takes matplotlib along, and `testing` when they are first used."""
-    if name in ("testing", "viz"):
+    """Import `molecules`, `viz`, which takes matplotlib along, and `testing` when they are first used."""
+    if name in ("molecules", "testing", "viz"):
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -137,7 +137,7 @@ def to_graphs(mols: Sequence[Mol]) -> list[Data]:
     graphs = []
     for mol, x in zip(mols, atoms, strict=True):
         ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
-        directed = torch.tensor([pair for u, v in ends for pair in ((u, v), (v, u))])
+        directed = torch.tensor([pair for u, v in ends for pair in ((u, v), (v, u))], dtype=torch.long)
         graphs.append(Data(x=x.clone(), edge_index=directed.reshape(-1, 2).t().contiguous()))
     return graphs
 
