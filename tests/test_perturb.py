@@ -43,12 +43,13 @@ REMOVALS = ["structural", "message"]
 ALGORITHMS = {
     "edges": lambda removal: gx.EdgeAblation(removal=removal, objective="raw"),
     "nodes": lambda removal: gx.NodeAblation(removal=removal, objective="raw"),
-    "features": lambda removal: gx.FeatureAblation(objective="raw"),
 }
 
 
 def model_of(name: str, level: models.Level) -> nn.Module:
-    return models.seeded(lambda: models.Net(level, [CONVS[name](width) for width in (FEATURES, HIDDEN, HIDDEN)]))
+    return models.seeded(
+        lambda: models.Net(level, [CONVS[name](width) for width in (FEATURES, HIDDEN, HIDDEN)]), seed=1
+    )
 
 
 def data_of(level: str, undirected: bool = True, loops: int = 0) -> Data | list[Data]:
@@ -154,6 +155,11 @@ def test_models_whose_changes_cannot_be_followed(
     model, data = models.make(name, level), data_of(level)
     way = both_ways(monkeypatch, ways, model, data, level, ALGORITHMS["edges"](removal))
     assert way != "_followed"
+
+
+def test_features_alone_are_not_followed(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
+    algorithm = gx.FeatureAblation(objective="raw")
+    assert both_ways(monkeypatch, ways, model_of("gin", "node"), data_of("node"), "node", algorithm) == "_rebuilt"
 
 
 class Centred(nn.Module):
