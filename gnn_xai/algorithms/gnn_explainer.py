@@ -14,9 +14,10 @@ from gnn_xai.algorithms.base import (
     require_positive,
     require_some_mask,
 )
+from gnn_xai.core.learnable import MaskObjective
 from gnn_xai.core.masks import NODE_MASK_TYPES, Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.optimize import MaskObjective, optimize
+from gnn_xai.core.optimize import optimize
 from gnn_xai.core.question import Question
 
 

@@ -27,11 +27,13 @@ class Budget:
     Attributes:
         per_node, per_edge: cost of one node and one edge.
         limit: cost of one batch.
+        in_bytes: costs are bytes, and not numbers of nodes and edges.
     """
 
     per_node: float
     per_edge: float
     limit: float
+    in_bytes: bool
 
     def cost(self, num_nodes: Tensor, num_edges: Tensor) -> Tensor:
         """Cost per instance, `[B]`."""
@@ -50,14 +52,13 @@ def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) 
         InputError: if neither `"auto"` nor a positive integer.
     """
     if batch_budget == "auto":
-        return Budget(
-            bytes_each, bytes_each, min(float(MOST.get(device.type, MOST["cuda"])), FREE * free_bytes(device))
-        )
+        limit = min(float(MOST.get(device.type, MOST["cuda"])), FREE * free_bytes(device))
+        return Budget(bytes_each, bytes_each, limit, in_bytes=True)
     if isinstance(batch_budget, bool) or not isinstance(batch_budget, int) or batch_budget < 1:
         raise InputError(
             f"expected batch_budget='auto' or a positive number of nodes and edges per batch, got {batch_budget!r}"
         )
-    return Budget(1.0, 1.0, float(batch_budget))
+    return Budget(1.0, 1.0, float(batch_budget), in_bytes=False)
 
 
 def free_bytes(device: torch.device) -> int:
