@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -263,7 +264,7 @@ def test_rows_of_removed_nodes_and_changed_features() -> None:
 def test_values_are_reduced_batch_by_batch() -> None:
     model, data = model_of("gin", "graph"), data_of("graph")
     pipeline, question = question_of(model, data, "graph")
-    question.budget = type(question.budget)(1.0, 1.0, 60.0)
+    question.budget = replace(question.budget, per_node=1.0, per_edge=1.0, limit=60.0)
     (piece,) = pipeline.pieces()
     first, unit = question.removable(piece.graphs)
     instance = piece.graphs.edge_owner[first]
@@ -280,7 +281,7 @@ def test_values_are_reduced_batch_by_batch() -> None:
 
     shuffled = evaluate(question, piece.graphs, instance[order], change, "structural", reduce)
     assert sorted(seen) == list(range(len(first)))
-    question.budget = type(question.budget)(1.0, 1.0, 1e9)
+    question.budget = replace(question.budget, per_node=1.0, per_edge=1.0, limit=1e9)
     order = torch.arange(len(first))
     whole = evaluate(question, piece.graphs, instance, change, "structural", reduce)
     place = torch.randperm(len(first), generator=torch.Generator().manual_seed(0))
