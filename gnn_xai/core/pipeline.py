@@ -105,25 +105,15 @@ class Pipeline:
             union = replace(union, rows=torch.cat([index, sample]))
         traced, out = problem.first_run(lambda: trace(problem, union))
         part, first, said = _part(problem, union, traced, out, sample)
-        with torch.no_grad():
-            again = problem.run(part.data, part.rows)
         problem.check(out[: len(index)])
-        if not bool(close(again, said).all()):
-            warn(
-                "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
-                "another source of noise?), so its explanations hold that noise"
-            )
-        if edge_masks:
-            for sentence in traced.check():
-                warn(f"not masked: {sentence}")
-        elif traced.silent and len(union.edge):
-            warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
+        _warn_of_what_was_seen(problem, traced, part, said, edge_masks)
+
         # A guess for the first passes; measured below, on the way that is then known.
         size = max(len(union.node) + len(union.edge), 1)
         wide = 0 if graphs.x is None else graphs.x.numel() * graphs.x.element_size()
         budget = packing.as_budget(batch_budget, 4 * (traced.message_bytes + wide) / size + 64.0, graphs.device)
-
         pipeline = cls(Question(problem, seed, undirected, budget), index, traced, _probes(problem), cap=cap)
+
         probed = [trace(problem, part, None, probe.x[part.node_id], first) for probe in pipeline.probes]
         inputs = [first, *(each for each, _ in probed)]
         if traced.maskable:
@@ -131,12 +121,12 @@ class Pipeline:
             inputs.append(trace(problem, part, mask, None, first)[0])
         plan = plan_of(graphs, traced, inputs, problem.dtype)
         if problem.node_level:
+            survey(plan, traced, union)
             found = [out, *(there for _, there in probed)]
             if part is not union:
                 with torch.no_grad():
                     others = [union.with_features(probe.x[union.node_id]) for probe in pipeline.probes]
                     found = [out, *(problem.run(other, union.rows) for other in others)]
-            survey(plan, traced, union)
             small = pipeline._small(sample)
             sample = sample[small]
             pipeline.expected = torch.stack(found, dim=1)[torch.cat([index >= 0, small])]
@@ -414,6 +404,32 @@ class Pipeline:
 
         kept, dropped = outputs(self.question, graphs, both).chunk(2, dim=1)
         return kept, dropped
+
+
+def _warn_of_what_was_seen(problem: Problem, traced: Trace, part: Union, said: Tensor, edge_masks: bool) -> None:
+    """Warn of a model that is random, that edge masks do not reach everywhere, or that uses no edges.
+
+    Args:
+        problem: model, data, task.
+        traced: a forward pass.
+        part: a union on which the model said `said` `[R, C]`.
+        edge_masks: edge masks must reach the model's layers.
+
+    Raises:
+        MaskingError: if they cannot.
+    """
+    with torch.no_grad():
+        again = problem.run(part.data, part.rows)
+    if not bool(close(again, said).all()):
+        warn(
+            "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
+            "another source of noise?), so its explanations hold that noise"
+        )
+    if edge_masks:
+        for sentence in traced.check():
+            warn(f"not masked: {sentence}")
+    elif traced.silent and len(part.edge):
+        warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
 
 
 def close(one: Tensor, other: Tensor, least: float = 1.0) -> Tensor:
