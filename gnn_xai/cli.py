@@ -1,4 +1,4 @@
-"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai list`.
+"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai molecules`, `gnn-xai list`.
 
 Errors of the package end with exit code 2 and one sentence on stderr, and leave no output behind.
 """
@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
 import gnn_xai as gx
@@ -25,6 +26,9 @@ from gnn_xai import runs, subjects
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, unknown
 from gnn_xai.viz import describe
 from gnn_xai.viz.report import COLUMNS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 app = typer.Typer(
     name="gnn-xai",
@@ -205,6 +209,80 @@ def explain(
     console.print(f"written to {out}/: {runs.EXPLANATIONS}, {runs.SUMMARY}, {runs.FIGURES}/", highlight=False)
 
 
+@app.command()
+def molecules(
+    smiles: Annotated[
+        Path, typer.Option(help="One SMILES a line and a name if there is one, or a .csv with a header.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="reference:NAME|MODULE:FACTORY",
+            help="A reference model, such as reference:nitro, or a function that returns your model.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    algorithm: Annotated[str, typer.Option(help="One of `gnn-xai list`.")] = "integrated_gradients",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")] = None,
+    featurizer: Annotated[
+        str | None, typer.Option(help="pyg, ogb or one_hot; by default what the model reads, where it says so.")
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(help="multiclass_classification, binary_classification or regression; with your own model."),
+    ] = "multiclass_classification",
+    returns: Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")] = "raw",
+    column: Annotated[str | None, typer.Option(help="The column of a .csv with the SMILES.")] = None,
+    name_column: Annotated[str | None, typer.Option(help="The column of a .csv with the names.")] = None,
+    target: Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+) -> None:
+    """Explain predictions for molecules, and draw them.
+
+    Writes index.html, sheet.png, sheet.svg, tables of molecules, atoms and bonds, and what `explain` writes, all or
+    nothing. Lines that hold no molecule are named and left out.
+    """
+    from gnn_xai.molecules import read, sheet
+
+    chosen = gx.algorithms.get(algorithm, **dict(_setting(text) for text in settings or ()))
+    with runs.output_folder(out, overwrite=overwrite) as folder:
+        subject = subjects.reader_of_molecules(model, _task("graph", mode, returns), weights)
+        mols = read(smiles, featurizer or subject.featurizer or subject.model, column=column, name_column=name_column)
+        explanations = gx.explain(
+            subject.model, mols, chosen, task=subject.task, target=target, seed=seed, progress=sys.stderr.isatty()
+        )
+        table = sheet.write(
+            folder,
+            mols,
+            explanations,
+            title=f"{smiles.name}, explained for {subject.name}",
+            columns=columns,
+            class_names=subject.class_names,
+            footer=f"gnn_xai {gx.__version__} · seed {seed}",
+        )
+        runs.write_explanations(
+            folder,
+            explanations,
+            {
+                "model": subject.name,
+                "smiles": smiles.name,
+                "featurizer": mols.featurizer,
+                "molecules": len(mols),
+                "problems": [problem._asdict() for problem in mols.problems],
+            },
+        )
+    _print_molecules(table)
+    console.print(
+        f"open {out / 'index.html'} to look at {len(mols)} molecules; tables are in {out}/*.csv", highlight=False
+    )
+
+
 def parse_index(text: str) -> list[int]:
     """Instance ids from a list of numbers and ranges, both ends included.
 
@@ -279,6 +357,18 @@ def _print_explanations(explanations: gx.Explanations, class_names: Sequence[str
     if len(explanations) > ROWS_SHOWN:
         more = len(explanations) - ROWS_SHOWN
         console.print(f"… and {more} more in {runs.SUMMARY}", highlight=False)
+
+
+def _print_molecules(table: DataFrame) -> None:
+    columns = {"name": "molecule", "prediction": "prediction", "top_fragment": "top fragment"}
+    shown = Table(box=None, pad_edge=False)
+    for title in columns.values():
+        shown.add_column(title, overflow="fold")
+    for row in table[list(columns)].head(ROWS_SHOWN).itertuples(index=False):
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    console.print(shown)
+    if len(table) > ROWS_SHOWN:
+        console.print(f"… and {len(table) - ROWS_SHOWN} more in molecules.csv", highlight=False)
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:

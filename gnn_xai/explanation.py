@@ -22,11 +22,12 @@ from torch_geometric.explain.config import ModelConfig
 from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.masks import NodeMaskType
 from gnn_xai.core.segments import gather_segments, owners
-from gnn_xai.errors import InputError, StorageError
+from gnn_xai.errors import GnnXaiError, InputError, StorageError
 
 if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 FORMAT_VERSION = 1
 _EXPECTED = "expected a file by Explanations.save"
@@ -470,6 +471,20 @@ class Explanation:
         order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
         return list(zip(order.tolist(), scores[order].tolist(), strict=True))
 
+    @property
+    def atoms(self) -> DataFrame:
+        """The atoms of a molecule as a table: index, symbol, atom map number, attribution; see `gnn_xai.molecules.atoms`."""
+        from gnn_xai.molecules import atoms
+
+        return atoms(self)
+
+    @property
+    def bonds(self) -> DataFrame:
+        """Its bonds, both directed edges of each together; see `gnn_xai.molecules.bonds`."""
+        from gnn_xai.molecules import bonds
+
+        return bonds(self)
+
     def to_networkx(self) -> nx.MultiDiGraph:
         """The computation graph in original ids; nodes and edges carry `score`, edges also their `id`."""
         import networkx as nx
@@ -489,3 +504,12 @@ class Explanation:
         from gnn_xai.viz import draw
 
         return draw(self, ax=ax, **options)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the depiction of a molecule; nothing, and so the text, for any other graph."""
+        from gnn_xai.molecules import draw
+
+        try:
+            return draw(self).svg
+        except GnnXaiError:
+            return None

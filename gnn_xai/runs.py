@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnn_xai import metrics, viz
+from gnn_xai import metrics, molecules, viz
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import Algorithm
 from gnn_xai.api import explain
-from gnn_xai.errors import InputError, StorageError
-from gnn_xai.explanation import Explanations
+from gnn_xai.errors import GnnXaiError, InputError, StorageError
+from gnn_xai.explanation import Explanation, Explanations
+from gnn_xai.molecules import Drawing
 from gnn_xai.subjects import Subject
 
 if TYPE_CHECKING:
@@ -178,16 +179,20 @@ def write(
     figures: int,
 ) -> None:
     """Write explanations, `figures` drawings and the summary of one run into a folder."""
-    explanations.save(folder / EXPLANATIONS)
     (folder / FIGURES).mkdir()
     level = explanations.task.task_level.value
     for e in explanations[:figures]:
-        figure = viz.grid([e], panel=(6.4, 5.2), **subject.drawing(e))
-        save_figure(figure, folder / FIGURES / f"{level}-{e.index}.png")
+        save_figure(draw(subject, e), folder / FIGURES / f"{level}-{e.index}.png")
+    write_explanations(folder, explanations, row)
+
+
+def write_explanations(folder: Path, explanations: Explanations, facts: Mapping[str, Any]) -> None:
+    """Write explanations, and the summary of the run that they come from: what it was about, then each instance."""
+    explanations.save(folder / EXPLANATIONS)
     write_summary(
         folder,
         {
-            **row,
+            **facts,
             "hyper_parameters": explanations.algorithm,
             "signed": explanations.signed,
             "removal": explanations.removal,
@@ -198,7 +203,17 @@ def write(
     )
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def draw(subject: Subject, explanation: Explanation) -> Figure | Drawing:
+    """A molecule as its formula, anything else as a graph."""
+    try:
+        return molecules.draw(explanation, class_names=subject.class_names, mark=subject.true_nodes(explanation))
+    except GnnXaiError:  # no molecule, no RDKit, or scores of features alone
+        return viz.grid([explanation], panel=(6.4, 5.2), **subject.drawing(explanation))
+
+
+def save_figure(figure: Figure | Drawing, path: Path) -> Path:
     """Write a figure as PNG, sharp enough for a page and for print."""
+    if isinstance(figure, Drawing):
+        return figure.save(path)
     figure.savefig(path, dpi=150)
     return path

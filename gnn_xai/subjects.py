@@ -12,11 +12,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai import datasets
-from gnn_xai.errors import GnnXaiError, InputError
+from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.explanation import Explanation
 from gnn_xai.ground_truth import GroundTruth
 
@@ -28,6 +27,7 @@ class Subject:
     Attributes:
         name: what to call it in tables.
         index: the outputs worth explaining, [B].
+        featurizer: the encodings of molecules that the model reads, see `gnn_xai.molecules.featurizers`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Subject:
     class_names: Sequence[str] | None = None
     feature_names: Sequence[str] | None = None
     node_names: Sequence[Any] | None = None
+    featurizer: str | None = None
 
     def drawing(self, explanation: Explanation) -> dict[str, Any]:
         """Options of `gnn_xai.viz.draw` that suit this explanation."""
@@ -47,15 +48,6 @@ class Subject:
         if self.node_names is not None:
             names = self.node_names
             options["node_labels"] = names[explanation.index] if graph_level else names
-        graph: Any = self.data
-        if graph_level and (isinstance(self.data, Batch) or not isinstance(self.data, Data)):
-            graph = graph[explanation.index]
-        smiles = getattr(graph, "smiles", None) if graph_level else None
-        if isinstance(smiles, str):
-            from gnn_xai.viz import depiction
-
-            options["layout"] = depiction(smiles)
-            options["top"] = max(1, explanation.edge_index.size(1))  # half a molecule misleads
         return options
 
     def true_nodes(self, explanation: Explanation) -> list[int]:
@@ -79,15 +71,16 @@ def from_benchmark(name: str) -> Subject:
         class_names=benchmark.class_names,
         feature_names=benchmark.feature_names,
         node_names=benchmark.node_names,
+        featurizer=getattr(benchmark, "featurizer", None),
     )
 
 
-def from_factories(model: str, data: str, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+def from_factories(model: str, data: str | None, task: ModelConfig, weights: str | Path | None = None) -> Subject:
     """A user's own model and data.
 
     Args:
         model: `package.module:factory`, a function without arguments that returns the model.
-        data: the same for the data: `Data`, or a list of `Data`.
+        data: the same for the data: `Data`, or a list of `Data`; None for a model alone.
         task: mode, task level and return type of the model.
         weights: a safetensors file with the model's `state_dict`.
 
@@ -101,7 +94,30 @@ def from_factories(model: str, data: str, task: ModelConfig, weights: str | Path
         raise InputError(f"expected {model} to return a torch.nn.Module, got {kind}")
     if weights is not None:
         load_weights(module, weights)
-    return Subject(name=data, model=module.eval(), data=_call(data, "data"), task=task)
+    found = None if data is None else _call(data, "data")
+    return Subject(name=data or model, model=module.eval(), data=found, task=task)
+
+
+def reader_of_molecules(model: str, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+    """A model that reads molecules, without data.
+
+    Args:
+        model: `reference:NAME` for the reference model of the benchmark `nci_NAME`, or as in `from_factories`.
+        task: of a model of the user's own.
+        weights: for that model.
+
+    Raises:
+        InputError: there is no such reference model, it was given weights, or as in `from_factories`.
+    """
+    kind, _, name = model.partition(":")
+    if kind != "reference":
+        return from_factories(model, None, task, weights)
+    known = [benchmark.removeprefix("nci_") for benchmark in datasets.names() if benchmark.startswith("nci_")]
+    if name not in known:
+        raise unknown("reference model", name, known)
+    if weights is not None:
+        raise InputError("a reference model brings its own weights; leave out --weights")
+    return from_benchmark(f"nci_{name}")
 
 
 def _call(where: str, what: str) -> Any:

@@ -1,12 +1,19 @@
 """Molecules: from a SMILES string to an explained picture. Works with RDKit, which is imported on first use."""
 
 from gnn_xai.molecules import featurizers
+from gnn_xai.molecules.drawing import Drawing, draw, grid
 from gnn_xai.molecules.smiles import Molecules, Problem, from_smiles, read
+from gnn_xai.molecules.tables import atoms, bonds
 
 __all__ = [
+    "Drawing",
     "Molecules",
     "Problem",
+    "atoms",
+    "bonds",
+    "draw",
     "featurizers",
     "from_smiles",
+    "grid",
     "read",
 ]

@@ -1,10 +1,8 @@
-"""Where chemists expect the atoms of a molecule to lie."""
+"""Where chemists expect the atoms of a molecule to lie, for drawings of graphs; `gnn_xai.molecules.draw` draws formulas."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from gnn_xai.errors import GnnXaiError, InputError
 
 
 def depiction(smiles: str) -> np.ndarray:
@@ -20,15 +18,7 @@ def depiction(smiles: str) -> np.ndarray:
         GnnXaiError: RDKit is not installed.
         InputError: RDKit cannot read the SMILES.
     """
-    try:
-        from rdkit import Chem
-        from rdkit.Chem import rdDepictor
-    except ImportError as error:
-        raise GnnXaiError(
-            "molecules are laid out with RDKit, which is not installed; run 'pip install gnn-xai[molecules]'"
-        ) from error
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        raise InputError(f"expected a SMILES that RDKit can read, got {smiles!r}")
-    rdDepictor.Compute2DCoords(molecule)
-    return molecule.GetConformer().GetPositions()[:, :2] / 1.5
+    from gnn_xai.molecules.drawing import laid_out
+    from gnn_xai.molecules.smiles import as_mol
+
+    return laid_out(as_mol(smiles)).GetConformer().GetPositions()[:, :2] / 1.5

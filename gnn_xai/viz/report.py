@@ -120,17 +120,9 @@ def write_report(
     Returns:
         The path that was written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("gnn_xai.viz", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = [(name, list(part)) for name, part in groupby(rows, key=lambda row: row["dataset"])]
-    page = environment.get_template("report.html").render(
+    page = render(
+        "report.html",
         title=title,
         lead=lead,
         footer=footer,
@@ -141,6 +133,20 @@ def write_report(
     path = Path(path)
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from one of the package's templates, all of which extend `page.html`; every text is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("gnn_xai.viz", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**content)
 
 
 def _best(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> dict[str, str]:

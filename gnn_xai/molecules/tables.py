@@ -1,0 +1,164 @@
+"""What an explanation says about the atoms and bonds of a molecule, as arrays and as pandas tables."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch_geometric.data import Batch, Data
+
+from gnn_xai.errors import GnnXaiError, InputError
+from gnn_xai.molecules.smiles import as_mol
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rdkit.Chem import Mol
+
+    from gnn_xai.explanation import Explanation
+
+
+def atoms(explanation: Explanation) -> DataFrame:
+    """The atoms of a molecule in RDKit's order, one a row.
+
+    Columns: `index`; `symbol`; `map_number`, the number in `[CH3:7]`, missing where there is none; and `attribution`:
+    the atom's attribution, summed over its features; or its mask, which for a mask over features is that of the
+    strongest. It is 0 where an atom cannot reach the output, and missing (NaN) throughout where the algorithm did not
+    score atoms.
+
+    Args:
+        explanation: of a graph that carries `smiles`. One that was loaded from disk gets its data with
+            `dataclasses.replace(explanations, data=molecules)`.
+
+    Raises:
+        GnnXaiError: RDKit or pandas is not installed.
+        InputError: the graph carries no SMILES, or not that of this explanation.
+    """
+    mol = molecule(explanation)
+    scores = atom_scores(explanation, mol)
+    numbers = [atom.GetAtomMapNum() or None for atom in mol.GetAtoms()]
+    return pandas().DataFrame(
+        {
+            "index": np.arange(mol.GetNumAtoms()),
+            "symbol": [atom.GetSymbol() for atom in mol.GetAtoms()],
+            "map_number": pandas().array(numbers, dtype="Int64"),
+            "attribution": np.full(mol.GetNumAtoms(), np.nan) if scores is None else scores,
+        }
+    )
+
+
+def bonds(explanation: Explanation) -> DataFrame:
+    """The bonds of a molecule in RDKit's order, one a row.
+
+    Columns: `index`; `begin` and `end`, the indices of its atoms; `symbols`, such as `C–N`; `type` (`single`, `double`,
+    `triple`, `aromatic`, ...); and `attribution`, of both directed edges together:
+
+    - Where the two directions share one score, as `explain` has it for undirected graphs by default, it is that score:
+      it already is the effect of both.
+    - Where directions were scored apart (`undirected=False`), attributions are summed, as both edges make the bond, and
+      masks are averaged, which keeps them in [0, 1].
+
+    Edges that are no bonds, such as self loops, have no row. The score is 0 for a bond whose edges cannot carry a
+    message to the output, and missing (NaN) throughout where the algorithm did not score edges.
+
+    Args:
+        explanation: as in `atoms`.
+
+    Raises:
+        GnnXaiError, InputError: as in `atoms`.
+    """
+    mol = molecule(explanation)
+    scores = bond_scores(explanation, mol)
+    rows = list(mol.GetBonds())
+    return pandas().DataFrame(
+        {
+            "index": np.arange(len(rows)),
+            "begin": np.array([bond.GetBeginAtomIdx() for bond in rows], dtype=np.int64),
+            "end": np.array([bond.GetEndAtomIdx() for bond in rows], dtype=np.int64),
+            "symbols": [f"{bond.GetBeginAtom().GetSymbol()}–{bond.GetEndAtom().GetSymbol()}" for bond in rows],
+            "type": [str(bond.GetBondType()).lower() for bond in rows],
+            "attribution": np.full(len(rows), np.nan) if scores is None else scores,
+        }
+    )
+
+
+def graph_of(explanation: Explanation) -> Data:
+    """The graph of a molecule that was explained, with its SMILES.
+
+    Raises:
+        InputError: the data is not at hand, is not that of the explanation, or carries no SMILES.
+    """
+    given: Any = explanation.source.data
+    if given is None:
+        raise InputError(
+            "expected an explanation that knows its molecule, got one loaded from disk; give it its data with "
+            "dataclasses.replace(explanations, data=molecules)"
+        )
+    single = isinstance(given, Data) and not isinstance(given, Batch)
+    if not single and explanation.source.task.task_level.value != "graph":
+        raise InputError("expected one molecule where nodes are explained, got several; pass a single Data")
+    graph = given if single else given[explanation.index]
+    if not isinstance(getattr(graph, "smiles", None), str):
+        raise InputError(
+            "expected a graph that carries the SMILES of its molecule as data.smiles; gx.molecules.from_smiles makes such"
+        )
+    return graph
+
+
+def molecule(explanation: Explanation) -> Mol:
+    """The RDKit molecule of an explanation; atoms are numbered as nodes.
+
+    Raises:
+        GnnXaiError: RDKit is not installed.
+        InputError: as `graph_of`, or the SMILES is that of another molecule.
+    """
+    graph = graph_of(explanation)
+    mol = as_mol(graph.smiles)
+    nodes = explanation.node_id
+    if graph.num_nodes != mol.GetNumAtoms() or (len(nodes) and int(nodes.max()) >= mol.GetNumAtoms()):
+        raise InputError(
+            f"expected a graph whose nodes are the atoms of {graph.smiles}, which RDKit reads as {mol.GetNumAtoms()} atoms, "
+            f"got {graph.num_nodes} nodes; explicit hydrogens, for one, are not in RDKit's molecule"
+        )
+    return mol
+
+
+def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
+    """One score an atom, `[atoms]`; None if the algorithm did not score atoms."""
+    mask = explanation.node_mask
+    if mask is None or explanation.source.node_mask_type == "common_attributes":
+        return None
+    scores = np.zeros(mol.GetNumAtoms())
+    each = mask.sum(1) if explanation.signed else mask.amax(1)
+    scores[explanation.node_id.cpu().numpy()] = each.detach().cpu().numpy()
+    return scores
+
+
+def bond_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
+    """One score a bond, `[bonds]`, of both its directed edges; None if the algorithm did not score edges."""
+    mask = explanation.edge_mask
+    if mask is None:
+        return None
+    number = {(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()): bond.GetIdx() for bond in mol.GetBonds()}
+    number |= {(v, u): bond for (u, v), bond in number.items()}
+    edges = [(u, v) for u, v in explanation.edge_index.t().tolist()]
+    bond = np.array([number.get(edge, mol.GetNumBonds()) for edge in edges], dtype=np.int64)
+    scores = mask.detach().cpu().numpy().astype(float)
+    total = np.bincount(bond, scores, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
+    count = np.bincount(bond, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
+    both_ways = set(edges) == {(v, u) for u, v in edges}
+    shared = both_ways and explanation.source.provenance.get("undirected", True)
+    return total / np.maximum(count, 1) if shared or not explanation.signed else total
+
+
+def pandas() -> ModuleType:
+    """The package, which tables are made with.
+
+    Raises:
+        GnnXaiError: it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise GnnXaiError("tables need pandas, which is not installed; run 'pip install gnn-xai[molecules]'") from error
+    return pandas
