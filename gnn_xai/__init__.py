@@ -17,6 +17,8 @@ from gnn_xai._version import __version__
 from gnn_xai.algorithms import (
     EdgeAblation,
     FeatureAblation,
+    FragmentAblation,
+    FragmentShapley,
     GNNExplainer,
     InputXGradient,
     IntegratedGradients,
@@ -37,6 +39,8 @@ __all__ = [
     "Explanation",
     "Explanations",
     "FeatureAblation",
+    "FragmentAblation",
+    "FragmentShapley",
     "GNNExplainer",
     "GroundTruth",
     "InputXGradient",

@@ -8,6 +8,7 @@ every removal. Models are multiclass on logits and take their arguments under th
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -280,6 +281,79 @@ class Reference:
                 out = self.output(x, mask)
             drops[v] = before - score(out, self.target, objective)
         return drops
+
+    def without_nodes(self, removed: set[int], removal: str) -> Tensor:
+        """Logits `[C]` without some nodes; the root stays, and one node of a graph that would be empty, with features 0."""
+        gone = removed - {self.root}
+        kept = [e for e, ends in enumerate(self.ends) if not gone & set(ends)]
+        x = self.data.x.clone()
+        x[sorted(removed)] = 0
+        if removal == "message":
+            mask = torch.zeros_like(self.ones())
+            mask[kept] = 1
+            return self.output(x, mask)
+        nodes = [v for v in range(self.data.num_nodes) if v not in gone] or [0]
+        data = self._rebuilt(nodes, kept)
+        data.x = x[nodes]
+        return run(self.model, data)[0 if self.root is None else nodes.index(self.root)]
+
+    def fragments(self) -> list[set[int]]:
+        """The nodes in play by the number that `data.fragment` gives them (-1: none), or one by one."""
+        if "fragment" not in self.data:
+            return [{v} for v in self.nodes]
+        number = self.data.fragment.tolist()
+        return [{v for v in self.nodes if number[v] == k} for k in sorted({number[v] for v in self.nodes} - {-1})]
+
+    @torch.no_grad()
+    def fragment_ablation(self, removal: str, objective: str = "margin") -> Tensor:
+        """Drop of the score for each node's fragment, `[N]`."""
+        before = score(self.logits, self.target, objective)
+        drops = torch.zeros(self.data.num_nodes, dtype=before.dtype)
+        for fragment in self.fragments():
+            drops[sorted(fragment)] = before - score(self.without_nodes(fragment, removal), self.target, objective)
+        return drops
+
+    @torch.no_grad()
+    def fragment_shapley(
+        self, removal: str, samples: int | None = None, objective: str = "margin"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shapley values of each node's fragment and their standard errors, `[N]`; and the score without any fragment.
+
+        Over all orders of arrival; or, with `samples`, over orders by keyed random numbers and their reverses.
+        """
+        fragments = self.fragments()
+        known: dict[frozenset[int], Tensor] = {}
+
+        def worth(present: Sequence[int]) -> Tensor:
+            coalition = frozenset(present)
+            if coalition not in known:
+                removed = {v for k, fragment in enumerate(fragments) if k not in coalition for v in fragment}
+                known[coalition] = score(self.without_nodes(removed, removal), self.target, objective)
+            return known[coalition]
+
+        def gains(order: Sequence[int]) -> Tensor:
+            found = torch.zeros(len(fragments), dtype=self.logits.dtype)
+            for place, k in enumerate(order):
+                found[k] = worth(order[: place + 1]) - worth(order[:place])
+            return found
+
+        if samples is None:
+            orders = list(itertools.permutations(range(len(fragments))))
+            value, error = torch.stack([gains(order) for order in orders]).mean(0), torch.zeros(len(fragments))
+        else:
+            pairs = []
+            for sample in range(samples):
+                drawn = [self._uniform(min(fragment), sample) for fragment in fragments]
+                order = sorted(range(len(fragments)), key=lambda k, drawn=drawn: drawn[k])
+                pairs.append((gains(order) + gains(order[::-1])) / 2)
+            value, error = torch.stack(pairs).mean(0), torch.stack(pairs).std(0) / math.sqrt(samples)
+        by_node = torch.zeros(2, self.data.num_nodes, dtype=self.logits.dtype)
+        for k, fragment in enumerate(fragments):
+            by_node[0, sorted(fragment)], by_node[1, sorted(fragment)] = value[k], error[k].to(value.dtype)
+        return by_node[0], by_node[1], worth([])
+
+    def _uniform(self, *keys: int) -> float:
+        return float(keyed_uniform(self.seed, torch.tensor(self.key), *(torch.tensor(k) for k in keys)))
 
     @torch.no_grad()
     def feature_ablation(self, objective: str = "margin") -> Tensor:

@@ -117,6 +117,40 @@ def test_feature_ablation(case: Case) -> None:
     check(explanations, case.references, [(r.feature_ablation(), None) for r in case.references])
 
 
+def with_fragments(case: Case) -> Case:
+    """The same case with data that says what its fragments are: four, and nodes in none."""
+    for graph in [case.data] if isinstance(case.data, Data) else case.data:
+        graph.fragment = torch.arange(graph.num_nodes) % 5 - 1
+    return case
+
+
+@pytest.mark.parametrize("removal", ["structural", "message"])
+def test_fragment_ablation(case: Case, removal: str) -> None:
+    explanations = with_fragments(case).explain(gx.FragmentAblation(removal=removal))
+    check(explanations, case.references, [(r.fragment_ablation(removal), None) for r in case.references])
+
+
+def check_shapley(case: Case, algorithm: gx.FragmentShapley, samples: int | None) -> None:
+    found = case.explain(algorithm, seed=5)
+    expected = [r.fragment_shapley(algorithm.removal, samples) for r in case.references]
+    check(found, case.references, [(value, None) for value, _, _ in expected])
+    for e, reference, (_, error, empty) in zip(found, case.references, expected, strict=True):
+        close = {"rtol": TOLERANCE, "atol": TOLERANCE}
+        torch.testing.assert_close(e.extras["node_standard_error"], error[reference.nodes], **close)
+        torch.testing.assert_close(e.extras["without_fragments"], empty, **close)
+
+
+@pytest.mark.parametrize("removal", ["structural", "message"])
+def test_fragment_shapley(case: Case, removal: str) -> None:
+    check_shapley(with_fragments(case), gx.FragmentShapley(removal=removal), None)
+
+
+@pytest.mark.parametrize("model_name", ["gcn", "gat"])
+def test_fragment_shapley_from_samples(model_name: str, kind: str) -> None:
+    case = build(model_name, kind)
+    check_shapley(case, gx.FragmentShapley(exact_up_to=1, samples=3), 3)
+
+
 def test_random(kind: str) -> None:
     case = build("gcn", kind)
     check(case.explain(gx.Random(), seed=5), case.references, [r.random() for r in case.references])

@@ -25,6 +25,7 @@ FEW: dict[str, dict[str, Any]] = {
     "gnn_explainer": {"epochs": 6, "lr": 0.1},
     "integrated_gradients": {"steps": 6},
     "smooth_grad": {"samples": 3},
+    "fragment_shapley": {"exact_up_to": 2, "samples": 3},
 }
 
 

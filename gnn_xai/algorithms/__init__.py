@@ -5,6 +5,8 @@ from typing import Any
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
+from gnn_xai.algorithms.fragment_ablation import FragmentAblation
+from gnn_xai.algorithms.fragment_shapley import FragmentShapley
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
@@ -22,6 +24,8 @@ _OURS: tuple[Any, ...] = (
     EdgeAblation,
     NodeAblation,
     FeatureAblation,
+    FragmentAblation,
+    FragmentShapley,
     Random,
 )
 REGISTRY.update({cls.name: cls for cls in _OURS})
@@ -31,6 +35,8 @@ __all__ = [
     "Algorithm",
     "EdgeAblation",
     "FeatureAblation",
+    "FragmentAblation",
+    "FragmentShapley",
     "GNNExplainer",
     "InputXGradient",
     "IntegratedGradients",

@@ -1,0 +1,65 @@
+"""FragmentAblation: what the objective loses when a whole fragment is gone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from gnn_xai.algorithms.base import algorithm
+from gnn_xai.algorithms.pieces import PieceKind, pieces_of, require_piece_fields
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.perturb import Change, Removal, evaluate
+from gnn_xai.core.problem import Objective
+from gnn_xai.core.question import Question
+
+
+@algorithm("fragment_ablation", "drop of the score when a whole fragment (group, ring, ...) is removed", signed=True)
+class FragmentAblation:
+    """Leave-one-fragment-out: score(graph) − score(graph without the fragment), for every fragment with nodes in play.
+
+    Every node of a fragment gets the fragment's score, 0 if it is in none; `extras["node_fragment"]` holds the number of
+    its fragment (in the order of `gnn_xai.molecules.fragments.cut`), -1 for none. With `kind="bonds"` edges are scored.
+
+    The explained node of a node-level task cannot leave the graph: its features are set to 0 (code 0 where they are
+    integers) and its edges stay. Where nothing would be left of a graph, one node stays, with features 0 and without edges.
+
+    Attributes:
+        kind: what a fragment is. For molecules, data that carries `smiles`: `parts` (ring systems, functional groups and
+            the chains in between), `functional_groups`, `rings`, `brics` or `scaffold`, see
+            `gnn_xai.molecules.fragments.cut`. For any graph: `atoms` (single nodes), `bonds` (single edges). `auto`: the
+            numbers in `data.fragment` `[N]` (-1 for none) where the data carries them, `parts` of a molecule, and single
+            nodes of any other graph.
+        removal: `structural` takes the nodes and their edges out, of the pooling too; `message` sets their features to 0
+            and multiplies the messages of their edges by 0.
+        replacement: `carbon` removes nothing and gives the atoms of the fragment the features of neutral carbons in their
+            place: same bonds, hybridisation, aromaticity and ring, hydrogens as the valence leaves room for. For features
+            of `gnn_xai.molecules.featurizers`, which are recognised by value; with others set `data.x_neutral` `[N, F]`.
+        objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
+    """
+
+    kind: PieceKind = "auto"
+    removal: Removal = "structural"
+    replacement: Literal["carbon"] | None = None
+    objective: Objective = "margin"
+
+    def __post_init__(self) -> None:
+        require_piece_fields(self)
+
+    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+        score = question.problem.score
+        scores = score(prediction, target, self.objective)
+        pieces = pieces_of(question, graphs, self.kind, self.replacement)
+        if len(pieces.owner) == 0:
+            return pieces.masks(scores.new_zeros(0))
+
+        def change(union: Union, select: Tensor) -> Change:
+            fragment, replica = pieces.members(union)
+            return pieces.change(union, fragment == select[replica])
+
+        def reduce(out: Tensor, select: Tensor) -> Tensor:
+            return score(out, target[pieces.owner[select]], self.objective)
+
+        left = evaluate(question, graphs, pieces.owner, change, self.removal, reduce)
+        return pieces.masks(scores[pieces.owner] - left)

@@ -1,0 +1,182 @@
+"""FragmentShapley: what each fragment contributes, on average over all orders in which fragments can arrive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gnn_xai.algorithms.base import algorithm, require_positive
+from gnn_xai.algorithms.pieces import PieceKind, Pieces, pieces_of, require_piece_fields
+from gnn_xai.core import packing
+from gnn_xai.core.masks import Masks
+from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.perturb import Change, Removal, evaluate
+from gnn_xai.core.problem import Objective
+from gnn_xai.core.question import Question
+from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.segments import gather_segments, owners
+from gnn_xai.errors import InputError
+
+MOST = float(2**18)
+"""Coalitions whose scores are held at once."""
+
+
+@algorithm(
+    "fragment_shapley",
+    "Shapley values of fragments, exact for few and sampled for many",
+    signed=True,
+    stochastic=True,
+)
+class FragmentShapley:
+    """Shapley values (Shapley 1953) of the game whose players are fragments and whose value is the score of the graph
+    without the fragments that are not there.
+
+    The values of an instance add up to its score minus `extras["without_fragments"]` `[B]`, its score with every fragment
+    removed. Up to `exact_up_to` fragments, all 2ⁿ coalitions are run. Above, orders of arrival are drawn, each with its
+    reverse (Castro et al. 2009; antithetic pairs, Mitchell et al., JMLR 2022): every order adds up exactly, the mean has
+    no bias, and `extras["node_standard_error"]` (`edge_...` for bonds) is the standard error over the pairs, 0 where values
+    are exact. Every node of a fragment gets the fragment's value, see `gnn_xai.FragmentAblation`.
+
+    Attributes:
+        kind, removal, replacement, objective: as in `gnn_xai.FragmentAblation`.
+        exact_up_to: most fragments of an instance whose coalitions are all run; 16 at most.
+        samples: orders drawn, each run forwards and backwards: 2 · `samples` · (n − 1) coalitions of n fragments.
+    """
+
+    kind: PieceKind = "auto"
+    exact_up_to: int = 12
+    samples: int = 32
+    removal: Removal = "structural"
+    replacement: Literal["carbon"] | None = None
+    objective: Objective = "margin"
+
+    def __post_init__(self) -> None:
+        require_piece_fields(self)
+        require_positive(self, "exact_up_to", "samples", integer=True)
+        if self.exact_up_to > 16:
+            raise InputError(
+                f"expected FragmentShapley(exact_up_to=) as at most 16, got {self.exact_up_to}: {2**self.exact_up_to} "
+                "coalitions of one instance; leave it to samples="
+            )
+        if self.samples < 2:
+            raise InputError("expected FragmentShapley(samples=) as at least 2, got 1, which has no standard error")
+
+    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+        full = question.problem.score(prediction, target, self.objective)
+        pieces = pieces_of(question, graphs, self.kind, self.replacement)
+        size = pieces.ptr.diff()
+        value, error, empty = full.new_zeros(len(pieces.owner)), full.new_zeros(len(pieces.owner)), full.clone()
+        few = size <= self.exact_up_to
+        runs = torch.where(few, 2.0 ** size.clamp(max=self.exact_up_to), 2 * self.samples * size.double())
+        runs = runs * (size > 0)
+        game = _Game(self, question, pieces, target, full, max(float(runs.sum()), 1.0))
+        for players in size[few & (size > 0)].unique().tolist():
+            which = (few & (size == players)).nonzero().flatten()
+            for some in packing.batches(runs[which], MOST):
+                at = pieces.ptr[which[some]].unsqueeze(1) + torch.arange(players, device=full.device)
+                value[at], empty[which[some]] = game.exactly(which[some], players)
+        which = (~few).nonzero().flatten()
+        for some in packing.batches(runs[which], MOST):
+            at, _ = gather_segments(pieces.ptr, which[some])
+            value[at], error[at], empty[which[some]] = game.sampled(which[some])
+        masks = pieces.masks(value, standard_error=error)
+        masks.extras["without_fragments"] = empty
+        return masks
+
+
+class _Game:
+    """The scores of coalitions, and what follows from them.
+
+    Args:
+        method: hyper-parameters.
+        question, pieces, target: what is asked, the players, and the class explained.
+        full: `[B]` score with all fragments.
+        runs: coalitions that there are, for the progress bar.
+    """
+
+    def __init__(
+        self, method: FragmentShapley, question: Question, pieces: Pieces, target: Tensor, full: Tensor, runs: float
+    ) -> None:
+        self.method, self.question, self.pieces, self.target = method, question, pieces, target
+        self.full, self.runs = full, runs
+
+    def exactly(self, which: Tensor, players: int) -> tuple[Tensor, Tensor]:
+        """Values `[I, players]` of instances with as many fragments, and their scores without any `[I]`."""
+        codes = torch.arange(2**players - 1, device=which.device)  # bit i: fragment i is there; all of them is known
+        code = codes.repeat(len(which))
+        place = torch.arange(len(self.pieces.owner), device=which.device) - self.pieces.ptr[self.pieces.owner]
+
+        def absent(fragment: Tensor, variant: Tensor) -> Tensor:
+            return (code[variant] >> place[fragment]) & 1 == 0
+
+        scores = self._scores(which.repeat_interleave(len(codes)), absent).reshape(len(which), -1)
+        scores = torch.cat([scores, self.full[which].unsqueeze(1)], dim=1)
+        return (scores.double() @ _weights(players, which.device)).to(scores.dtype), scores[:, 0]
+
+    def sampled(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values and standard errors of all fragments of some instances, and their scores without any `[I]`."""
+        pieces, samples = self.pieces, self.method.samples
+        fragment, ptr = gather_segments(pieces.ptr, which)
+        owner = owners(ptr)
+        position = torch.arange(len(fragment), device=which.device)
+        stream = torch.arange(samples, device=which.device).unsqueeze(1)
+        drawn = keyed_uniform(
+            self.question.seed, pieces.graphs.instance_key[which][owner], pieces.key[fragment], stream
+        )
+        order = torch.argsort(owner + drawn, dim=1)
+        rank = torch.empty_like(order).scatter_(1, order, (position - ptr[owner]).expand_as(order).contiguous())
+        rank = torch.cat([rank, ptr.diff()[owner] - 1 - rank])
+
+        # Beside one another for each instance: the scores when 0, 1, ..., n of its fragments have arrived.
+        start = ptr + torch.arange(len(ptr), device=which.device)
+        arrived_owner = owners(start)
+        arrived = torch.arange(int(start[-1]), device=which.device) - start[arrived_owner]
+        inner = ((arrived > 0) & (arrived < ptr.diff()[arrived_owner])).nonzero().flatten()
+        number = torch.arange(len(rank), device=which.device).repeat_interleave(len(inner))
+        slot = inner.repeat(len(rank))
+        place = torch.full_like(pieces.owner, -1).index_copy(0, fragment, position)
+
+        def absent(fragment: Tensor, variant: Tensor) -> Tensor:
+            return rank[number[variant], place[fragment]] >= arrived[slot[variant]]
+
+        empty = self._scores(which, lambda fragment, variant: torch.ones_like(fragment, dtype=torch.bool))
+        scores = self.full.new_zeros(len(rank), len(arrived))
+        scores[:, inner] = self._scores(which[arrived_owner[slot]], absent).reshape(len(rank), -1)
+        scores[:, start[:-1]] = empty
+        scores[:, start[1:] - 1] = self.full[which]
+        at = start[owner] + rank
+        gain = scores.gather(1, at + 1) - scores.gather(1, at)
+        pair = (gain[:samples] + gain[samples:]) / 2
+        return pair.mean(0), pair.std(0) / math.sqrt(samples), empty
+
+    def _scores(self, instance: Tensor, absent: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Scores of variants `[V]`, in which the fragments are missing that `absent(fragment, variant)` names."""
+        pieces, problem, objective = self.pieces, self.question.problem, self.method.objective
+
+        def change(union: Union, select: Tensor) -> Change:
+            fragment, replica = pieces.members(union)
+            gone = absent(fragment.clamp(min=0), select[replica])
+            return pieces.change(union, gone & (fragment >= 0))
+
+        def reduce(out: Tensor, select: Tensor) -> Tensor:
+            return problem.score(out, self.target[instance[select]], objective)
+
+        share = len(instance) / self.runs
+        return evaluate(self.question, pieces.graphs, instance, change, self.method.removal, reduce, share)
+
+
+def _weights(players: int, device: torch.device) -> Tensor:
+    """What the score of each coalition counts for in each player's Shapley value, `[2ⁿ, n]` float64.
+
+    |S|! (n − |S| − 1)! / n! of v(S ∪ {i}) − v(S), summed over the coalitions S without i.
+    """
+    code = torch.arange(2**players, device=device).unsqueeze(1)
+    inside = (code >> torch.arange(players, device=device)) & 1
+    joined = inside.sum(1, keepdim=True) - inside  # how many others are there
+    each = [1 / (players * math.comb(players - 1, k)) for k in range(players)]
+    weight = torch.tensor(each, dtype=torch.float64, device=device)
+    return weight[joined] * (2 * inside - 1)

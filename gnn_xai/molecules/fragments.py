@@ -1,0 +1,597 @@
+"""Molecules in pieces that chemists have names for, and what an explanation gives to each of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from gnn_xai.errors import GnnXaiError, InputError, unknown
+from gnn_xai.explanation import Explanation
+from gnn_xai.molecules import featurizers
+from gnn_xai.molecules.smiles import as_mol, chem
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rdkit.Chem import Mol
+
+Kind = Literal["functional_groups", "rings", "brics", "scaffold", "parts", "atoms", "bonds"]
+KINDS: tuple[Kind, ...] = ("functional_groups", "rings", "brics", "scaffold", "parts", "atoms", "bonds")
+
+GROUPS: tuple[tuple[str, str], ...] = (
+    ("nitrate", "[OX2][$([NX3+](=O)[O-])]"),
+    ("nitro", "fr_nitro"),
+    ("azide", "Azide"),
+    ("acid chloride", "AcidChloride"),
+    ("sulfonyl chloride", "SulfonylChloride"),
+    ("boronic acid", "BoronicAcid"),
+    ("isocyanate", "fr_isocyan"),
+    ("isothiocyanate", "fr_isothiocyan"),
+    ("thiocyanate", "fr_thiocyan"),
+    ("trifluoromethyl", "[CX4;$(C(F)(F)F)](F)(F)F"),
+    ("sulfonamide", "fr_sulfonamd"),
+    ("sulfone", "fr_sulfone"),
+    ("phosphoric acid", "fr_phos_acid"),
+    ("phosphoric ester", "fr_phos_ester"),
+    ("guanidine", "fr_guanido"),
+    ("carbamate", "fr_alkyl_carbamate"),
+    ("urea", "fr_urea"),
+    ("imide", "fr_imide"),
+    ("carboxylic acid", "fr_COO2"),
+    ("ester", "fr_ester"),
+    ("amide", "fr_amide"),
+    ("amidine", "fr_amidine"),
+    ("hydrazone", "fr_hdrzone"),
+    ("hydrazine", "fr_hdrzine"),
+    ("oxime", "fr_oxime"),
+    ("azo", "fr_azo"),
+    ("diazo", "fr_diazo"),
+    ("nitroso", "fr_nitroso"),
+    ("nitrile", "fr_nitrile"),
+    ("aldehyde", "fr_aldehyde"),
+    ("ketone", "fr_ketone"),
+    ("imine", "fr_Imine"),
+    ("hydroxylamine", "fr_N-O"),
+    ("thiocarbonyl", "fr_C=S"),
+    ("carbonyl", "fr_C=O"),
+    ("phenol", "fr_Ar_OH"),
+    ("alcohol", "fr_Al_OH"),
+    ("thiol", "fr_SH"),
+    ("sulfide", "fr_sulfide"),
+    ("ether", "fr_ether"),
+    ("quaternary nitrogen", "fr_quatN"),
+    ("primary amine", "fr_NH2"),
+    ("secondary amine", "fr_NH1"),
+    ("tertiary amine", "fr_NH0"),
+    ("halogen", "fr_halogen"),
+    ("alkyne", "C#C"),
+    ("alkene", "C=C"),
+)
+"""Functional groups: a name, and RDKit's definition of it: a row of `FragmentDescriptors.csv` (`fr_...`, what
+`rdkit.Chem.Fragments` counts) or of `Functional_Group_Hierarchy.txt`; SMARTS where RDKit defines none. Groups that others
+are parts of come first."""
+
+RINGS: tuple[tuple[str, str], ...] = (
+    ("benzene ring", "c1ccccc1"),
+    ("pyridine ring", "c1ccncc1"),
+    ("pyrimidine ring", "c1cncnc1"),
+    ("pyrazine ring", "c1cnccn1"),
+    ("pyridazine ring", "c1ccnnc1"),
+    ("triazine ring", "c1ncncn1"),
+    ("furan ring", "c1ccoc1"),
+    ("thiophene ring", "c1ccsc1"),
+    ("pyrrole ring", "c1cc[nH]c1"),
+    ("imidazole ring", "c1c[nH]cn1"),
+    ("pyrazole ring", "c1cn[nH]c1"),
+    ("thiazole ring", "c1cscn1"),
+    ("oxazole ring", "c1cocn1"),
+    ("isoxazole ring", "c1cnoc1"),
+    ("tetrazole ring", "c1nnn[nH]1"),
+    ("cyclopropane ring", "C1CC1"),
+    ("cyclopentane ring", "C1CCCC1"),
+    ("cyclohexane ring", "C1CCCCC1"),
+    ("epoxide ring", "C1CO1"),
+    ("beta-lactam ring", "C1CNC1"),
+    ("pyrrolidine ring", "C1CCNC1"),
+    ("piperidine ring", "C1CCNCC1"),
+    ("piperazine ring", "C1CNCCN1"),
+    ("morpholine ring", "C1COCCN1"),
+    ("tetrahydrofuran ring", "C1CCOC1"),
+    ("naphthalene rings", "c1ccc2ccccc2c1"),
+    ("anthracene rings", "c1ccc2cc3ccccc3cc2c1"),
+    ("phenanthrene rings", "c1ccc2c(c1)ccc1ccccc12"),
+    ("indole rings", "c1ccc2[nH]ccc2c1"),
+    ("quinoline rings", "c1ccc2ncccc2c1"),
+    ("isoquinoline rings", "c1ccc2cnccc2c1"),
+    ("acridine rings", "c1ccc2nc3ccccc3cc2c1"),
+    ("carbazole rings", "c1ccc2c(c1)[nH]c1ccccc12"),
+    ("benzimidazole rings", "c1ccc2[nH]cnc2c1"),
+    ("benzothiazole rings", "c1ccc2scnc2c1"),
+    ("benzofuran rings", "c1ccc2occc2c1"),
+    ("adamantane rings", "C1C2CC3CC1CC(C2)C3"),
+)
+"""Ring systems with names of their own."""
+
+SKELETONS: tuple[tuple[str, str], ...] = (
+    ("steroid rings", "C1CCC2C(C1)CCC1C2CCC2CCCC12"),
+    ("purine rings", "C1NCC2NCNC2N1"),
+    ("pteridine rings", "C1NCC2NCCNC2N1"),
+    ("anthraquinone rings", "C1CCC2CC3CCCCC3CC2C1"),
+)
+"""Ring systems known by their atoms alone, whatever the orders of their bonds; looked up after `RINGS`."""
+
+_ORDERS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
+_TABLE: tuple[Kind, ...] = ("functional_groups", "rings", "brics", "scaffold")
+
+
+class Fragment(NamedTuple):
+    """A piece of a molecule.
+
+    Attributes:
+        kind: what it was cut by, one of `KINDS`.
+        name: `nitro`, `benzene ring`, ...; SMILES where there is no name.
+        atoms: its atoms, sorted, as RDKit numbers them.
+    """
+
+    kind: str
+    name: str
+    atoms: tuple[int, ...]
+
+
+def cut(molecule: str | Mol, kind: Kind) -> list[Fragment]:
+    """The fragments of a molecule, in the order of their first atoms.
+
+    - `functional_groups`: RDKit's definitions (see `GROUPS`), without the carbons that a definition names only as
+      neighbours, outside aromatic rings; each atom in one group at most, larger groups first. Heteroatoms that no
+      definition covers form groups of their own, so that none is missing.
+    - `rings`: ring systems; rings that share an atom are together.
+    - `brics`: the pieces between the bonds that BRICS breaks (Degen et al., ChemMedChem 2008); they cover all atoms.
+    - `scaffold`: the Murcko scaffold (Bemis and Murcko, J. Med. Chem. 1996) with the atoms doubly bonded to it, and the side
+      chains on it; they cover all atoms.
+    - `parts`: ring systems, functional groups outside them, and the chains in between; every atom is in exactly one.
+    - `atoms`, `bonds`: single ones.
+
+    Args:
+        molecule: SMILES, or an RDKit molecule.
+        kind: what to cut by.
+
+    Raises:
+        GnnXaiError: RDKit is not installed.
+        InputError: an unknown kind, or a SMILES that RDKit cannot read.
+
+    >>> [(fragment.name, fragment.atoms) for fragment in cut("O=[N+]([O-])c1ccccc1", "parts")]
+    [('nitro', (0, 1, 2)), ('benzene ring', (3, 4, 5, 6, 7, 8))]
+    """
+    if kind not in _CUTS:
+        raise unknown("kind of fragment", str(kind), KINDS)
+    mol = as_mol(molecule) if isinstance(molecule, str) else molecule
+    found = [Fragment(kind, name, tuple(sorted(atoms))) for name, atoms in _CUTS[kind](mol)]
+    return sorted(found, key=lambda fragment: fragment.atoms)
+
+
+def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataFrame:
+    """What an explanation gives to the fragments of its molecule, strongest first.
+
+    The attribution of a fragment is the **sum** over its atoms for attributions (`e.signed`), so that fragments that cover
+    all atoms share out the whole; and the **mean** for masks in [0, 1], so that it is a mask again. Where the explanation
+    scores edges alone, the sum is over its bonds, of which each end has a half, and the mean over the bonds within it, or,
+    of a single atom, over those at it. The score of a fragment that an algorithm removed as one (`FragmentAblation`,
+    `FragmentShapley`) counts once: its atoms have equal shares.
+
+    Args:
+        e: an explanation of a molecule, of data that carries `smiles`.
+        kinds: one or more of `KINDS`.
+
+    Returns:
+        A table of `kind`, `name`, `atoms` (a tuple) and `attribution`, sorted by |attribution|.
+
+    Raises:
+        GnnXaiError: RDKit or pandas is not installed.
+        InputError: an unknown kind, data without `smiles`, or an explanation without scores of nodes or edges.
+    """
+    pandas = _pandas()
+    mol = molecule_of(e)
+    score = _scorer(e, mol)
+    wanted: list[Any] = [kinds] if isinstance(kinds, str) else list(kinds)
+    rows = [(*fragment, score(fragment)) for kind in wanted for fragment in cut(mol, kind)]
+    table = pandas.DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
+    return table.sort_values("attribution", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def molecule_of(e: Explanation) -> Mol:
+    """The RDKit molecule that an explanation is about, from the `smiles` of its data.
+
+    Raises:
+        InputError: the explanation was loaded without its data, or that carries no `smiles`, or one of another molecule.
+    """
+    data = e.source.data
+    if data is None:
+        raise InputError(
+            "expected an explanation that knows its molecule, got one loaded from disk; give it its data with "
+            "dataclasses.replace(explanations, data=...)"
+        )
+    if isinstance(data, Batch) or not isinstance(data, Data):
+        if e.source.task.task_level.value != "graph":
+            raise InputError("expected one molecule, or a graph-level task, got a node-level task on several")
+        data = data[e.index]
+    smiles = data.get("smiles")
+    if not isinstance(smiles, str):
+        raise InputError("expected data that carries smiles, as gnn_xai.molecules.from_smiles makes it, got none")
+    return checked(smiles, int(data.num_nodes or 0), f"{e.source.task.task_level.value} {e.index}")
+
+
+def checked(smiles: str, num_nodes: int, what: str) -> Mol:
+    """The molecule of a graph.
+
+    Raises:
+        InputError: its number of atoms is not the number of nodes.
+    """
+    mol = as_mol(smiles)
+    if mol.GetNumAtoms() != num_nodes:
+        raise InputError(
+            f"expected one node for each of the {mol.GetNumAtoms()} atoms of {smiles!r}, got {num_nodes} nodes in {what}; "
+            "explicit hydrogens have to stand in the SMILES"
+        )
+    return mol
+
+
+def neutral(mol: Mol, x: Tensor) -> Tensor:
+    """The features that each atom would have if it were a neutral carbon: the same bonds, hybridisation, aromaticity and
+    ring, as many hydrogens as that leaves room for. Found by changing the molecule and running the featurizer again.
+
+    Args:
+        mol: the molecule.
+        x: `[atoms, ...]` its features.
+
+    Returns:
+        `[atoms, ...]`.
+
+    Raises:
+        InputError: the features are of none of the featurizers in `gnn_xai.molecules.featurizers`.
+    """
+    carbons = chem().RWMol(mol)
+    for atom in carbons.GetAtoms():
+        atom.SetAtomicNum(6)
+        for number in (atom.SetFormalCharge, atom.SetNumExplicitHs, atom.SetNumRadicalElectrons, atom.SetIsotope):
+            number(0)
+        atom.SetNoImplicit(False)
+    carbons.UpdatePropertyCache(strict=False)
+    for featurizer in featurizers.REGISTRY.values():
+        try:
+            same: Any = featurizer(mol)
+        except ValueError:  # no code for one of its atoms
+            continue
+        if torch.equal(same.x.to(x), x):
+            instead: Any = featurizer(carbons)
+            return instead.x.to(x)
+    raise InputError(
+        f"expected features by one of {', '.join(featurizers.REGISTRY)}, got others for {chem().MolToSmiles(mol)}, so it is "
+        "not known how they describe a carbon; set data.x_neutral, the features of a neutral atom in the place of each"
+    )
+
+
+# Scores ##################################################################################################################
+
+
+def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
+    """What an explanation gives to a fragment."""
+    size = mol.GetNumAtoms()
+    bonds, of_bonds = _of_bonds(e)
+    per_atom = e.node_mask is not None and e.source.node_mask_type != "common_attributes"
+    if not per_atom and e.edge_mask is None:
+        raise InputError(f"{e.source.algorithm['name']} scored neither atoms nor bonds")
+    scores = torch.zeros(size, dtype=torch.float64)
+    if per_atom:
+        assert e.node_scores is not None
+        scores[e.node_id.cpu()] = _shared(e, e.node_scores).double().cpu()
+
+    def score(fragment: Fragment) -> float:
+        atoms = torch.zeros(size, dtype=torch.bool)
+        atoms[list(fragment.atoms)] = True
+        inside = atoms[bonds].long().sum(0)  # how many ends of each bond
+        if per_atom and not (fragment.kind == "bonds" and len(of_bonds)):
+            values = scores[atoms]
+        elif e.signed and fragment.kind != "bonds":
+            return float((of_bonds * inside).sum() / 2)
+        else:
+            values = of_bonds[inside == 2] if bool((inside == 2).any()) else of_bonds[inside > 0]
+        return float(values.sum() if e.signed else values.mean()) if len(values) else 0.0
+
+    return score
+
+
+def _of_bonds(e: Explanation) -> tuple[Tensor, Tensor]:
+    """The bonds that have scores, `[2, b]`, and these `[b]`: the two directions together, which is once where they share
+    one score, and summed (averaged, for masks) where they were scored apart.
+    """
+    if e.edge_mask is None:
+        return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+    once = e._each_undirected_once().cpu()
+    ends, values = e.edge_index.cpu()[:, once].sort(0).values, e.edge_mask.cpu()[once].double()
+    bonds, which = torch.unique(ends, dim=1, return_inverse=True)
+    total = torch.zeros(bonds.size(1), dtype=torch.float64).index_add(0, which, values)
+    return bonds, total if e.signed else total / torch.bincount(which, minlength=bonds.size(1)).clamp(min=1)
+
+
+def _shared(e: Explanation, scores: Tensor) -> Tensor:
+    """Scores of nodes, where those of fragments that were removed as one are divided among their nodes."""
+    fragment = e.extras.get("node_fragment")
+    if fragment is None or not e.signed:
+        return scores
+    _, which, counts = torch.unique(fragment, return_inverse=True, return_counts=True)
+    return torch.where(fragment >= 0, scores / counts[which], scores)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise GnnXaiError(
+            "tables of molecules are made with pandas, which is not installed; run 'pip install gnn-xai[molecules]'"
+        ) from error
+    return pandas
+
+
+# Cutting #################################################################################################################
+
+Named = tuple[str, set[int]]
+
+
+def _functional_groups(mol: Mol) -> list[Named]:
+    found: list[Named] = []
+    taken: set[int] = set()
+    for name, pattern in _group_patterns():
+        for match in mol.GetSubstructMatches(pattern, maxMatches=10 * mol.GetNumAtoms() + 10):
+            atoms = _core(mol, set(match))
+            if atoms and not atoms & taken:
+                found.append((_full_name(mol, name, atoms), atoms))
+                taken |= atoms
+    left = {
+        atom.GetIdx()
+        for atom in mol.GetAtoms()
+        if atom.GetAtomicNum() not in (1, 6) and not atom.GetIsAromatic() and atom.GetIdx() not in taken
+    }
+    return found + [(_hetero_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+
+
+def _core(mol: Mol, match: set[int]) -> set[int]:
+    """The atoms of a match that make the group: not the carbons that are there as neighbours, nor aromatic atoms; and the
+    terminal heteroatoms (both oxygens of a nitro group, the OH of a phosphoric acid) of those that are not carbon.
+    """
+    kept = set()
+    for index in match:
+        atom = mol.GetAtomWithIdx(index)
+        if atom.GetIsAromatic():
+            continue
+        unsaturated = any(
+            bond.GetBondTypeAsDouble() >= 2 and bond.GetOtherAtomIdx(index) in match for bond in atom.GetBonds()
+        )
+        halogens = sum(neighbor.GetAtomicNum() in (9, 17, 35, 53) for neighbor in atom.GetNeighbors())
+        if atom.GetAtomicNum() != 6 or unsaturated or halogens == 3:
+            kept.add(index)
+    for index in list(kept):
+        atom = mol.GetAtomWithIdx(index)
+        if atom.GetAtomicNum() in (7, 15, 16):
+            kept |= {n.GetIdx() for n in atom.GetNeighbors() if n.GetAtomicNum() in (8, 16) and n.GetDegree() == 1}
+    return kept
+
+
+def _full_name(mol: Mol, name: str, atoms: set[int]) -> str:
+    """A group's name with its element where the definition is of any of several."""
+    if name != "halogen":
+        return name
+    atom = mol.GetAtomWithIdx(min(atoms))
+    return f"halogen ({atom.GetSymbol()})" if atom.GetDegree() else _hetero_name(mol, atoms)
+
+
+def _hetero_name(mol: Mol, atoms: set[int]) -> str:
+    """What to call heteroatoms that no definition covers."""
+    if len(atoms) > 1:
+        return _smiles(mol, atoms)
+    atom = mol.GetAtomWithIdx(min(atoms))
+    if atom.GetAtomicNum() == 8 and any(bond.GetBondTypeAsDouble() == 2 for bond in atom.GetBonds()):
+        return "carbonyl"
+    if atom.GetDegree() == 0 and atom.GetFormalCharge():
+        return f"{_smiles(mol, atoms)} ion"
+    return _smiles(mol, atoms)
+
+
+def _rings(mol: Mol) -> list[Named]:
+    systems: list[set[int]] = []
+    for ring in map(set, mol.GetRingInfo().AtomRings()):
+        joined = [system for system in systems if system & ring]
+        systems = [system for system in systems if not system & ring] + [ring.union(*joined)]
+    return [(_ring_name(mol, system), system) for system in systems]
+
+
+def _ring_name(mol: Mol, atoms: set[int]) -> str:
+    exact, skeletons = _ring_names()
+    bare = _bare(mol, atoms)
+    name = exact.get(chem().MolToSmiles(bare)) or skeletons.get(_skeleton(bare))
+    if name is not None:
+        return name
+    sizes = sorted((len(ring) for ring in mol.GetRingInfo().AtomRings() if atoms.issuperset(ring)), reverse=True)
+    members = [mol.GetAtomWithIdx(index) for index in sorted(atoms)]
+    hetero = sorted({atom.GetSymbol() for atom in members} - {"C"})
+    holding = f" with {', '.join(hetero)}" if hetero else ""
+    if len(sizes) == 1:
+        aromatic = "aromatic " if all(atom.GetIsAromatic() for atom in members) else ""
+        return f"{aromatic}{sizes[0]}-membered ring{holding}"
+    return f"{'-'.join(map(str, sizes))} ring system{holding}"
+
+
+def _bare(mol: Mol, atoms: set[int]) -> Mol:
+    """A ring system by itself, without charges, hydrogens and stereo."""
+    Chem = chem()
+    out = Chem.RWMol(mol)
+    out.BeginBatchEdit()
+    for atom in out.GetAtoms():
+        if atom.GetIdx() not in atoms:
+            out.RemoveAtom(atom.GetIdx())
+    out.CommitBatchEdit()
+    Chem.RemoveStereochemistry(out)
+    for atom in out.GetAtoms():
+        for number in (atom.SetFormalCharge, atom.SetNumExplicitHs, atom.SetAtomMapNum, atom.SetIsotope):
+            number(0)
+        atom.SetNoImplicit(False)
+    return out.GetMol()
+
+
+def _skeleton(bare: Mol) -> str:
+    """SMILES of the atoms of a ring system, all bonds single."""
+    Chem = chem()
+    out = Chem.RWMol(bare)
+    for bond in out.GetBonds():
+        bond.SetBondType(Chem.BondType.SINGLE)
+        bond.SetIsAromatic(False)
+    for atom in out.GetAtoms():
+        atom.SetIsAromatic(False)
+    return Chem.MolToSmiles(out)
+
+
+def _brics(mol: Mol) -> list[Named]:
+    from rdkit.Chem import BRICS
+
+    broken = {frozenset(ends) for ends, _ in BRICS.FindBRICSBonds(mol)}
+    return [(_name(mol, atoms), atoms) for atoms in _connected(mol, _all(mol), broken)]
+
+
+def _scaffold(mol: Mol) -> list[Named]:
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    marked = chem().Mol(mol)
+    for atom in marked.GetAtoms():
+        atom.SetIntProp("_index", atom.GetIdx())
+    core = {atom.GetIntProp("_index") for atom in MurckoScaffold.GetScaffoldForMol(marked).GetAtoms()}
+    chains = [(f"side chain {_name(mol, atoms)}", atoms) for atoms in _connected(mol, _all(mol) - core)]
+    return [("scaffold", atoms) for atoms in _connected(mol, core)] + chains
+
+
+def _parts(mol: Mol) -> list[Named]:
+    found = _rings(mol)
+    cyclic: set[int] = set().union(*(atoms for _, atoms in found))
+    for name, group in _functional_groups(mol):
+        found += [(name, atoms) for atoms in _connected(mol, group - cyclic)]
+    left = _all(mol).difference(*(atoms for _, atoms in found))
+    return found + [(_chain_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+
+
+def _atoms(mol: Mol) -> list[Named]:
+    return [(_atom_name(mol, index), {index}) for index in sorted(_all(mol))]
+
+
+def _bonds(mol: Mol) -> list[Named]:
+    found: list[Named] = []
+    for bond in mol.GetBonds():
+        u, v = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+        order = _ORDERS.get(bond.GetBondTypeAsDouble(), "~")
+        found.append((f"{_atom_name(mol, u)}{order}{_atom_name(mol, v)}", {u, v}))
+    return found
+
+
+_CUTS: dict[str, Callable[[Any], list[Named]]] = {
+    "functional_groups": _functional_groups,
+    "rings": _rings,
+    "brics": _brics,
+    "scaffold": _scaffold,
+    "parts": _parts,
+    "atoms": _atoms,
+    "bonds": _bonds,
+}
+
+
+def _all(mol: Mol) -> set[int]:
+    return set(range(mol.GetNumAtoms()))
+
+
+def _connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ()) -> Iterator[set[int]]:
+    """The connected pieces of some atoms, in order, without some bonds."""
+    broken, left = set(broken), set(atoms)
+    for start in sorted(atoms):
+        if start not in left:
+            continue
+        piece, stack = {start}, [start]
+        while stack:
+            here = stack.pop()
+            for neighbor in mol.GetAtomWithIdx(here).GetNeighbors():
+                there = neighbor.GetIdx()
+                if there in atoms and there not in piece and frozenset((here, there)) not in broken:
+                    piece.add(there)
+                    stack.append(there)
+        left -= piece
+        yield piece
+
+
+# Names ###################################################################################################################
+
+
+def _name(mol: Mol, atoms: set[int]) -> str:
+    """What a piece is called: as its ring system, its functional group or its chain, if it is that and nothing else."""
+    for name, known in (*_rings(mol), *_functional_groups(mol)):
+        if known == atoms:
+            return name
+    return _chain_name(mol, atoms)
+
+
+def _chain_name(mol: Mol, atoms: set[int]) -> str:
+    """`methyl`, `methylene`, `methine` or `alkyl (C3)` for saturated carbons outside rings, SMILES for everything else."""
+    members = [mol.GetAtomWithIdx(index) for index in sorted(atoms)]
+    if any(a.GetAtomicNum() != 6 or a.GetIsAromatic() or a.IsInRing() for a in members):
+        return _smiles(mol, atoms)
+    if any(bond.GetBondTypeAsDouble() > 1 for a in members for bond in a.GetBonds()):
+        return _smiles(mol, atoms)
+    if len(members) > 1:
+        return f"alkyl (C{len(members)})"
+    return {4: "methane", 3: "methyl", 2: "methylene", 1: "methine"}.get(members[0].GetTotalNumHs(), "carbon")
+
+
+def _atom_name(mol: Mol, index: int) -> str:
+    return f"{mol.GetAtomWithIdx(index).GetSymbol()}{index}"
+
+
+def _smiles(mol: Mol, atoms: set[int]) -> str:
+    return chem().MolFragmentToSmiles(mol, sorted(atoms), isomericSmiles=False)
+
+
+@cache
+def _group_patterns() -> tuple[tuple[str, Any], ...]:
+    """`GROUPS` with RDKit's definitions as patterns.
+
+    Raises:
+        GnnXaiError: RDKit's data files are missing.
+    """
+    Chem = chem()
+    from rdkit import RDConfig
+
+    known: dict[str, str] = {}
+    for file, columns in (("FragmentDescriptors.csv", (0, 2)), ("Functional_Group_Hierarchy.txt", (0, 1))):
+        try:
+            text = (Path(RDConfig.RDDataDir) / file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise GnnXaiError(
+                f"cannot read RDKit's definitions of functional groups, {file}: {error.strerror}; install RDKit from its "
+                "wheel, 'pip install gnn-xai[molecules]'"
+            ) from error
+        for row in csv.reader(text.splitlines(), delimiter="\t"):
+            cells: Sequence[str] = [cell.strip() for cell in row if cell.strip()]
+            if len(cells) > max(columns) and not cells[0].startswith(("#", "//")):
+                known.setdefault(cells[columns[0]], cells[columns[1]])
+    return tuple((name, Chem.MolFromSmarts(known.get(definition, definition))) for name, definition in GROUPS)
+
+
+@cache
+def _ring_names() -> tuple[dict[str, str], dict[str, str]]:
+    """Names by SMILES of the bare ring system, and by that of its skeleton."""
+
+    def bare(smiles: str) -> Any:
+        mol = as_mol(smiles)
+        return _bare(mol, _all(mol))
+
+    exact = {chem().MolToSmiles(bare(smiles)): name for name, smiles in RINGS}
+    return exact, {_skeleton(bare(smiles)): name for name, smiles in SKELETONS}
