@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gnn_xai import runs, subjects, viz
+from gnn_xai import molecules, runs, subjects, viz
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import GNNExplainer, get
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.api import explain
-from gnn_xai.explanation import Explanations
+from gnn_xai.explanation import Explanation, Explanations
+from gnn_xai.molecules import Drawing
 from gnn_xai.subjects import Subject
 
 Results = Mapping[str, Explanations]
@@ -45,7 +46,7 @@ class Chapter:
     strongest: int
     title: str
     text: tuple[str, ...]
-    figures: Mapping[str, tuple[Callable[[Subject, Results], Figure], str]]
+    figures: Mapping[str, tuple[Callable[[Subject, Results], Figure | Drawing], str]]
 
 
 def run(
@@ -163,17 +164,30 @@ def _sheet(
     return draw
 
 
+def _molecules(names: tuple[str, ...], positions: tuple[int, ...]) -> Callable[[Subject, Results], Drawing]:
+    """The same for molecules."""
+
+    def draw(subject: Subject, results: Results) -> Drawing:
+        return _formulas(subject, [results[name][position] for position in positions for name in names], len(names))
+
+    return draw
+
+
+def _formulas(subject: Subject, explanations: Iterable[Explanation], columns: int) -> Drawing:
+    chosen = list(explanations)
+    marks = [subject.true_nodes(e) for e in chosen]
+    return molecules.grid(chosen, columns, class_names=subject.class_names, marks=marks)
+
+
 def _with_features(subject: Subject, results: Results, positions: tuple[int, ...]) -> Explanations:
     """Integrated gradients of features and edges, for some of the instances."""
     index = results["random"].index[list(positions)]
     return explain(subject.model, subject.data, "integrated_gradients", task=subject.task, index=index, progress=False)
 
 
-def _atoms(subject: Subject, results: Results) -> Figure:
-    """Two molecules with the contribution of every atom and bond."""
-    explanations = _with_features(subject, results, (0, 5))
-    each = [{**subject.drawing(e), "mark": subject.true_nodes(e)} for e in explanations]
-    return viz.grid(explanations, columns=2, each=each, panel=(5.4, 3.6))
+def _atoms(subject: Subject, results: Results) -> Drawing:
+    """Molecules with the contribution of every atom and bond."""
+    return _formulas(subject, _with_features(subject, results, (0, 5, 11)), 3)
 
 
 def _features(subject: Subject, results: Results) -> Figure:
@@ -215,19 +229,19 @@ CHAPTERS = (
         text=(
             "A GIN reads molecules of the NCI collection and says whether a nitro group sits on an "
             "aromatic ring. The true atoms are known: the group and the carbon that carries it. "
-            "They have a bold outline.",
+            "They have a ring.",
         ),
         figures={
             "atoms": (
                 _atoms,
-                "Integrated gradients of atoms and bonds: red speaks for a nitro group.",
+                "Integrated gradients of atoms (discs) and bonds (bands): orange speaks for a nitro group, blue against.",
             ),
             "features": (
                 _features,
                 "The same for the features of the left molecule's atoms, summed over the atoms.",
             ),
             "sheet": (
-                _sheet(("gnn_explainer", "integrated_gradients", "node_ablation"), (0, 5, 11), (4.4, 3.2)),
+                _molecules(("gnn_explainer", "integrated_gradients", "node_ablation"), (0, 5, 11)),
                 "Three molecules (rows) by three algorithms (columns).",
             ),
         },
@@ -274,7 +288,9 @@ CHAPTERS = (
 HOW_TO_READ = viz.Section(
     "How to read the pictures",
     (
-        "A line is an edge, and its colour and width both say its score. Masks run from 0 to 1 on "
+        "Molecules are drawn as their formulas, each with its strongest functional group or ring, and with the fidelity of "
+        "its explanation as a soft mask; white is a score of 0, and every algorithm has one scale, below its column.",
+        "In the other pictures, a line is an edge, and its colour and width both say its score. Masks run from 0 to 1 on "
         "one fixed scale: dark and wide edges are needed. Attributions have a scale of their own in "
         "each picture: red raises the explained output, blue lowers it. Saliency has no sign; there, "
         "dark and wide is strong.",

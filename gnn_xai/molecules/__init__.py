@@ -2,17 +2,21 @@
 
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.drawing import Drawing, draw, grid
+from gnn_xai.molecules.fragments import Fragment, cut, fragments
 from gnn_xai.molecules.smiles import Molecules, Problem, from_smiles, read
 from gnn_xai.molecules.tables import atoms, bonds
 
 __all__ = [
     "Drawing",
+    "Fragment",
     "Molecules",
     "Problem",
     "atoms",
     "bonds",
+    "cut",
     "draw",
     "featurizers",
+    "fragments",
     "from_smiles",
     "grid",
     "read",

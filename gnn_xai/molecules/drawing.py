@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from gnn_xai.explanation import Explanation, Explanations
 
-DIVERGING = LinearSegmentedColormap.from_list("gnn_xai_atoms", ["#2f86cf", "#8fc0e8", "#ffffff", "#f8b184", "#e66a2c"])
+DIVERGING = LinearSegmentedColormap.from_list(
+    "gnn_xai_atoms", ["#2f86cf", "#8fc0e8", "#ffffff", "#f8b184", "#e66a2c"], N=257
+)  # an odd number, so that 0 is white
 SEQUENTIAL = LinearSegmentedColormap.from_list("gnn_xai_atom_mask", ["#ffffff", "#a8dcc0", "#35a077"])
 
 BOND = 34.0  # pixels a bond in a drawing of its own, as long as the molecule fits
@@ -40,8 +43,6 @@ MARGIN = 16
 MACROCYCLE = 9  # atoms of a ring
 PANELS_AT_MOST = 200
 SHARPNESS = 2  # pixels of a PNG for one of the SVG
-
-Shape = tuple[Any, ...]
 
 
 class Drawing:
@@ -382,30 +383,37 @@ def _bar(canvas: _Canvas, middle: float, y: float, scale: Scale, name: str = "")
     canvas.text(middle, y + 37, name, 11, anchor="middle", color=FAINT_TEXT)
 
 
-class _Canvas:
+class _Canvas(ABC):
     """What drawings are painted on: shapes, text and formulas, in pixels of the SVG."""
 
-    factor = 1  # own pixels for one of those
-
+    @abstractmethod
     def text(
         self, x: float, y: float, text: str, size: int, *, anchor: str = "start", color: str = TEXT, width: float = 1e9
     ) -> None:
-        raise NotImplementedError
+        """Write a line that starts, has its middle or ends at a point, cut to a width."""
 
+    @abstractmethod
     def shape(self, kind: str, *numbers: Any) -> None:
-        raise NotImplementedError
+        """Draw a `rect` or `frame` (x, y, width, height), `line` (from, to, width), `disc` or `ring` (x, y, radius); then
+        its colour.
+        """
 
-    def ink(self, x: float, y: float, drawing: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, Any]:
+        """A formula in black on nothing, and where in it the atoms are, `[atoms, 2]`."""
+
+    @abstractmethod
+    def ink(self, x: float, y: float, formula: Any) -> None:
+        """Draw such a formula with its top left corner at a point."""
 
     def molecule(
         self, x: float, y: float, width: int, height: int, formula: _Formula, scale: Scale, bond: float
     ) -> None:
         """Shading, then rings, then the formula over them, in a box."""
-        places, drawing = self._formula(formula.mol, width, height, bond)
+        places, ink = self.formula(formula.mol, width, height, bond)
         places = places + (x, y)
         ends = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in formula.mol.GetBonds()]
-        lengths = [np.linalg.norm(places[u] - places[v]) for u, v in ends if max(u, v) < len(places)]
+        lengths = [np.linalg.norm(places[u] - places[v]) for u, v in ends]
         unit = float(np.median(lengths)) if lengths else bond
         cmap, norm = shades(scale), scale.norm
 
@@ -414,7 +422,7 @@ class _Canvas:
             if scores is None:
                 return []
             order = np.argsort(np.abs(scores), kind="stable")
-            return [(int(i), c) for i in order if (c := to_hex(cmap(norm(scores[i])))) != "#ffffff"]
+            return [(int(i), c) for i in order if (c := to_hex(tuple(cmap(norm(scores[i]))))) != "#ffffff"]
 
         for i, color in shaded(formula.bonds):
             u, v = ends[i]
@@ -423,10 +431,7 @@ class _Canvas:
             self.shape("disc", *places[i], 0.33 * unit, color)
         for i in sorted(formula.mark):
             self.shape("ring", *places[i], 0.40 * unit, "#111111")
-        self.ink(x, y, drawing)
-
-    def _formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, Any]:
-        raise NotImplementedError
+        self.ink(x, y, ink)
 
 
 def _rdkit(drawer: Any, mol: Mol, factor: int, bond: float) -> np.ndarray:
@@ -454,7 +459,7 @@ class _SvgCanvas(_Canvas):
         self.size = width, height
         self.parts: list[str] = []
 
-    def _formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, str]:
+    def formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, str]:
         from rdkit.Chem.Draw.rdMolDraw2D import MolDraw2DSVG
 
         drawer = MolDraw2DSVG(width, height)
@@ -462,8 +467,8 @@ class _SvgCanvas(_Canvas):
         elements = re.findall(r"<(?:path|ellipse|polygon|line)\b.*?/>", drawer.GetDrawingText(), re.DOTALL)
         return places, "\n".join(re.sub(r" class='[^']*'", "", element) for element in elements)
 
-    def ink(self, x: float, y: float, drawing: str) -> None:
-        self.parts.append(f'<g transform="translate({x:g} {y:g})">\n{drawing}\n</g>')
+    def ink(self, x: float, y: float, formula: str) -> None:
+        self.parts.append(f'<g transform="translate({x:g} {y:g})">\n{formula}\n</g>')
 
     def text(
         self, x: float, y: float, text: str, size: int, *, anchor: str = "start", color: str = TEXT, width: float = 1e9
@@ -501,7 +506,7 @@ class _SvgCanvas(_Canvas):
 
 
 class _PngCanvas(_Canvas):
-    factor = SHARPNESS
+    factor = SHARPNESS  # own pixels for one of the SVG
 
     def __init__(self, width: int, height: int) -> None:
         from PIL import Image, ImageDraw
@@ -509,7 +514,7 @@ class _PngCanvas(_Canvas):
         self.image = Image.new("RGB", (width * self.factor, height * self.factor), "white")
         self.pen = ImageDraw.Draw(self.image)
 
-    def _formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, Image.Image]:
+    def formula(self, mol: Mol, width: int, height: int, bond: float) -> tuple[np.ndarray, Image.Image]:
         from PIL import Image
         from rdkit.Chem.Draw.rdMolDraw2D import MolDraw2DCairo
 
@@ -517,8 +522,8 @@ class _PngCanvas(_Canvas):
         places = _rdkit(drawer, mol, self.factor, bond)
         return places, Image.open(io.BytesIO(drawer.GetDrawingText())).convert("RGBA")
 
-    def ink(self, x: float, y: float, drawing: Image.Image) -> None:
-        self.image.paste(drawing, (round(x * self.factor), round(y * self.factor)), drawing)
+    def ink(self, x: float, y: float, formula: Image.Image) -> None:
+        self.image.paste(formula, (round(x * self.factor), round(y * self.factor)), formula)
 
     def text(
         self, x: float, y: float, text: str, size: int, *, anchor: str = "start", color: str = TEXT, width: float = 1e9

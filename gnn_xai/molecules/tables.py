@@ -94,10 +94,11 @@ def graph_of(explanation: Explanation) -> Data:
             "expected an explanation that knows its molecule, got one loaded from disk; give it its data with "
             "dataclasses.replace(explanations, data=molecules)"
         )
-    single = isinstance(given, Data) and not isinstance(given, Batch)
-    if not single and explanation.source.task.task_level.value != "graph":
-        raise InputError("expected one molecule where nodes are explained, got several; pass a single Data")
-    graph = given if single else given[explanation.index]
+    graph = given
+    if isinstance(given, Batch) or not isinstance(given, Data):
+        if explanation.source.task.task_level.value != "graph":
+            raise InputError("expected one molecule where nodes are explained, got several; pass a single Data")
+        graph = given[explanation.index]
     if not isinstance(getattr(graph, "smiles", None), str):
         raise InputError(
             "expected a graph that carries the SMILES of its molecule as data.smiles; gx.molecules.from_smiles makes such"
