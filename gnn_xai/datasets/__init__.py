@@ -2,7 +2,7 @@
 
 >>> from gnn_xai import datasets
 >>> datasets.names()
-['ba_shapes', 'karate', 'nci_nitro']
+['ba_shapes', 'karate', 'nci_nitro', 'nci_benzene', 'nci_halogen_carbonyl', 'nci_logp', 'nci_tpsa']
 >>> benchmark = datasets.load("ba_shapes")
 >>> benchmark.data.num_nodes, len(benchmark.index)
 (700, 400)
@@ -10,13 +10,23 @@
 
 from __future__ import annotations
 
-from gnn_xai.datasets import ba_shapes, files, karate, nci_nitro
+from gnn_xai.datasets import (
+    ba_shapes,
+    files,
+    karate,
+    nci_benzene,
+    nci_halogen_carbonyl,
+    nci_logp,
+    nci_nitro,
+    nci_tpsa,
+)
 from gnn_xai.datasets.recipe import Benchmark, Recipe
 from gnn_xai.errors import unknown
 
 __all__ = ["REGISTRY", "Benchmark", "Recipe", "load", "names"]
 
-REGISTRY: dict[str, Recipe] = {recipe.name: recipe for recipe in (ba_shapes.RECIPE, karate.RECIPE, nci_nitro.RECIPE)}
+_MODULES = (ba_shapes, karate, nci_nitro, nci_benzene, nci_halogen_carbonyl, nci_logp, nci_tpsa)
+REGISTRY: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
 
 def names() -> list[str]:
@@ -35,7 +45,7 @@ def load(name: str) -> Benchmark:
     Raises:
         InputError: there is no benchmark of that name; the message names the nearest one.
         StorageError: a file is missing or its checksum does not match.
-        GnnXaiError: ``nci_nitro`` without RDKit.
+        GnnXaiError: one of the NCI molecules (``nci_...``) without RDKit.
     """
     if name not in REGISTRY:
         raise unknown("data set", name, REGISTRY)
@@ -60,4 +70,6 @@ def load(name: str) -> Benchmark:
         node_names=material.node_names,
         card=files.read_bytes(folder / files.CARD).decode(),
         reference=reference,
+        atom_values=material.atom_values,
+        featurizer=recipe.featurizer,
     )

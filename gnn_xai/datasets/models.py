@@ -1,13 +1,13 @@
 """Plain reference models: ordinary PyG modules, nothing in them knows that they will be explained.
 
-Both return raw logits, one column per class.
+Classifiers return raw logits, one column per class; `AtomSum` returns a value.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, GINConv, global_add_pool
+from torch_geometric.nn import GCNConv, GINConv, GINEConv, global_add_pool
 
 
 class GCN(nn.Module):
@@ -86,3 +86,85 @@ class GIN(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x, edge_index)).relu()
         return self.head(global_add_pool(x, batch))
+
+
+class GINE(nn.Module):
+    """`GIN` that reads bonds: a message is ``relu(x + W e)`` (Hu et al., ICLR 2020).
+
+    Args:
+        in_channels: width of the node features.
+        edge_channels: width of the edge features.
+        hidden_channels: width of the hidden layers.
+        out_channels: number of classes.
+        num_layers: number of convolutions.
+    """
+
+    def __init__(
+        self, in_channels: int, edge_channels: int, hidden_channels: int, out_channels: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *[hidden_channels] * num_layers]
+        self.convs = nn.ModuleList(
+            GINEConv(
+                nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)),
+                edge_dim=edge_channels,
+            )
+            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)
+        self.head = nn.Sequential(
+            nn.Linear(hidden_channels, hidden_channels),
+            nn.ReLU(),
+            nn.Linear(hidden_channels, out_channels),
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Logits ``[num_graphs, out_channels]``; without ``batch`` all nodes are one graph."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x, edge_index, edge_attr)).relu()
+        return self.head(global_add_pool(x, batch))
+
+
+class AtomSum(nn.Module):
+    """A value that atoms add up to: GIN or GINE layers, then one number per atom, then their sum.
+
+    An atom's number is read from its own features and from the outputs of all layers side by side
+    (Xu et al., ICML 2018), so that what an atom is by itself need not come through its neighbours.
+    Linear layers have no bias and there is no BatchNorm: absent atoms add nothing.
+
+    Args:
+        in_channels: width of the node features.
+        hidden_channels: width of the hidden layers.
+        num_layers: number of convolutions.
+        edge_channels: width of the edge features, which make the layers `GINEConv`; None for `GINConv`.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_layers: int, edge_channels: int | None = None
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *[hidden_channels] * num_layers]
+        self.convs = nn.ModuleList()
+        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+            mlp = nn.Sequential(
+                nn.Linear(width_in, width_out, bias=False), nn.ReLU(), nn.Linear(width_out, width_out, bias=False)
+            )
+            self.convs.append(GINConv(mlp) if edge_channels is None else GINEConv(mlp, edge_dim=edge_channels))
+        self.head = nn.Sequential(
+            nn.Linear(sum(widths), hidden_channels, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden_channels, 1, bias=False),
+        )
+        self.register_buffer("scale", torch.ones(()))  # the spread of the values
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, batch: Tensor | None = None
+    ) -> Tensor:
+        """Values ``[num_graphs, 1]``; without ``batch`` all nodes are one graph."""
+        bonds = () if edge_attr is None else (edge_attr,)
+        outputs = [x]
+        for conv in self.convs:
+            outputs.append(conv(outputs[-1], edge_index, *bonds).relu())
+        return self.scale * global_add_pool(self.head(torch.cat(outputs, dim=-1)), batch)

@@ -27,6 +27,8 @@ class Material:
         class_names: one name per output column.
         feature_names: one name per column of ``x``, or None where columns mean nothing.
         node_names: labels for drawing; one list, or one list per graph; None where ids do.
+        atom_values: what each atom adds to the value of its graph, one ``[N_g]`` per graph; None
+            where no such thing is known.
     """
 
     data: Data | list[Data]
@@ -35,6 +37,7 @@ class Material:
     class_names: Sequence[str]
     feature_names: Sequence[str] | None = None
     node_names: Sequence[str] | Sequence[Sequence[str]] | None = None
+    atom_values: Sequence[Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Recipe:
         fit: trains that model in place; all its randomness comes from torch's global seed.
         measure: scores ``{split: {measure: value}}`` of a trained model in eval mode.
         instances: ids of the outputs worth explaining, ``[B]``, in a stable order.
+        mode: "multiclass_classification" or "regression".
+        featurizer: the encoding of molecules in ``gnn_xai.molecules`` that the model reads; None for
+            other graphs.
         seed: of the training run.
     """
 
@@ -65,12 +71,14 @@ class Recipe:
     fit: Callable[[nn.Module, Material], None]
     measure: Callable[[nn.Module, Material], dict[str, dict[str, float]]]
     instances: Callable[[nn.Module, Material], Tensor]
+    mode: str = "multiclass_classification"
+    featurizer: str | None = None
     seed: int = 0
 
     @property
     def task(self) -> ModelConfig:
-        """All reference models are multiclass classifiers that return logits."""
-        return ModelConfig(mode="multiclass_classification", task_level=self.task_level, return_type="raw")
+        """What the reference model does; classifiers return logits, regressions the value."""
+        return ModelConfig(mode=self.mode, task_level=self.task_level, return_type="raw")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,11 +88,16 @@ class Benchmark:
     Attributes:
         name, title: as in `load`, and as papers write it.
         data: ``Data``, or a list of ``Data`` for a graph-level task.
-        model: the reference model in eval mode, raw logits ``[instances, classes]``.
+        model: the reference model in eval mode: raw logits ``[instances, classes]``, or a value
+            ``[instances, 1]``.
         task: PyG's ``ModelConfig`` for `explain`.
         ground_truth: which edges and nodes make the label; None where that is unknown.
         index: the outputs worth explaining, ``[B]`` int64: node ids or positions in ``data``.
         split: instance ids under "train", "test" and, where there is one, "val".
+        atom_values: for a value that atoms add up to, the exact share of each atom, one float
+            ``[atoms]`` per graph; None elsewhere.
+        featurizer: the name of the encoding that makes graphs for this model out of molecules, for
+            ``gnn_xai.molecules.from_smiles``; None for other graphs.
         class_names, feature_names, node_names: words for outputs, columns of ``x`` and nodes;
             ``node_names`` is a list of lists for graphs. None where there are no better words
             than the numbers.
@@ -106,6 +119,8 @@ class Benchmark:
     node_names: Sequence[str] | Sequence[Sequence[str]] | None
     card: str
     reference: dict[str, Any]
+    atom_values: Sequence[Tensor] | None = None
+    featurizer: str | None = None
 
     def __repr__(self) -> str:
         size = (
@@ -113,8 +128,8 @@ class Benchmark:
             if isinstance(self.data, list)
             else f"{self.data.num_nodes} nodes, {self.data.num_edges} edges"
         )
-        accuracy = self.reference["accuracy"]["test"]["accuracy"]
-        return f"Benchmark({self.name!r}: {size}, {len(self.index)} instances, test accuracy {accuracy:.3f})"
+        measure, score = next(iter(self.reference["accuracy"]["test"].items()))
+        return f"Benchmark({self.name!r}: {size}, {len(self.index)} instances, test {measure} {score:.3f})"
 
 
 def split_ids(code: Tensor) -> dict[str, Tensor]:

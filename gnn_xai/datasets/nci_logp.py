@@ -1,0 +1,62 @@
+"""Crippen's logP of the NCI molecules: a regression whose truth is known atom by atom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from gnn_xai.datasets import nci
+from gnn_xai.datasets.models import AtomSum
+from gnn_xai.datasets.recipe import Material, Recipe
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+
+def contributions(mol: Mol) -> Tensor:
+    """What each heavy atom adds to logP, with the hydrogens that it carries: float64 ``[atoms]``.
+
+    The atomic contributions of Wildman and Crippen (J. Chem. Inf. Comput. Sci. 39, 1999), as RDKit
+    assigns them; they add up to ``rdkit.Chem.Crippen.MolLogP`` exactly.
+    """
+    from rdkit.Chem import AddHs
+    from rdkit.Chem.rdMolDescriptors import _CalcCrippenContribs
+
+    whole = AddHs(mol)  # hydrogens have contributions of their own and follow the heavy atoms
+    carrier = list(range(mol.GetNumAtoms()))
+    carrier += [atom.GetNeighbors()[0].GetIdx() for atom in list(whole.GetAtoms())[mol.GetNumAtoms() :]]
+    values = torch.tensor([logp for logp, _ in _CalcCrippenContribs(whole)], dtype=torch.float64)
+    return values.new_zeros(mol.GetNumAtoms()).index_add(0, torch.tensor(carrier), values)
+
+
+def generate(seed: int = 0) -> dict[str, Tensor]:
+    """The split of the file's lines, to be frozen: ``split``, see `nci.split_by_line`."""
+    return {"split": nci.split_by_line(seed).to(torch.int8)}
+
+
+def read(frozen: dict[str, Tensor]) -> Material:
+    """The molecules with their bonds; ``y`` is logP."""
+    return nci.read_values(frozen["split"], "logP", contributions, bonds=True)
+
+
+def model() -> nn.Module:
+    """Two GINE layers of width 64, then a number per atom."""
+    return AtomSum(len(nci.FEATURE_NAMES), 64, num_layers=2, edge_channels=len(nci.BOND_NAMES))
+
+
+RECIPE = Recipe(
+    name="nci_logp",
+    title="NCI logP",
+    summary="how fat-soluble is it? 4 991 real molecules, Crippen's logP, exact share of every atom; needs RDKit",
+    task_level="graph",
+    mode="regression",
+    generate=generate,
+    read=read,
+    model=model,
+    fit=nci.fit_values,
+    measure=nci.measure_values,
+    instances=nci.of_unequal_atoms,
+    featurizer=nci.FEATURIZER,
+)
