@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 import gnn_xai as gx
-from gnn_xai import viz
 
 
 def main(out: Path) -> None:
@@ -25,11 +24,7 @@ def main(out: Path) -> None:
         strongest = ", ".join(f"{names[a]}{a} {score:+.1f}" for a, score in e.top_nodes(4))
         print(f"{nitro.data[e.index].smiles}: {strongest}")
 
-    drawn = bonds[:6]
-    options = [
-        {"layout": viz.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in drawn
-    ]
-    viz.grid(drawn, each=options, class_names=nitro.class_names).savefig(out / "bonds.png")
+    gx.molecules.grid(bonds[:6], columns=3, class_names=nitro.class_names).save(out / "bonds.png")
     bonds.save(out / "bonds.safetensors")
 
 

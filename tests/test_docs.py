@@ -78,7 +78,7 @@ def test_outputs_are_compared() -> None:
 
 def public_names() -> list[str]:
     names = [f"gnn_xai.{name}" for name in gx.__all__ if not isinstance(getattr(gx, name), ModuleType)]
-    for module in (gx.metrics, gx.datasets, viz):
+    for module in (gx.metrics, gx.datasets, gx.molecules, viz):
         names += [f"{module.__name__}.{name}" for name in module.__all__]
     for module in (errors, testing):
         mine = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]

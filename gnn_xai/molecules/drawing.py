@@ -602,7 +602,7 @@ def _fitting(text: str, size: int, width: float) -> str:
 
 
 def _wrapped(text: str, size: int, width: float) -> list[str]:
-    """A text in one line, or in two where it does not fit into one."""
-    words = text.split()
+    """A text in one line, or in two where it does not fit into one; `p = 1.00` stays together."""
+    words = re.findall(r"\S+(?: = \S+)?", text)
     fits = next((n for n in range(len(words), 1, -1) if _font(size).getlength(" ".join(words[:n])) <= width), 1)
     return [" ".join(words[:fits]), " ".join(words[fits:])]
