@@ -177,6 +177,7 @@ def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipel
             "undirected": question.undirected,
             "symmetric": bool((question.problem.graphs.reverse >= 0).all()),
             "layers": pipeline.layers,
+            "features": pipeline.features,
             "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
         },
         data=question.problem.graphs.source,

@@ -82,8 +82,22 @@ class Case:
         return explain(model or self.model(), algorithm=algorithm, progress=False, **options)
 
 
+class Encoder(nn.Module):
+    """The sum of one embedding for each column of integer codes, as in models of molecules."""
+
+    def __init__(self, sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.columns = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, width]`."""
+        return torch.stack([embed(x[:, i]) for i, embed in enumerate(self.columns)]).sum(0)
+
+
 class Network(nn.Module):
-    """A stack of message-passing layers with ReLU between them, and a readout over graphs where `pool` is given."""
+    """A stack of message-passing layers with ReLU between them, after an encoder of node features where one is given, and
+    with a readout over graphs where `pool` is given.
+    """
 
     def __init__(
         self,
@@ -91,8 +105,10 @@ class Network(nn.Module):
         norms: Sequence[nn.Module] | None = None,
         head: nn.Module | None = None,
         pool: Any = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.encoder = encoder or nn.Identity()
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(norms or [nn.Identity() for _ in convs])
         self.dropout = nn.Dropout(0.5)
@@ -103,6 +119,7 @@ class Network(nn.Module):
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, batch: Tensor | None = None
     ) -> Tensor:
         """`[N, C]`, or `[G, C]` with a readout."""
+        x = self.encoder(x)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x, edge_index) if edge_attr is None else conv(x, edge_index, edge_attr))
             if i + 1 < len(self.convs):
@@ -154,6 +171,12 @@ def _bonds(data: Data, seed: int) -> Data:
     return data
 
 
+def _coded(data: Data, seed: int) -> Data:
+    rng, nodes = torch.Generator().manual_seed(seed), int(data.num_nodes or 0)
+    data.x = torch.stack([torch.randint(size, (nodes,), generator=rng) for size in CODES], dim=1)
+    return data
+
+
 def _gcn() -> nn.Module:
     return Network([GCNConv(4, 8), GCNConv(8, 3)])
 
@@ -171,6 +194,13 @@ def _gine() -> nn.Module:
     convs = [_gin(4, 8, GINEConv, edge_dim=3), _gin(8, 8, GINEConv, edge_dim=3)]
     return Network(convs, None, nn.Linear(8, 1), global_mean_pool)
 
+
+def _gin_coded() -> nn.Module:
+    return Network([_gin(6, 8), _gin(8, 8)], None, nn.Linear(8, 3), global_add_pool, Encoder(CODES, 6))
+
+
+CODES = (5, 3, 2)
+"""How many codes each column of coded features has."""
 
 _MULTICLASS = "multiclass_classification"
 
@@ -213,9 +243,19 @@ CASES: dict[str, Case] = {
             2,
             call,
         ),
+        Case(
+            "gin_codes",
+            seeded(_gin_coded),
+            lambda: [_coded(random_graph(seed, 5 + seed, 7, undirected=True), seed) for seed in range(4)],
+            ModelConfig(_MULTICLASS, "graph", "raw"),
+            (3, 0, 2),
+            2,
+            call,
+        ),
     )
 }
-"""Small problems: node and graph level, directed and not, with loops, batch normalisation, edge features, regression."""
+"""Small problems: node and graph level, directed and not, with loops, batch normalisation, edge features, regression,
+integer codes as features."""
 
 
 # Plain counterparts of what the engines do ###############################################################################
@@ -249,6 +289,21 @@ def plainly_masked(model: nn.Module, weight: Mapping[tuple[int, int], float]) ->
             handle.remove()
 
 
+@contextmanager
+def plainly_scaled(model: nn.Module, factor: Tensor | None) -> Iterator[None]:
+    """Multiply what an `Encoder` makes of column f of node v by `factor[v, f]`."""
+    handles = []
+    if factor is not None:
+        encoder: Any = model.encoder
+        for embedding, column in zip(encoder.columns, factor.split(1, dim=1), strict=True):
+            handles.append(embedding.register_forward_hook(lambda module, inputs, out, column=column: out * column))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def reachable(edge_index: Tensor, target: int, steps: int) -> tuple[set[int], set[int]]:
     """Nodes within `steps` hops of a target, and positions of the edges that can carry a message to it, by plain loops."""
     nodes, edges = {target}, set()
@@ -264,12 +319,20 @@ def _graph(data: Any, e: Explanation) -> Any:
 
 
 def _run(
-    case: Case, model: nn.Module, data: Any, e: Explanation, x: Tensor, weight: dict[tuple[int, int], float]
+    case: Case,
+    model: nn.Module,
+    data: Any,
+    e: Explanation,
+    x: Tensor,
+    weight: dict[tuple[int, int], float],
+    factor: Tensor | None = None,
 ) -> Tensor:
-    """The output `[C]` an explanation is about, on the full graph with other features and weighted messages."""
+    """The output `[C]` an explanation is about, on the full graph with other features, weighted messages and embedded codes
+    times a factor `[N, F]`.
+    """
     graph = copy.copy(_graph(data, e))
     graph.x = x
-    with plainly_masked(model, weight):
+    with plainly_masked(model, weight), plainly_scaled(model, factor):
         out = case.call(model, graph if case.node_level else Batch.from_data_list([graph]))
     return out[e.index if case.node_level else 0]
 
@@ -283,7 +346,8 @@ def _soft(scores: Tensor | None, signed: bool) -> Tensor | None:
 def _under_masks(case: Case, model: nn.Module, data: Any, e: Explanation, complement: bool) -> Tensor:
     """What `prediction_masked` or `prediction_complement` should be."""
     graph, node, edge = _graph(data, e), _soft(e.node_mask, e.signed), _soft(e.edge_mask, e.signed)
-    x, weight = graph.x.clone(), {}
+    coded = not graph.x.is_floating_point()
+    x, weight = torch.ones(graph.x.shape) if coded else graph.x.clone(), {}
     if node is not None:
         node = 1 - node if complement else node
         if node.dim() == 1:
@@ -292,7 +356,7 @@ def _under_masks(case: Case, model: nn.Module, data: Any, e: Explanation, comple
     if edge is not None:
         ends = [(u, v) for u, v in e.edge_index.t().tolist()]
         weight = dict(zip(ends, (1 - edge if complement else edge).tolist(), strict=True))
-    return _run(case, model, data, e, x, weight)
+    return _run(case, model, data, e, graph.x, weight, x) if coded else _run(case, model, data, e, x, weight)
 
 
 # Comparing ###############################################################################################################
@@ -388,7 +452,9 @@ def law_verified_computation_graphs(algorithm: Algorithm, case: Case) -> None:
         _require_in_play(case, graph, e)
         inside = {(u, v) for u, v in e.edge_index.t().tolist()}
         outside = {(u, v): 7.0 for u, v in graph.edge_index.t().tolist() if (u, v) not in inside}
-        x = torch.randn(graph.x.shape, generator=torch.Generator().manual_seed(1))
+        rng = torch.Generator().manual_seed(1)
+        coded = not graph.x.is_floating_point()
+        x = graph.x[torch.randperm(len(graph.x), generator=rng)] if coded else torch.randn(graph.x.shape, generator=rng)
         x[e.node_id] = graph.x[e.node_id]
         gap = distance(_run(case, model, data, e, x, outside), plain)
         assert gap <= TOLERANCE, f"nodes and edges left out of instance {e.index} change its output by {gap:.2g}"

@@ -805,22 +805,38 @@ class Embedded(nn.Module):
         return self.conv(self.embed(x).squeeze(1) if x.dim() == 2 else self.embed(x), edge_index)
 
 
+class OneHot(nn.Module):
+    """Codes that no embedding looks up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(6, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(nn.functional.one_hot(x.reshape(-1), 6).float(), edge_index)
+
+
 @pytest.mark.parametrize("shape", [(10, 1), (10,)])
 def test_trap_28_integer_features(shape: tuple[int, ...]) -> None:
     graph = random_graph(0, 10, 14, undirected=True)
     graph.x = torch.randint(6, shape, generator=torch.Generator().manual_seed(0))
-    model = seeded(Embedded)()
-    for algorithm in ("gnn_explainer", "saliency", "integrated_gradients", "smooth_grad", "feature_ablation"):
-        with pytest.raises(InputError, match="got torch.int64 .*node_mask_type=None, or NodeAblation"):
-            explain(model, graph, algorithm)
-    for algorithm in (
-        gx.GNNExplainer(epochs=3, node_mask_type=None),
-        gx.Saliency(node_mask_type=None),
-        "edge_ablation",
-    ):
-        assert float(explain(model, graph, algorithm, index=0).edge_mask.abs().max()) > 0
-    found = explain(model, graph, "node_ablation", index=0)
-    assert float(found.node_mask.abs().max()) > 0
+    node = ("gnn_explainer", "saliency", "integrated_gradients", "smooth_grad", "feature_ablation")
+    for algorithm in node:
+        found = explain(seeded(Embedded)(), graph, algorithm, index=0)
+        assert found.provenance["features"] == "embedded columns of x (modules embed)"
+        assert float(found.node_mask.abs().max()) > 0
+        with pytest.raises(InputError, match="got torch.int64 codes .*one_hot, .*node_mask_type=None, or NodeAblation"):
+            explain(seeded(OneHot)(), graph, algorithm)
+    for model in (seeded(Embedded)(), seeded(OneHot)()):
+        for algorithm in (
+            gx.GNNExplainer(epochs=3, node_mask_type=None),
+            gx.Saliency(node_mask_type=None),
+            "edge_ablation",
+        ):
+            assert float(explain(model, graph, algorithm, index=0).edge_mask.abs().max()) > 0
+        found = explain(model, graph, "node_ablation", index=0)
+        assert float(found.node_mask.abs().max()) > 0
+    assert found.provenance["features"] is None, "nothing that a mask could multiply"
 
 
 def test_pyg_sequential_is_bound_by_the_names_in_its_description():

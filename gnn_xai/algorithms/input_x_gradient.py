@@ -43,5 +43,7 @@ class InputXGradient:
             objective=self.objective,
         )
         if node is not None:
-            node = node * question.problem.graphs.node_attrs["x"][graphs.node].reshape(node.shape)
+            features = question.problem.graphs.features
+            assert features is not None
+            node = node * features[graphs.node].reshape(node.shape)
         return Masks(edge, node, self.node_mask_type)

@@ -49,7 +49,7 @@ class IntegratedGradients:
         alphas = ((1 + nodes_at) / 2).tolist()
 
         def point(union: Union, k: int) -> tuple[Tensor | None, Tensor | None]:
-            x = union.x * alphas[k] if features and union.x is not None else None
+            x = union.features * alphas[k] if features and union.features is not None else None
             ones = torch.ones(len(union.edge), dtype=question.problem.dtype, device=union.edge.device)
             return x, ones * alphas[k] if edges else None
 
@@ -65,7 +65,9 @@ class IntegratedGradients:
         )
         total = torch.zeros(len(graphs), dtype=question.problem.dtype, device=target.device)
         if node is not None:
-            node = node * question.problem.graphs.node_attrs["x"][graphs.node].reshape(node.shape)
+            x = question.problem.graphs.features
+            assert x is not None
+            node = node * x[graphs.node].reshape(node.shape)
             total = total + segment_sum(node.sum(1), graphs.node_owner, len(graphs))
         if edge is not None:
             once, _ = question.removable(graphs)
@@ -79,7 +81,7 @@ class IntegratedGradients:
 
         def change(union: Union, select: Tensor) -> Change:
             edges = torch.ones_like(union.edge, dtype=torch.bool) if self.edge_mask_type is not None else None
-            zero = union.x * 0 if self.node_mask_type is not None and union.x is not None else None
+            zero = union.features * 0 if self.node_mask_type is not None and union.features is not None else None
             return Change(edges=edges, x=zero)
 
         every = torch.arange(len(graphs), device=target.device)

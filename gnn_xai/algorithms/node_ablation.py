@@ -16,8 +16,9 @@ from gnn_xai.core.question import Question
 class NodeAblation:
     """Leave-one-node-out: score(graph) − score(graph without the node and its edges), for every node in play.
 
-    The explained node of a node-level task cannot leave the graph: its features are set to 0 (code 0 where features are
-    integers) and its edges stay. The last node of a graph stays for the same reason, with features 0.
+    The explained node of a node-level task cannot leave the graph: its features are set to 0 (embedded codes, too; codes
+    that masks do not reach become code 0) and its edges stay. The last node of a graph stays for the same reason, with
+    features 0.
 
     Attributes:
         removal: `structural` takes the node and its edges out, of the pooling too; `message` sets its features to 0 and
@@ -45,7 +46,7 @@ class NodeAblation:
         def change(union: Union, select: Tensor) -> Change:
             chosen = union.node == removed[select][union.node_owner]
             kept = stays[select][union.node_owner]
-            x = union.x
+            x = union.features
             if x is not None:
                 x = x.masked_fill((chosen & kept).reshape(-1, *[1] * (x.dim() - 1)), 0)
             return Change(nodes=chosen & ~kept, x=x)

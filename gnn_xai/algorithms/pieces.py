@@ -68,8 +68,8 @@ class Pieces:
     def change(self, union: Union, absent: Tensor) -> Change:
         """The change that takes out some nodes or edges `[ΣN]` or `[ΣE]` bool.
 
-        An explained node stays, with features 0 (code 0 where features are integers) and its edges; so does one node of a
-        graph of which nothing would be left, without edges.
+        An explained node stays, with features 0 (see `NodeAblation`) and its edges; so does one node of a graph of which
+        nothing would be left, without edges.
         """
         if self.of_edges:
             return Change(edges=absent)
@@ -88,7 +88,7 @@ class Pieces:
         stays &= absent
         if bool(stays.any()):
             edges = stays[union.edge_index].any(0) if union.rows is None else None
-            x = None if x is None else x.masked_fill(stays.reshape(rows), 0)
+            x = None if union.features is None else union.features.masked_fill(stays.reshape(rows), 0)
         else:
             x = None
         return Change(edges=edges, nodes=absent & ~stays, x=x)

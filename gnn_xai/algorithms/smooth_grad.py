@@ -21,8 +21,8 @@ class SmoothGrad:
     """SmoothGrad (Smilkov et al. 2017, eq. 2): the mean gradient over `samples` copies with Gaussian noise.
 
     Features get noise of `noise` times their range (largest − smallest value over the instance's nodes), as in the
-    paper; edge masks, whose range is 0 to 1, get noise of standard deviation `noise` around 1, one number for an
-    undirected edge.
+    paper; edge masks and the factors of embedded codes, whose range is 0 to 1, get noise of standard deviation `noise`
+    around 1, one number for an undirected edge.
 
     Attributes:
         samples: noisy copies.
@@ -52,14 +52,15 @@ class SmoothGrad:
         def point(union: Union, k: int) -> tuple[Tensor | None, Tensor | None]:
             x = mask = None
             key = graphs.instance_key[union.instance]
-            if features and union.x is not None:
-                rows = union.x.reshape(len(union.x), -1)
+            if features and union.features is not None:
+                rows = union.features.reshape(len(union.node), -1)
                 node_key = source.node_key[graphs.node[union.node]].unsqueeze(1)
                 feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
                 stream = torch.full_like(feature, 2 * k)
                 normal = keyed_normal(question.seed, key[union.node_owner].unsqueeze(1), node_key, feature, stream)
-                scale = self.noise * _range(rows, union, len(union))
-                x = (rows + scale[union.node_owner].unsqueeze(1) * normal.to(rows.dtype)).reshape(union.x.shape)
+                spread = _range(rows, union, len(union)) if source.factors is None else rows.new_ones(len(union))
+                scale = self.noise * spread
+                x = (rows + scale[union.node_owner].unsqueeze(1) * normal.to(rows.dtype)).reshape(union.features.shape)
             if edges:
                 stream = torch.full_like(union.edge, 2 * k + 1)
                 normal = keyed_normal(question.seed, key[union.edge_owner], edge_key[union.edge], stream)

@@ -37,7 +37,7 @@ def gradients(
         features, edges: what to differentiate with respect to.
         objective: the scalar to differentiate.
         weights: w_k, one for each point of the path.
-        point: `(union, k) -> (x_k, m_k)`; `None` in either place is the original features, or an edge mask of ones.
+        point: `(union, k) -> (x_k, m_k)`; `None` in either place is the original `features`, or an edge mask of ones.
 
     Returns:
         gradients for features `[ΣN, F]` and for edges `[ΣE]`; `None` where not asked. The gradient of an undirected edge
@@ -59,7 +59,7 @@ def gradients(
                 x_k, mask_k = (None, None) if point is None else point(union, k)
                 inputs: list[Tensor] = []
                 if features:
-                    x_k = union.x if x_k is None else x_k
+                    x_k = union.features if x_k is None else x_k
                     assert x_k is not None
                     x_k = x_k.detach().clone().requires_grad_()
                     inputs.append(x_k)

@@ -39,6 +39,7 @@ class Graphs:
         other: whatever else the data carries; handed to the model as it is.
         many: the data came as several graphs; ids are then counted within each graph.
         source: the user's object, as it was handed in.
+        factors: ones `[N, ...]` in the shape of `x`, where that holds codes whose embeddings masks can multiply.
     """
 
     edge_index: Tensor
@@ -51,6 +52,7 @@ class Graphs:
     other: dict[str, Any]
     many: bool
     source: Any
+    factors: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -71,6 +73,11 @@ class Graphs:
     def x(self) -> Tensor | None:
         """Node features `[N, ...]`, if there are any."""
         return self.node_attrs.get("x")
+
+    @property
+    def features(self) -> Tensor | None:
+        """What masks multiply and removals set to 0, `[N, ...]`: `x`, or for codes the factors of their embeddings."""
+        return self.x if self.factors is None else self.factors
 
     @property
     def device(self) -> torch.device:

@@ -96,14 +96,14 @@ class NodeMask:
     ) -> None:
         """Parameters at flat `places` `[P]` of a mask of a `shape`, each of a replica `owner` `[P]`, keyed by `element`."""
         graphs = union.source.graphs
-        assert graphs.x is not None
+        assert graphs.features is not None
         self.features = _features(question, union)
         self.lazy, self.node = question.features is not None, union.node_id
         self.places, self.owner, self.shape = places, owner, shape
         instance = union.source.instance_key[union.instance[owner]]
         start = keyed_normal(question.seed, instance, *element, torch.full_like(owner, 2 * restart + 1))
-        self.start = (start * init_std).to(graphs.x.dtype)
-        count = torch.bincount(owner, minlength=len(union)).clamp(min=1).to(graphs.x.dtype)[owner]
+        self.start = (start * init_std).to(graphs.features.dtype)
+        count = torch.bincount(owner, minlength=len(union)).clamp(min=1).to(graphs.features.dtype)[owner]
         self.size, self.entropy = objective.node_feat_size / count, objective.node_feat_ent / count
 
     def spread(self, values: Tensor) -> Tensor:
@@ -218,19 +218,19 @@ def cost_of_values(question: Question, graphs: ComputationGraphs, kind: NodeMask
     """Bytes that masks on feature values take for each instance, `[B]`, beyond what the model does."""
     if kind is None or kind == "object":
         return torch.zeros(len(graphs), device=graphs.node.device)
-    assert graphs.graphs.x is not None
-    features = question.features or Features(graphs.graphs.x)
+    assert graphs.graphs.features is not None
+    features = question.features or Features(graphs.graphs.features)
     if features.sparse:
         return _PER_VALUE * segment_sum(
             features.nonzero[0].diff()[graphs.node].double(), graphs.node_owner, len(graphs)
         )
-    each = _PER_VALUE if kind == "attributes" else 4 * graphs.graphs.x.element_size()
-    return each * graphs.graphs.x[:1].numel() * graphs.num_nodes.double()
+    each = _PER_VALUE if kind == "attributes" else 4 * graphs.graphs.features.element_size()
+    return each * graphs.graphs.features[:1].numel() * graphs.num_nodes.double()
 
 
 def _features(question: Question, union: Union) -> Features:
     """The data's features, kept for the whole question where the model follows a plan."""
-    x = union.source.graphs.x
+    x = union.source.graphs.features
     assert x is not None
     return question.features or Features(x)
 

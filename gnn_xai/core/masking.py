@@ -36,6 +36,7 @@ from torch_geometric.nn import (
 )
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
+from gnn_xai.core.codes import Coded, Lookups, Tickets
 from gnn_xai.core.features import Features
 from gnn_xai.core.features import plain as plain_features
 from gnn_xai.core.graphs import Flow, match_edges, plain
@@ -250,8 +251,11 @@ class MaskedModel:
         self._changed: list[tuple[str, Tensor]] = []
         self._handles: list[Any] = []
         self._patched: list[MessagePassing] = []
+        self._lookups: Lookups | None = None
 
     def __enter__(self) -> MaskedModel:
+        self._lookups = Lookups(self.problem.model, self.problem.embeddings.names)
+        self._handles += self._lookups.handles
         names = {module: name for name, module in self.problem.model.named_modules()}
         for module, name in names.items():
             label = f"{name or 'model'} ({type(module).__name__})"
@@ -275,7 +279,7 @@ class MaskedModel:
             module.__dict__.pop("edge_updater", None)
         self._handles.clear()
         self._patched.clear()
-        self._mask = None
+        self._mask = self._lookups = None
         if kind is None:
             for label, changed in self._changed:
                 if bool(changed):
@@ -283,10 +287,14 @@ class MaskedModel:
                         f"{label} runs on edges that change between forward passes; they cannot be masked"
                     )
 
-    def __call__(self, edge_mask: Tensor | None = None, x: Tensor | None = None) -> Tensor:
-        """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional."""
+    def __call__(self, edge_mask: Tensor | None = None, x: Tensor | Coded | None = None) -> Tensor:
+        """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional.
+
+        Where the data's features are codes, `x` holds other codes, factors on what they are embedded as, or both.
+        """
         if x is None and self.features is not None:
             x = plain_features(self.features, self.union.node_id)
+        x = self._with_tickets(x)
         data = self.union.data if x is None else self.union.with_features(x)
         # One more slot, fixed at 1, for the self loops that a layer adds.
         self._mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
@@ -303,6 +311,18 @@ class MaskedModel:
             )
         self._passes += 1
         return out
+
+    def _with_tickets(self, x: Tensor | Coded | None) -> Tensor | None:
+        """What the model gets as `x`; in place of codes that have factors, tickets that its embeddings read."""
+        assert self._lookups is not None
+        if isinstance(x, Tensor) and x.is_floating_point() and self.union.source.graphs.factors is not None:
+            assert self.union.x is not None
+            x = Coded(self.union.x, x)
+        if not isinstance(x, Coded):
+            self._lookups.tickets = None
+            return x
+        self._lookups.tickets = Tickets(x)
+        return self._lookups.tickets.x
 
     # Fused calls #####################################################################################################
 
@@ -548,17 +568,18 @@ def trace(
 
 
 def require_float_features(problem: Problem, what: str) -> Tensor:
-    """Node features `x` that can be multiplied by a mask.
+    """Node features that can be multiplied by a mask, see `Graphs.features`.
 
     Raises:
-        InputError: if there are none, or they are integer codes.
+        InputError: if there are none, or they are codes that do not only go into embeddings.
     """
-    x = problem.graphs.x
+    x = problem.graphs.features
     if x is None:
         raise InputError(f"{what} needs node features data.x, which the data lacks; use node_mask_type=None")
     if not x.is_floating_point():
         raise InputError(
-            f"{what} needs floating-point node features, got {x.dtype} (codes for an embedding?), which a mask cannot "
-            "multiply; use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
+            f"{what} needs floating-point node features, or codes that nn.Embedding modules alone look up; got {x.dtype} "
+            f"{problem.embeddings.why}, where a mask cannot multiply anything; use node_mask_type=None, or NodeAblation, "
+            "which takes whole nodes out of the graph"
         )
     return x

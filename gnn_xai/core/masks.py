@@ -64,10 +64,10 @@ def apply(model: MaskedModel, masks: Masks, complement: bool = False) -> Tensor:
         edge = masks.edge[union.edge]
         edge = 1 - edge if complement else edge
         edge = torch.where(union.source.edge_in_play[union.edge], edge, 1.0)
-    if masks.node is not None and union.x is not None:
+    if masks.node is not None and union.features is not None:
         common = masks.node_type == "common_attributes"
         node = masks.node[union.instance[union.node_owner] if common else union.node]
         node = 1 - node if complement else node
         node = torch.where(union.source.node_in_play[union.node].unsqueeze(1), node, 1.0)
-        x = (union.x.reshape(len(node), -1) * node).reshape(union.x.shape)
+        x = (union.features.reshape(len(node), -1) * node).reshape(union.features.shape)
     return model(edge_mask=edge, x=x)

@@ -203,6 +203,12 @@ class Union:
         return None if x is None else x[self.node_id]
 
     @cached_property
+    def features(self) -> Tensor | None:
+        """What masks multiply, `[ΣN, ...]`, see `Graphs.features`."""
+        factors = self.source.graphs.factors
+        return self.x if factors is None else factors[self.node_id]
+
+    @cached_property
     def _bare(self) -> Any:
         """The data without `x`, which is wide and often replaced."""
         graphs = self.source.graphs

@@ -33,7 +33,8 @@ class Change:
     Attributes:
         edges: `[ΣE]` bool, removed edges.
         nodes: `[ΣN]` bool, removed nodes, with all edges at them; never a target.
-        x: `[ΣN, ...]` node features in place of the original ones.
+        x: `[ΣN, ...]` node features in place of the original ones; where these are codes, other codes, or factors on what
+            they are embedded as, see `Graphs.features`.
     """
 
     edges: Tensor | None = None
@@ -123,7 +124,7 @@ def _silenced(union: Union, change: Change) -> Change:
     """The change in which removed nodes are zeroed and their edges removed."""
     if change.nodes is None:
         return change
-    edges, x = change.nodes[union.edge_index].any(0), union.x if change.x is None else change.x
+    edges, x = change.nodes[union.edge_index].any(0), union.features if change.x is None else change.x
     if x is not None:
         x = x.masked_fill(change.nodes.reshape(-1, *[1] * (x.dim() - 1)), 0)
     return Change(edges if change.edges is None else edges | change.edges, None, x)
@@ -142,7 +143,7 @@ def _followed(question: Question, union: Union, change: Change, structural: bool
     if x is None or union.x is None:
         differs = torch.zeros_like(union.node, dtype=torch.bool)
     else:
-        differs = (x != union.x).flatten(1).any(1)
+        differs = (x != (union.x if x.dtype == union.x.dtype else union.features)).flatten(1).any(1)
     original = union.source.union(union.instance.unique())
     variants = Variants(question.plan, original, union, edges, nodes, differs, lost)
     with question.model(left, variants) as model:

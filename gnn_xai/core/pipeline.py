@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gnn_xai.core import masks as masking_of
 from gnn_xai.core import neighborhoods, packing
+from gnn_xai.core.codes import embeddings_of
 from gnn_xai.core.features import Features, by_row, plain
 from gnn_xai.core.graphs import Graphs
 from gnn_xai.core.masking import MaskedModel, Trace, trace
@@ -107,6 +108,8 @@ class Pipeline:
         part, first, said = _part(problem, union, traced, out, sample)
         problem.check(out[: len(index)])
         _warn_of_what_was_seen(problem, traced, part, said, edge_masks)
+        problem = _with_embeddings(problem, part, said)
+        graphs = problem.graphs
 
         # A guess for the first passes; measured below, on the way that is then known.
         size = max(len(union.node) + len(union.edge), 1)
@@ -200,6 +203,14 @@ class Pipeline:
                 {"layer": call.layer, "masked": not call.problem, "path": path, **({"why": why} if why else {})}
             )
         return found
+
+    @property
+    def features(self) -> str | None:
+        """What node masks multiply; `None` where there is nothing that they could."""
+        problem = self.question.problem
+        if problem.embeddings.names:
+            return f"embedded columns of x (modules {', '.join(problem.embeddings.names)})"
+        return "x" if problem.graphs.x is not None and problem.graphs.x.is_floating_point() else None
 
     # How to run ######################################################################################################
 
@@ -389,9 +400,10 @@ class Pipeline:
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
 
-        NaN where a mask cannot be applied: on integer features, or in a model whose layers an edge mask cannot reach.
+        NaN where a mask cannot be applied: on codes that do not only go into embeddings, or in a model whose layers an edge
+        mask cannot reach.
         """
-        features = self.question.problem.graphs.x
+        features = self.question.problem.graphs.features
         maskable = masks.node is None or (features is not None and features.is_floating_point())
         if masks.edge is not None:
             maskable = maskable and self.traced.maskable
@@ -404,6 +416,18 @@ class Pipeline:
 
         kept, dropped = outputs(self.question, graphs, both).chunk(2, dim=1)
         return kept, dropped
+
+
+def _with_embeddings(problem: Problem, part: Union, said: Tensor) -> Problem:
+    """The problem with what its model, which says `said` `[R, C]` on a union, does with codes, if `x` holds codes."""
+    graphs = problem.graphs
+    if graphs.x is None or graphs.x.is_floating_point():
+        return problem
+    embeddings = embeddings_of(problem, part, said)
+    if not embeddings.why:
+        factors = torch.ones(graphs.x.shape, dtype=problem.dtype, device=graphs.device)
+        graphs = replace(graphs, factors=factors)
+    return replace(problem, graphs=graphs, embeddings=embeddings)
 
 
 def _warn_of_what_was_seen(problem: Problem, traced: Trace, part: Union, said: Tensor, edge_masks: bool) -> None:
@@ -543,7 +567,7 @@ def _at_random(model: MaskedModel, edges: bool = True) -> tuple[Tensor, Tensor |
     `[ΣE]` and `[ΣN]`, in which it is differentiable.
     """
     node, dtype = model.union.node_id, model.problem.dtype
-    x = model.union.source.graphs.x
+    x = model.union.source.graphs.features
     edge_mask = keyed_uniform(0, model.union.edge_id).to(dtype).requires_grad_() if edges else None
     node_mask = None
     if x is None or not x.is_floating_point():
@@ -587,7 +611,7 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
     ends = local[[0, -1]] if len(local) > 1 else local
     together = question.union(graphs, ends.repeat(2))
     mask = keyed_uniform(0, torch.arange(len(together.edge), device=together.edge.device)).to(question.problem.dtype)
-    x = together.x
+    x = together.features
     factor = None
     if x is not None and x.is_floating_point():
         factor = keyed_uniform(1, torch.arange(len(x), device=x.device)).to(x.dtype)
@@ -597,7 +621,8 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
         # Edge masks change nothing where no layer can be masked; the features still do.
         with torch.no_grad(), question.model(union) as model:
             return model(
-                edge_mask=mask[edges], x=None if factor is None or union.x is None else union.x * factor[nodes]
+                edge_mask=mask[edges],
+                x=None if factor is None or union.features is None else union.features * factor[nodes],
             )
 
     every_edge = torch.arange(len(together.edge), device=mask.device)
@@ -606,8 +631,8 @@ def _mixes(question: Question, graphs: ComputationGraphs) -> bool:
         joint = output(together, every_edge, every_node)
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
-    for replica, instance in enumerate(together.instance):
-        alone = question.union(graphs, instance.unsqueeze(0))
+    for replica in (0, len(together) - 1):  # one copy of each instance, at either end
+        alone = question.union(graphs, together.instance[replica : replica + 1])
         edges, nodes = every_edge[together.edge_owner == replica], every_node[together.node_owner == replica]
         if not bool(close(output(alone, edges, nodes), joint[replica : replica + 1]).all()):
             return True

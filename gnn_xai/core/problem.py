@@ -14,6 +14,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
 from torch_geometric.nn import Sequential
 
+from gnn_xai.core.codes import Embeddings
 from gnn_xai.core.graphs import Graphs
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
@@ -34,12 +35,14 @@ class Problem:
         graphs: the data.
         task: mode, task level and return type, in PyG's words.
         forward: `(model, data) -> output`.
+        embeddings: what the model does with codes, where `x` holds codes; known once it was run.
     """
 
     model: nn.Module
     graphs: Graphs
     task: ModelConfig
     forward: Forward
+    embeddings: Embeddings = Embeddings()
 
     @property
     def node_level(self) -> bool:

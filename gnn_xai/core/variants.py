@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gnn_xai.core.codes import Coded
 from gnn_xai.core.features import Features, MaskedFeatures, plain
 from gnn_xai.core.neighborhoods import Union
 from gnn_xai.core.propagate import Layout, Matrix, Plan, Propagation
@@ -56,7 +57,7 @@ class Variants(Propagation):
         lost: Sequence[Tensor] | None,
     ) -> None:
         super().__init__(replace(plan, trim=False, shrink=True), original)
-        self.structural = lost is not None
+        self.structural, self.copies = lost is not None, union
         size, device = len(original.node), edges.device
         which = torch.searchsorted(original.instance, union.instance)
         node_shift, edge_shift = (
@@ -120,13 +121,19 @@ class Variants(Propagation):
         else:
             self.wanted = union.rows + size
 
-    def features(self, features: Features | None, x: Tensor | None) -> Tensor | None:
-        """What enters the first layer, if the variants' features are `x` `[ΣN, ...]`; `None` where they are as they were."""
+    def features(self, features: Features | None, x: Tensor | None) -> Tensor | Coded | None:
+        """What enters the model, if the variants' features are `x` `[ΣN, ...]`; `None` where they are as they were."""
         original = self.union
         others = self.at[0][len(original.node) :] - len(original.node)
         if len(others) == 0 and features is not None:
             return plain(features, original.node_id)
-        return original.x if x is None or original.x is None else torch.cat([original.x, x[others]])
+        if x is None or original.x is None:
+            return original.x
+        if x.dtype == original.x.dtype:
+            return torch.cat([original.x, x[others]])
+        assert self.copies.x is not None
+        assert original.features is not None
+        return Coded(torch.cat([original.x, self.copies.x[others]]), torch.cat([original.features, x[others]]))
 
     def start(self, mask: Tensor | None) -> None:
         """Begin a forward pass."""
