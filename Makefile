@@ -2,6 +2,7 @@
 # make test   run the tests
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
 # make bench  measure quality, speed beside the peers, memory and scale (half an hour); writes out/bench
+# make bench-molecules  every algorithm on molecules whose atoms' shares are known (minutes); writes out/bench
 # make train  train the reference models again
 # make clean  remove what make built
 
@@ -11,7 +12,7 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench train clean
+.PHONY: demo test lint docs bench bench-molecules train clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-molecules
@@ -35,6 +36,9 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.speed --out out/bench
 	$(BIN)/python -m benchmarks.scale
+
+bench-molecules: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.molecules --benzene --out out/bench/molecules.json
 
 train: $(VENV)/installed-molecules
 	$(BIN)/python -m gnn_xai.datasets.train

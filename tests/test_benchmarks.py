@@ -14,7 +14,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 import gnn_xai as gx
-from benchmarks import measure, report, scale, speed, workloads
+from benchmarks import measure, molecules, report, scale, speed, workloads
 from benchmarks.peers import EXACT, PEERS, as_explanations, in_play, missing
 from benchmarks.plot import plot_rates
 
@@ -207,3 +207,101 @@ def test_the_cost_of_a_growing_graph_is_measured(monkeypatch: pytest.MonkeyPatch
     assert once[0] > 0
     assert -once[0] < cost[0]
     assert 0 <= cost[1] < 500
+
+
+# Molecules ###########################################################################################################
+
+
+@pytest.fixture
+def tiny_zinc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the form of the real one: two rings of six that share no atom, then a chain of four, again and again."""
+    monkeypatch.setattr(workloads, "FOLDER", tmp_path)
+    ring = np.array([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
+    two_rings = np.concatenate([ring, ring + 6, [[0], [6]]], axis=1)
+    chain = np.array([[0, 1, 2], [1, 2, 3]])
+    repeats = 6
+    edges = [np.concatenate([e, e[::-1]], axis=1) for e in (two_rings, chain)] * repeats
+    kinds = [np.where(np.arange(e.shape[1]) % 13 < 12, 3, 0) if e.shape[1] > 6 else np.zeros(6, int) for e in edges]
+    sizes, alternatives = [12, 4] * repeats, [2, 0] * repeats
+
+    def pointers(counts: list[int]) -> np.ndarray:
+        return np.cumsum([0, *counts])
+
+    np.savez(
+        tmp_path / "benzene.npz",
+        node_ptr=pointers(sizes),
+        edge_ptr=pointers([e.shape[1] for e in edges]),
+        edge_index=np.concatenate(edges, axis=1).astype(np.int32),
+        atom_type=np.zeros(sum(sizes), dtype=np.uint8),
+        bond_type=np.concatenate(kinds).astype(np.uint8),
+        split=np.array([0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2], dtype=np.uint8),
+        y=np.array([1, 0] * repeats),
+        expl_ptr=pointers(alternatives),
+        expl_atom_ptr=pointers([6] * sum(alternatives)),
+        expl_atoms=np.tile(np.arange(12), repeats).astype(np.int16),
+    )
+    return tmp_path
+
+
+def test_zinc_molecules_are_read_with_their_alternatives(tiny_zinc: Path) -> None:
+    graphs, motifs, split = molecules.read_zinc(tiny_zinc / "benzene.npz")
+    assert [len(graph.x) for graph in graphs[:2]] == [12, 4]
+    assert graphs[0].x[0].nonzero().flatten().tolist() == [
+        0,
+        molecules.ATOM_TYPES + 3,
+    ]  # of the first type, three bonds
+    assert [tuple(motif.shape) for motif in motifs[:2]] == [(2, 12), (0, 4)]
+    assert motifs[0].nonzero()[:, 1].tolist() == list(range(12))
+    assert split["test"].tolist() == [6, 7, 8, 9, 10, 11]
+
+
+def test_the_best_alternative_counts(tiny_zinc: Path) -> None:
+    graphs, motifs, _ = molecules.read_zinc(tiny_zinc / "benzene.npz")
+    model = gx.datasets.models.GINE(molecules.ATOM_TYPES + 5, molecules.BOND_TYPES, 8, 2, num_layers=1).eval()
+    found = gx.explain(model, graphs[:2], "random", task="graph", progress=False)
+    second = torch.cat([torch.arange(12) >= 6, torch.zeros(4)]).float().unsqueeze(1)
+    on_atoms = replace(found, node_mask=second, node_mask_type="object", edge_mask=None)
+    result = molecules.atom_roc_auc(on_atoms, motifs)
+    assert result.values[0] == 1
+    assert result.values[1].isnan()  # no alternative
+
+
+def test_shares_of_atoms_are_compared_by_rank_and_by_value() -> None:
+    truth = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0])]
+    result = molecules.spearman([torch.tensor([10.0, 20.0, 40.0]), torch.tensor([0.0, 1.0])], truth)
+    assert result.values[0] == pytest.approx(1.0)
+    assert result.count == 1  # equal contributions have no order
+    assert molecules.r_squared(truth[0], truth[0]) == 1
+    assert molecules.r_squared(torch.full((3,), 2.0), truth[0]) == 0
+
+
+def test_molecules_are_measured_printed_and_written(tiny_zinc: Path, monkeypatch, capsys) -> None:
+    pytest.importorskip("rdkit")
+    few = {"random": gx.Random(), "saliency": gx.Saliency(), "feature_ablation": gx.FeatureAblation()}
+    few["input_x_gradient"] = gx.InputXGradient()
+    monkeypatch.setattr(molecules, "algorithms", lambda: few)
+    out = tiny_zinc / "molecules.json"
+    molecules.main(["--datasets", "nci_tpsa", "--molecules", "3", "--benzene", "--out", str(out)])
+    printed = capsys.readouterr().out
+    for part in printed.split("\n\n"):
+        if part.startswith("| algorithm"):
+            assert len({text.count("|") for text in part.splitlines()}) == 1
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert "accuracy" in found["benzene.npz"]
+    by_name = {row["algorithm"]: row for row in found["rows"] if row["data set"] == "nci_tpsa"}
+    assert set(by_name) == set(few)
+    assert by_name["random"]["molecules"] == 3
+    assert "R²" in by_name["input_x_gradient"]
+    assert "R²" not in by_name["saliency"]  # it has no sign
+    assert "Spearman" not in by_name["feature_ablation"]  # it scores no atoms
+
+
+def test_without_the_zinc_molecules_the_others_are_measured(tmp_path: Path, monkeypatch, capsys) -> None:
+    pytest.importorskip("rdkit")
+    monkeypatch.setattr(workloads, "FOLDER", tmp_path)
+    molecules.main(["--datasets", "--benzene"])
+    assert "Left out: benzene.npz is not there" in capsys.readouterr().out
+
+
+def test_all_algorithms_are_measured_on_molecules() -> None:
+    assert set(gx.algorithms.REGISTRY) <= set(molecules.algorithms())
