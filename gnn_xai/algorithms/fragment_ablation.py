@@ -34,8 +34,9 @@ class FragmentAblation:
         removal: `structural` takes the nodes and their edges out, of the pooling too; `message` sets their features to 0
             and multiplies the messages of their edges by 0.
         replacement: `carbon` removes nothing and gives the atoms of the fragment the features of neutral carbons in their
-            place: same bonds, hybridisation, aromaticity and ring, hydrogens as the valence leaves room for. For features
-            of `gnn_xai.molecules.featurizers`, which are recognised by value; with others set `data.x_neutral` `[N, F]`.
+            place: same bonds, aromaticity and ring, the hydrogens that the valence leaves room for and the hybridisation
+            that follows. For features of `gnn_xai.molecules.featurizers`, which are recognised by value; with others set
+            `data.x_neutral` `[N, F]`.
         objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
     """
 

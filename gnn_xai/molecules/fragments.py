@@ -8,14 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.explanation import Explanation
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.smiles import as_mol, chem
+from gnn_xai.molecules.tables import atom_scores, bond_scores, molecule, pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,35 +196,12 @@ def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataF
         GnnXaiError: RDKit or pandas is not installed.
         InputError: an unknown kind, data without `smiles`, or an explanation without scores of nodes or edges.
     """
-    pandas = _pandas()
-    mol = molecule_of(e)
+    mol = molecule(e)
     score = _scorer(e, mol)
     wanted: list[Any] = [kinds] if isinstance(kinds, str) else list(kinds)
     rows = [(*fragment, score(fragment)) for kind in wanted for fragment in cut(mol, kind)]
-    table = pandas.DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
+    table = pandas().DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
     return table.sort_values("attribution", key=abs, ascending=False, kind="stable", ignore_index=True)
-
-
-def molecule_of(e: Explanation) -> Mol:
-    """The RDKit molecule that an explanation is about, from the `smiles` of its data.
-
-    Raises:
-        InputError: the explanation was loaded without its data, or that carries no `smiles`, or one of another molecule.
-    """
-    data = e.source.data
-    if data is None:
-        raise InputError(
-            "expected an explanation that knows its molecule, got one loaded from disk; give it its data with "
-            "dataclasses.replace(explanations, data=...)"
-        )
-    if isinstance(data, Batch) or not isinstance(data, Data):
-        if e.source.task.task_level.value != "graph":
-            raise InputError("expected one molecule, or a graph-level task, got a node-level task on several")
-        data = data[e.index]
-    smiles = data.get("smiles")
-    if not isinstance(smiles, str):
-        raise InputError("expected data that carries smiles, as gnn_xai.molecules.from_smiles makes it, got none")
-    return checked(smiles, int(data.num_nodes or 0), f"{e.source.task.task_level.value} {e.index}")
 
 
 def checked(smiles: str, num_nodes: int, what: str) -> Mol:
@@ -242,8 +220,9 @@ def checked(smiles: str, num_nodes: int, what: str) -> Mol:
 
 
 def neutral(mol: Mol, x: Tensor) -> Tensor:
-    """The features that each atom would have if it were a neutral carbon: the same bonds, hybridisation, aromaticity and
-    ring, as many hydrogens as that leaves room for. Found by changing the molecule and running the featurizer again.
+    """The features that each atom would have if it were a neutral carbon: the same bonds, aromaticity and ring, with the
+    hydrogens that the valence leaves room for and the hybridisation that follows. Found by changing the molecule and
+    running the featurizer again.
 
     Args:
         mol: the molecule.
@@ -262,6 +241,8 @@ def neutral(mol: Mol, x: Tensor) -> Tensor:
             number(0)
         atom.SetNoImplicit(False)
     carbons.UpdatePropertyCache(strict=False)
+    chem().SetConjugation(carbons)
+    chem().SetHybridization(carbons)
     for featurizer in featurizers.REGISTRY.values():
         try:
             same: Any = featurizer(mol)
@@ -281,61 +262,26 @@ def neutral(mol: Mol, x: Tensor) -> Tensor:
 
 def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
     """What an explanation gives to a fragment."""
-    size = mol.GetNumAtoms()
-    bonds, of_bonds = _of_bonds(e)
-    per_atom = e.node_mask is not None and e.source.node_mask_type != "common_attributes"
-    if not per_atom and e.edge_mask is None:
+    of_atoms, of_bonds = atom_scores(e, mol), bond_scores(e, mol)
+    if of_atoms is None and of_bonds is None:
         raise InputError(f"{e.source.algorithm['name']} scored neither atoms nor bonds")
-    scores = torch.zeros(size, dtype=torch.float64)
-    if per_atom:
-        assert e.node_scores is not None
-        scores[e.node_id.cpu()] = _shared(e, e.node_scores).double().cpu()
+    number = e.extras.get("node_fragment")
+    if of_atoms is not None and number is not None:  # removed as one, so that each atom has the score of all
+        of_atoms[e.node_id.cpu().numpy()] /= torch.bincount(number + 1)[number + 1].cpu().numpy()
+    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]).reshape(-1, 2)
 
     def score(fragment: Fragment) -> float:
-        atoms = torch.zeros(size, dtype=torch.bool)
-        atoms[list(fragment.atoms)] = True
-        inside = atoms[bonds].long().sum(0)  # how many ends of each bond
-        if per_atom and not (fragment.kind == "bonds" and len(of_bonds)):
-            values = scores[atoms]
-        elif e.signed and fragment.kind != "bonds":
+        inside = np.isin(ends, fragment.atoms).sum(1)  # how many ends of each bond
+        if of_atoms is not None and (of_bonds is None or fragment.kind != "bonds"):
+            values = of_atoms[list(fragment.atoms)]
+        elif of_bonds is not None and e.signed and fragment.kind != "bonds":
             return float((of_bonds * inside).sum() / 2)
         else:
-            values = of_bonds[inside == 2] if bool((inside == 2).any()) else of_bonds[inside > 0]
+            assert of_bonds is not None
+            values = of_bonds[inside == 2] if (inside == 2).any() else of_bonds[inside > 0]
         return float(values.sum() if e.signed else values.mean()) if len(values) else 0.0
 
     return score
-
-
-def _of_bonds(e: Explanation) -> tuple[Tensor, Tensor]:
-    """The bonds that have scores, `[2, b]`, and these `[b]`: the two directions together, which is once where they share
-    one score, and summed (averaged, for masks) where they were scored apart.
-    """
-    if e.edge_mask is None:
-        return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
-    once = e._each_undirected_once().cpu()
-    ends, values = e.edge_index.cpu()[:, once].sort(0).values, e.edge_mask.cpu()[once].double()
-    bonds, which = torch.unique(ends, dim=1, return_inverse=True)
-    total = torch.zeros(bonds.size(1), dtype=torch.float64).index_add(0, which, values)
-    return bonds, total if e.signed else total / torch.bincount(which, minlength=bonds.size(1)).clamp(min=1)
-
-
-def _shared(e: Explanation, scores: Tensor) -> Tensor:
-    """Scores of nodes, where those of fragments that were removed as one are divided among their nodes."""
-    fragment = e.extras.get("node_fragment")
-    if fragment is None or not e.signed:
-        return scores
-    _, which, counts = torch.unique(fragment, return_inverse=True, return_counts=True)
-    return torch.where(fragment >= 0, scores / counts[which], scores)
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise GnnXaiError(
-            "tables of molecules are made with pandas, which is not installed; run 'pip install gnn-xai[molecules]'"
-        ) from error
-    return pandas
 
 
 # Cutting #################################################################################################################
