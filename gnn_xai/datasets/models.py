@@ -145,6 +145,7 @@ class AtomSum(nn.Module):
         self, in_channels: int, hidden_channels: int, num_layers: int, edge_channels: int | None = None
     ) -> None:
         super().__init__()
+        self.reads_bonds = edge_channels is not None
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.convs = nn.ModuleList()
         for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
@@ -163,7 +164,7 @@ class AtomSum(nn.Module):
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, batch: Tensor | None = None
     ) -> Tensor:
         """Values ``[num_graphs, 1]``; without ``batch`` all nodes are one graph."""
-        bonds = () if edge_attr is None else (edge_attr,)
+        bonds = (edge_attr,) if self.reads_bonds else ()  # graphs may carry bonds that these layers do not read
         outputs = [x]
         for conv in self.convs:
             outputs.append(conv(outputs[-1], edge_index, *bonds).relu())
