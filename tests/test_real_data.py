@@ -1,4 +1,4 @@
-"""Real data, where the folder with it is present: Cora and MUTAG."""
+"""Real data, where the folder with it is present: Cora, MUTAG, and benzene rings in ZINC molecules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCNConv, GINConv, global_add_pool
 
 import gnn_xai as gx
+from benchmarks import molecules
 
 FOLDER = Path(os.environ.get("GNN_XAI_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -131,3 +132,16 @@ def test_mutag_molecules_are_explained_as_one_batch(mutag):
     alone = gx.explain(model, graphs[3:4], gx.NodeAblation(), progress=False)
     torch.testing.assert_close(alone.node_mask, explanations[3].node_mask, atol=1e-5, rtol=1e-5)
     assert gx.metrics.roc_auc(explanations, truth, "node").count > 0
+
+
+def test_benzene_rings_are_found_in_zinc_molecules(monkeypatch):
+    raw = arrays("benzene.npz")
+    graphs, motifs, split = molecules.read_zinc(FOLDER / "benzene.npz")
+    published = torch.from_numpy(raw["node_gt_any"]).bool()
+    assert torch.equal(torch.cat([motif.any(0) for motif in motifs]), published)
+    some = {"train": split["train"][:2000], "test": split["test"][:300]}
+    monkeypatch.setattr(molecules, "read_zinc", lambda path: (graphs, motifs, some))
+    case, _, facts = molecules.zinc(50)
+    assert facts["accuracy"] > 0.95
+    explanations = molecules.explain(case, gx.IntegratedGradients(edge_mask_type=None), case.index)
+    assert molecules.measures(case, explanations)["atom ROC-AUC"]["mean"] > 0.8
