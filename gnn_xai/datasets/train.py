@@ -2,8 +2,8 @@
 
 ``python -m gnn_xai.datasets.train [NAME ...]`` writes, for every benchmark or those named,
 ``data.safetensors``, ``model.safetensors`` and ``reference.json`` into its folder under
-``datasets/``, and the table of numbers into its card. All of it takes under a minute on one
-core. One machine gives the same bytes every time; another processor may round differently.
+``datasets/``, and the table of numbers into its card. All of it takes under two minutes on
+one core. One machine gives the same bytes every time; another processor may round differently.
 """
 
 from __future__ import annotations
