@@ -21,7 +21,7 @@ Means over molecules ± standard error, with the number of molecules for which t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -227,6 +227,24 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join([head(("algorithm", *columns)), *lines])
 
 
+def cases(names: Sequence[str], molecules: int, benzene: bool, found: dict[str, Any]) -> Iterator[Case]:
+    """One after the other; what is said of the ZINC molecules beside their table is printed and added to `found`."""
+    for name in names:
+        yield embedded(name, molecules)
+    if not benzene:
+        return
+    try:
+        case, test, facts_of = zinc(molecules)
+    except MissingError as error:
+        print(f"\nLeft out: {error}")
+        return
+    many = drawn(test, MANY)
+    time, _ = seconds(lambda: explain(case, gx.GNNExplainer(), many))
+    found[case.name] = facts_of | {f"seconds for {len(many)} molecules by GNNExplainer": round(time, 1)}
+    print(f"\n{case.name}: {facts(found[case.name])}")
+    yield case
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table for each data set, and write all where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,20 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     found: dict[str, Any] = {"machine": machine() | {name: version(name) for name in ("rdkit", "scipy")}, "rows": []}
     print(facts(found["machine"]))
-    cases = [lambda name=name: embedded(name, options.molecules) for name in options.datasets]
-    if options.benzene:
-        try:
-            case, test, found["benzene.npz"] = zinc(options.molecules)
-        except MissingError as error:
-            print(f"\nLeft out: {error}")
-        else:
-            many = drawn(test, MANY)
-            time, _ = seconds(lambda: explain(case, gx.GNNExplainer(), many))
-            found["benzene.npz"] |= {f"seconds for {len(many)} molecules by GNNExplainer": round(time, 1)}
-            print(f"\nbenzene.npz: {facts(found['benzene.npz'])}")
-            cases.append(lambda: case)
-    for make in cases:
-        case = make()
+    for case in cases(options.datasets, options.molecules, options.benzene, found):
         new = rows(case)
         print(
             f"\n{case.name}, {len(case.index)} molecules, fidelity of the top {case.top}:\n\n{table(new)}", flush=True

@@ -288,6 +288,7 @@ def test_molecules_are_measured_printed_and_written(tiny_zinc: Path, monkeypatch
             assert len({text.count("|") for text in part.splitlines()}) == 1
     found = json.loads(out.read_text(encoding="utf-8"))
     assert "accuracy" in found["benzene.npz"]
+    assert [row["data set"] for row in found["rows"]] == ["nci_tpsa"] * len(few) + ["benzene.npz"] * len(few)
     by_name = {row["algorithm"]: row for row in found["rows"] if row["data set"] == "nci_tpsa"}
     assert set(by_name) == set(few)
     assert by_name["random"]["molecules"] == 3
