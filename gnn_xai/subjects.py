@@ -71,7 +71,7 @@ def from_benchmark(name: str) -> Subject:
         class_names=benchmark.class_names,
         feature_names=benchmark.feature_names,
         node_names=benchmark.node_names,
-        featurizer=getattr(benchmark, "featurizer", None),
+        featurizer=benchmark.featurizer,
     )
 
 

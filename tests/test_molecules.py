@@ -247,6 +247,14 @@ def test_a_model_says_what_it_reads():
             featurizers.recognise(other)
 
 
+@pytest.mark.parametrize("name", [name for name in gx.datasets.names() if name.startswith("nci_")])
+def test_reference_models_read_what_they_say(name):
+    recipe = gx.datasets.REGISTRY[name]
+    found = from_smiles(SMILES, recipe.featurizer)
+    made = gx.explain(recipe.model().eval(), found, "saliency", task=recipe.task, progress=False)
+    assert len(made) == len(SMILES)
+
+
 def test_featurizers_by_name_and_of_ones_own():
     def carbon(mol):
         return Data(x=torch.ones(mol.GetNumAtoms(), 1), edge_index=torch.zeros(2, 0, dtype=torch.long))

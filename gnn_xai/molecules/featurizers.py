@@ -6,7 +6,7 @@ order and whose edges are its bonds, both directions of each.
 - `pyg`: `torch_geometric.utils.from_smiles`, integer codes `[atoms, 9]` and `[edges, 3]`.
 - `ogb`: the encodings of the Open Graph Benchmark (Hu et al., NeurIPS 2020), integer codes of the same widths but
   with other code books.
-- `one_hot`: what the reference models of `gnn_xai.datasets` read, floats `[atoms, 23]`.
+- `one_hot`: what the reference models of `gnn_xai.datasets` read, floats `[atoms, 23]` and `[edges, 5]`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.utils import smiles as pyg_smiles
 
-from gnn_xai.datasets import nci_nitro
+from gnn_xai.datasets import nci
 from gnn_xai.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def ogb(mol: Mol) -> Data:
     ]
     return Data(
         x=torch.tensor(x).reshape(-1, len(OGB_ATOM)),
-        edge_index=nci_nitro.to_graphs([mol])[0].edge_index,
+        edge_index=one_hot(mol).edge_index,
         edge_attr=torch.tensor(edge_attr, dtype=torch.long).reshape(-1, len(OGB_BOND)).repeat_interleave(2, dim=0),
     )
 
@@ -102,8 +102,10 @@ def _codes(books: tuple[tuple[Any, ...], ...], *values: Any) -> list[int]:
 
 
 def one_hot(mol: Mol) -> Data:
-    """As the reference models of the benchmarks read molecules: `gnn_xai.datasets.nci_nitro.FEATURE_NAMES`."""
-    return nci_nitro.to_graphs([mol])[0]
+    """As the reference models of the benchmarks read molecules: `FEATURE_NAMES` and `BOND_NAMES`
+    of `gnn_xai.datasets.nci`.
+    """
+    return nci.to_graphs([mol])[0]
 
 
 REGISTRY: dict[str, Featurizer] = {"pyg": pyg, "ogb": ogb, "one_hot": one_hot}
@@ -143,7 +145,7 @@ def recognise(model: nn.Module) -> str:
         if any(embeddings[i : i + len(sizes)] == sizes for i in range(len(embeddings))):
             return name
     width = next((_width(module) for module in model.modules() if _width(module)), None)
-    if not embeddings and width == len(nci_nitro.FEATURE_NAMES):
+    if not embeddings and width == len(nci.FEATURE_NAMES):
         return "one_hot"
     read = f"embeddings of {list(embeddings[:9])} rows" if embeddings else f"{width or 'no known number of'} inputs"
     raise InputError(
