@@ -21,6 +21,7 @@ from torch_geometric.explain.config import ModelConfig
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, MaskingError, StorageError
 from gnn_xai.testing import Network, random_graph, seeded
+from tests.models import FEATURES, make
 
 MULTICLASS = "multiclass_classification"
 
@@ -520,3 +521,13 @@ def test_to_pyg_wants_the_data_that_was_explained(level: str) -> None:
         for short in ([data], Batch.from_data_list([data])):
             with pytest.raises(InputError, match="expected the data that was explained, got a graph of 0 nodes"):
                 found.to_pyg(0, short)
+
+
+@pytest.mark.filterwarnings("ignore:the model sends:gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("algorithm", ["node_ablation", "saliency", "gnn_explainer"])
+def test_a_graph_without_edges_alone_may_have_edge_attributes(algorithm: str) -> None:
+    """No graph of the data has an edge, so nothing but a width tells what edges would carry."""
+    lonely = Data(x=torch.ones(1, FEATURES), edge_index=torch.zeros(2, 0, dtype=torch.long))
+    lonely.edge_attr = torch.zeros(0, 3)
+    model = make("gine", "graph", dtype=torch.float32)
+    assert len(gx.explain(model, [lonely], algorithm, task="graph", progress=False)) == 1

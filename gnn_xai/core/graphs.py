@@ -228,7 +228,7 @@ def pair_directions(edge_index: Tensor, num_nodes: int, kind: Tensor) -> Tensor:
 
 def _row_hash(values: Tensor) -> Tensor:
     """An int64 for every row of `values` `[n, ...]`, the same for the same row."""
-    rows = values.reshape(len(values), -1)
+    rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # -1 cannot be told from no rows
     weight = mix(torch.arange(rows.size(1), device=rows.device))
     return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)
 
