@@ -159,8 +159,8 @@ class UsedOtherwise(Exception):
 _FIRST = (
     "_to_copy", "_unsafe_view", "alias", "cat", "clone", "constant_pad_nd", "detach", "empty_like", "expand", "flip",
     "full_like", "gather", "index", "index_select", "masked_fill", "masked_select", "new_empty", "new_full", "new_ones",
-    "new_zeros", "ones_like", "permute", "repeat", "reshape", "roll", "select", "slice", "split", "split_with_sizes", "squeeze",
-    "stack", "sub", "sub_", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "zeros_like",
+    "new_zeros", "ones_like", "permute", "repeat", "reshape", "roll", "select", "slice", "split", "split_with_sizes",
+    "squeeze", "stack", "sub", "sub_", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "zeros_like",
 )  # fmt: skip
 
 _HOLDERS: dict[str, tuple[int, ...]] = {
@@ -201,7 +201,9 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        if not self.paused and not _moves(name, args, kwargs):
+        with torch._C.DisableTorchFunction():  # `_called` listens to the model alone
+            moves = self.paused or _moves(name, args, kwargs)
+        if not moves:
             raise UsedOtherwise(self._called.name or name)
         return func(*args, **kwargs)
 
