@@ -5,6 +5,8 @@ Classifiers return raw logits, one column per class; `AtomSum` returns a value.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv, GINConv, GINEConv, global_add_pool
@@ -169,3 +171,22 @@ class AtomSum(nn.Module):
         for conv in self.convs:
             outputs.append(conv(outputs[-1], edge_index, *bonds).relu())
         return self.scale * global_add_pool(self.head(torch.cat(outputs, dim=-1)), batch)
+
+
+class Ensemble(nn.Module):
+    """The mean of models that were trained apart (Lakshminarayanan et al., NeurIPS 2017).
+
+    Where the data leave open how a value is to be shared among atoms, every training ends elsewhere;
+    their mean depends less on the dice.
+
+    Args:
+        members: models with the same arguments and outputs, which read bonds.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None) -> Tensor:
+        """What the members give, on average."""
+        return torch.stack([member(x, edge_index, edge_attr, batch) for member in self.members]).mean(dim=0)

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from gnn_xai.datasets import nci
-from gnn_xai.datasets.models import AtomSum
+from gnn_xai.datasets.models import AtomSum, Ensemble
 from gnn_xai.datasets.recipe import Material, Recipe
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+
+
+MEMBERS = 4
 
 
 def contributions(mol: Mol) -> Tensor:
@@ -42,8 +45,17 @@ def read(frozen: dict[str, Tensor]) -> Material:
 
 
 def model() -> nn.Module:
-    """Two GINE layers of width 64, then a number per atom."""
-    return AtomSum(len(nci.FEATURE_NAMES), 64, num_layers=2, edge_channels=len(nci.BOND_NAMES))
+    """Four times two GINE layers of width 64, then a number per atom."""
+    return Ensemble(
+        AtomSum(len(nci.FEATURE_NAMES), 64, num_layers=2, edge_channels=len(nci.BOND_NAMES)) for _ in range(MEMBERS)
+    )
+
+
+def fit(model: nn.Module, material: Material) -> None:
+    """Each member by itself, as `nci.fit_values`."""
+    assert isinstance(model, Ensemble)
+    for member in model.members:
+        nci.fit_values(member, material)
 
 
 RECIPE = Recipe(
@@ -55,7 +67,7 @@ RECIPE = Recipe(
     generate=generate,
     read=read,
     model=model,
-    fit=nci.fit_values,
+    fit=fit,
     measure=nci.measure_values,
     instances=nci.of_unequal_atoms,
     featurizer=nci.FEATURIZER,
