@@ -477,7 +477,9 @@ def test_models_of_molecules(kind: str, coded_bonds: bool) -> None:
 def test_edge_masks_on_models_of_molecules(kind: str) -> None:
     model, data = models.seeded(lambda: Bonds(kind, True)), bonded(True)[0]
     if kind == "attentive":  # its readout runs between atoms and the molecule
-        with pytest.warns(GnnXaiWarning, match=r"not masked: conv.inner.mol_conv \(GATConv\): it runs on another graph"):
+        with pytest.warns(
+            GnnXaiWarning, match=r"not masked: conv.inner.mol_conv \(GATConv\): it runs on another graph"
+        ):
             found = explain(model, [data], gx.EdgeAblation(removal="message"))
         skipped = [layer["layer"] for layer in found.provenance["layers"] if not layer["masked"]]
         assert skipped == ["conv.inner.mol_conv (GATConv)"] * 2

@@ -131,6 +131,21 @@ def test_instances_of_regressions_have_something_to_rank():
         assert (i in chosen) == (benchmark.atom_values[i].min() < benchmark.atom_values[i].max()).item()
 
 
+def test_integrated_gradients_rank_the_atoms_of_logp():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    benchmark = load("nci_logp")
+    explanations = gx.explain(
+        benchmark.model,
+        benchmark.data,
+        gx.IntegratedGradients(steps=20, edge_mask_type=None),
+        task=benchmark.task,
+        index=benchmark.index,
+        progress=False,
+    )
+    ranks = [scipy_stats.spearmanr(e.node_scores, benchmark.atom_values[e.index]).statistic for e in explanations]
+    assert sum(ranks) / len(ranks) >= 0.8
+
+
 # Benzene rings
 
 
