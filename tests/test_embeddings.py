@@ -21,6 +21,8 @@ from torch_geometric.explain import ModelConfig
 
 import gnn_xai as gx
 from gnn_xai import testing
+from gnn_xai.core import perturb
+from gnn_xai.core.masks import Masks
 from gnn_xai.errors import GnnXaiWarning, InputError
 from tests import models
 
@@ -208,9 +210,56 @@ def test_masks_on_columns_mean_factors(kind: Any) -> None:
             close(said, hot(x, graph.edge_index)[0].detach())
 
 
+@gx.algorithms.algorithm(
+    "halving", "drop of the score when a node has half its features, and another none", signed=True
+)
+class Halving:
+    removal = "message"
+
+    def attribute(self, question: Any, graphs: Any, target: Tensor, prediction: Tensor) -> Masks:
+        def change(union: Any, select: Tensor) -> perturb.Change:
+            x, chosen = union.features.clone(), union.node == select[union.node_owner]
+            x[chosen] *= 0.5
+            x[union.node == select[union.node_owner] + 1] = 0
+            return perturb.Change(edges=chosen[union.edge_index[0]], x=x)
+
+        def reduce(out: Tensor, select: Tensor) -> Tensor:
+            return question.problem.score(out, target[graphs.node_owner[select]])
+
+        left = perturb.evaluate(question, graphs, graphs.node_owner, change, "message", reduce)
+        return Masks(node=left.unsqueeze(1), node_type="object")
+
+
+@pytest.mark.parametrize("looked_up", [True, False])
+def test_variants_that_follow_a_change_carry_codes_and_factors(
+    looked_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Following is given up where it does not give what whole variants give, so it is seen to go on after its test."""
+    calls: list[int] = []
+    followed = perturb._followed
+
+    def counted(question: Any, union: Any, *args: Any) -> Tensor:
+        calls.append(len(union))
+        return followed(question, union, *args)
+
+    monkeypatch.setattr(perturb, "_followed", counted)
+    data = coded(nodes=30, edges=40)
+    if looked_up:
+        data.x[::2] = 0  # so that a factor of 0 looks like the code
+        model, algorithm = body(encoder()), Halving()
+    else:
+        data.x += 1  # or else code 0 is no change
+        model = body(models.seeded(lambda: Otherwise(OTHERWISE["an index"][0])))
+        algorithm = gx.NodeAblation(removal="message")
+    found = explain(model, data, algorithm, index=[0, 3, 9])
+    assert max(calls) > perturb.SAMPLE
+    monkeypatch.setattr(perturb, "followable", lambda *_: False)
+    close(found.node_mask, explain(model, data, algorithm, index=[0, 3, 9]).node_mask)
+
+
 def test_noise_is_on_the_factors() -> None:
     calm, loud = (
-        explain(body(encoder()), coded(), gx.SmoothGrad(samples=3, noise=noise), index=0, seed=1).node_mask
+        explain(body(encoder()), coded(), gx.SmoothGrad(3, noise, edge_mask_type=None), index=0, seed=1).node_mask
         for noise in (0.0, 0.3)
     )
     close(calm, explain(body(encoder()), coded(), gx.Saliency(), index=0).node_mask)
@@ -454,6 +503,8 @@ def plainly(model: Any, data: Data, factor: Tensor) -> Tensor:
 def test_models_of_molecules(kind: str, coded_bonds: bool) -> None:
     model, data = models.seeded(lambda: Bonds(kind, coded_bonds)), bonded(coded_bonds)
     found = explain(model, data, gx.InputXGradient(objective="raw"))
+    assert found.provenance["features"].count("atoms.columns") == 3, "and nothing of the bonds"
+    assert "bonds" not in found.provenance["features"]
     for explanation, graph in zip(found, data, strict=True):
         factor = torch.ones(graph.x.shape, dtype=torch.float64, requires_grad=True)
         (expected,) = torch.autograd.grad(plainly(model, graph, factor)[explanation.target], factor)
