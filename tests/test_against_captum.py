@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.explain import CaptumExplainer, Explainer, ModelConfig
 
 import gnn_xai as gx
+from gnn_xai import testing
 from tests import models, references
 
 attr = pytest.importorskip("captum.attr", reason="Captum is not installed (it comes with the extra 'dev')")
@@ -104,3 +105,46 @@ def test_through_pyg(name: str, model_name: str) -> None:
     )
     for i, explanation in enumerate(found):
         compare(explanation, *through_pyg(name, model, data, index[i], target[i]), 1e-5)
+
+
+# Embedded codes ##########################################################################################################
+
+
+class Coded(nn.Module):
+    """A model of floats behind an encoder of codes: `[N, F]` to `[N, C]`, or `[b, N, F]` to logits `[b, C]` of one node."""
+
+    def __init__(self, encoder: testing.Encoder, inner: nn.Module, row: int) -> None:
+        super().__init__()
+        self.encoder, self.inner, self.row = encoder, inner, row
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        h = torch.stack([embedding(x[..., i]) for i, embedding in enumerate(self.encoder.columns)]).sum(0)
+        return (
+            self.inner(h, edge_index) if h.dim() == 2 else torch.stack([self.inner(v, edge_index)[self.row] for v in h])
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Multiple layers provided:UserWarning")
+@pytest.mark.parametrize("conv", ["gcn", "sage", "gin", "gat"])
+def test_embedded_codes(conv: str) -> None:
+    """`LayerIntegratedGradients` on all embeddings at once, from code 0, which is embedded as zeros."""
+    sizes, data, row, target = (6, 4, 2), models.random_graph(1), 4, 2
+    encoder = models.seeded(lambda: testing.Encoder(sizes, models.FEATURES))
+    with torch.no_grad():
+        for embedding in encoder.columns:
+            embedding.weight[0] = 0
+    rng = torch.Generator().manual_seed(0)
+    data.x = torch.stack([torch.randint(size, (data.num_nodes,), generator=rng) for size in sizes], dim=1)
+    model = Coded(encoder, models.make(conv), row)
+    theirs = attr.LayerIntegratedGradients(lambda x: model(x, data.edge_index), list(encoder.columns)).attribute(
+        data.x.unsqueeze(0),
+        torch.zeros_like(data.x).unsqueeze(0),
+        target=target,
+        internal_batch_size=1,
+        **options("IntegratedGradients"),
+    )
+    expected = torch.stack([each[0].sum(-1) for each in theirs], dim=1)
+    method = gx.IntegratedGradients(steps=STEPS, edge_mask_type=None, objective="raw")
+    found = gx.explain(model, data, method, index=row, target=target, progress=False)[0]
+    torch.testing.assert_close(found.node_mask, expected[found.node_id], rtol=1e-7, atol=1e-7)
+    assert float(expected.abs().amax(0).min()) > 1e-3
