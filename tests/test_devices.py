@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gnn_xai as gx
+from gnn_xai import testing
 from gnn_xai.core.masking import untouched
 
 VARIANTS = [
@@ -20,12 +21,15 @@ VARIANTS = [
 
 
 def question(level: str):
+    if level == "codes":
+        case = testing.CASES["gin_codes"]
+        return case.model(), case.data(), case.task
     ds = gx.datasets.load("karate" if level == "node" else "nci_nitro")
     data = ds.data if level == "node" else [ds.data[i] for i in ds.index[:4].tolist()]
     return ds.model, data, ds.task
 
 
-@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("level", ["node", "graph", "codes"])
 @pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
 def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
     """With `meta` as default device, a tensor made without `device=` cannot be mixed with the data: so would it be with a
@@ -53,7 +57,7 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("level", ["node", "graph", "codes"])
 @pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
 def test_cuda_gives_what_the_cpu_gives(algorithm, level):
     model, data, task = question(level)
