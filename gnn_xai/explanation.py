@@ -63,7 +63,8 @@ class Explanations:
         seed: what random numbers were keyed by.
         extras: more tensors by name: per edge (`edge_...`), per node (`node_...`), or per instance, such as
             `prediction_capped` `[B, C]`, the model's output on the edges that `max_neighbors` left.
-        provenance: versions, layers and sizes, for the record.
+        provenance: versions, layers and sizes, for the record; `provenance["features"]` says what node masks multiply: `x`,
+            or embedded columns of x, where it holds codes.
     """
 
     index: Tensor

@@ -24,7 +24,8 @@ from gnn_xai.core.segments import segment_sum
 class FeatureAblation:
     """Leave-one-feature-out: score(x) − score(x with the feature at 0 on all nodes of the computation graph).
 
-    A feature that is 0 on all these nodes already scores 0 without being run.
+    A feature that is 0 on all these nodes already scores 0 without being run. A feature of integer codes is an embedded
+    column of `x`, set to an embedding of zeros.
 
     Attributes:
         objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.

@@ -39,7 +39,8 @@ class GNNExplainer:
         epochs: steps of Adam.
         lr: learning rate of Adam.
         node_mask_type: `common_attributes` (one mask over features for each instance, as in the paper), `attributes`
-            (every feature of every node), `object` (one number a node), or `None`.
+            (every feature of every node), `object` (one number a node), or `None`. Where features are integer codes, all
+            three multiply what the model embeds them as: a feature is an embedded column of `x`.
         edge_mask_type: `object`, or `None` for no edge mask.
         edge_size, edge_ent, node_feat_size, node_feat_ent: coefficients of the regularisers.
         loss: `nll` as in the paper, or `margin`, the negative log-odds, which does not saturate for a very sure model.

@@ -21,7 +21,8 @@ class InputXGradient:
     For a linear model the features' values add up to the score less its bias.
 
     Attributes:
-        node_mask_type: `attributes`, or `None` for no feature scores.
+        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
+            `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
         objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
     """

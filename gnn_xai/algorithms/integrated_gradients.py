@@ -29,7 +29,8 @@ class IntegratedGradients:
 
     Attributes:
         steps: points of the quadrature.
-        node_mask_type: `attributes`, or `None` for no feature scores.
+        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
+            `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
         objective: the scalar to integrate, see `gnn_xai.core.problem.Problem.score`.
     """

@@ -22,7 +22,8 @@ class Saliency:
     baseline that every learned mask must beat.
 
     Attributes:
-        node_mask_type: `attributes`, or `None` for no feature scores.
+        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
+            `x`, with a factor that is 1 as it stands, so its score is the size of embedding × gradient.
         edge_mask_type: `object`, or `None` for no edge scores.
         absolute: take absolute values (as Captum does); `False` keeps the sign.
         objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.

@@ -27,7 +27,8 @@ class SmoothGrad:
     Attributes:
         samples: noisy copies.
         noise: noise level, a fraction of the range.
-        node_mask_type: `attributes`, or `None` for no feature scores.
+        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
+            `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
         absolute: take the absolute value of the mean; `False` keeps the sign.
         objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
