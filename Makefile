@@ -2,6 +2,7 @@
 # make test   run the tests
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
 # make bench  measure quality, speed beside the peers, memory and scale (half an hour); writes out/bench
+# make reproduce  the published benchmark, every algorithm on trained checkpoints (half an hour); writes out/reproduce
 # make bench-molecules  every algorithm on molecules whose atoms' shares are known (minutes); writes out/bench
 # make train  train the reference models again
 # make clean  remove what make built
@@ -12,7 +13,7 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench bench-molecules train clean
+.PHONY: demo test lint docs bench bench-molecules reproduce train clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-molecules
@@ -43,6 +44,9 @@ bench-molecules: $(VENV)/installed-dev
 train: $(VENV)/installed-molecules
 	$(BIN)/python -m gnn_xai.datasets.train
 
+reproduce: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reproduce --out out/reproduce
+
 clean:
 	rm -rf $(VENV) out docs/_build build dist .pytest_cache .ruff_cache .hypothesis
 
@@ -50,7 +54,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gnn_xai needs Python 3.10 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
 
-# A stamp for each extra: installed once, and again only when the project's requirements change.
+# A stamp for each extra: installed once, and again only when the project's requirements change. Builds follow the
+# constraints, too: visdom's needs a setuptools that still has pkg_resources.
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
