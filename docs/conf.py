@@ -1,18 +1,28 @@
 """Sphinx configuration; `make docs` builds with warnings as errors."""
 
 import re
+from pathlib import Path
 
 from sphinx.domains.python import PyObject
+from sphinx_gallery.scrapers import figure_rst
 
 from gnn_xai import __version__
+from gnn_xai.molecules import Drawing
 
 project = "gnn_xai"
 author = "The gnn_xai developers"
 copyright = "The gnn_xai developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+suppress_warnings = ["config.cache"]  # the gallery's settings hold functions
+exclude_patterns = ["_build", "gallery"]  # what is built from gallery/ lies in pictures/
 
 html_theme = "furo"
 html_title = f"gnn_xai {release}"
@@ -27,6 +37,36 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures are short, shapes and ranges are in the text
 autodoc_preserve_defaults = True
+
+
+def figures_by_name(block, block_vars, gallery_conf):
+    """Save the variable `figure` of a script: what the package draws is not registered with pyplot."""
+    figure = block_vars["example_globals"].pop("figure", None)
+    if figure is None:
+        return ""
+    path = next(block_vars["image_path_iterator"])
+    if isinstance(figure, Drawing):
+        figure.save(path)
+    else:
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+    return figure_rst([path], gallery_conf["src_dir"])
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "pictures",
+    "filename_pattern": r"plot_",
+    "image_scrapers": (figures_by_name,),
+    "reset_modules": (),
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "default_thumb_file": str(Path(__file__).parent / "figures" / "molecules.png"),
+}
 
 
 def plain_docstring(app, what, name, obj, options, lines):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import re
+import runpy
 import sys
 import warnings
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
             exec(program, vars(module))
         if wanted is not None:
             assert same_output(out.getvalue(), wanted), f"line {line} prints\n{out.getvalue()}\nthe page says\n{wanted}"
+    plt.close("all")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "docs" / "gallery").glob("*.py")), ids=lambda p: p.stem)
+def test_picture_of_the_gallery_is_drawn(script: Path) -> None:
+    pytest.importorskip("rdkit")
+    figure = runpy.run_path(str(script))["figure"]
+    drawn = io.BytesIO()
+    drawn.write(figure.png) if hasattr(figure, "png") else figure.savefig(drawn)
+    assert drawn.getvalue().startswith(b"\x89PNG")
     plt.close("all")
 
 
