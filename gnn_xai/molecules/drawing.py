@@ -444,7 +444,7 @@ def _rdkit(drawer: Any, mol: Mol, factor: int, bond: float) -> np.ndarray:
     options.fixedBondLength = bond * factor
     options.scaleBondWidth = False
     options.bondLineWidth = 1.5 * factor
-    options.padding = 0.04
+    options.padding = 0.08  # for the discs around atoms at the border
     options.minFontSize, options.maxFontSize = 6 * factor, 16 * factor
     options.annotationFontScale = 0.65
     options.includeMetadata = False
