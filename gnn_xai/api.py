@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,12 +18,11 @@ from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks
 from gnn_xai.core.graphs import Graphs, as_graphs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.pipeline import Pipeline, outputs
+from gnn_xai.core.pipeline import Piece, Pipeline, outputs
 from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
+from gnn_xai.explanation import Explanations, joined
 
 _log = logging.getLogger("gnn_xai")
 
@@ -102,19 +101,24 @@ def explain(
         for layer in pipeline.layers:
             _log.info("%s: %s%s", layer["layer"], layer["path"], f" ({layer['why']})" if "why" in layer else "")
         targets = _targets(target, positions)
-        parts: list[dict[str, Any]] = []
-        with tqdm(total=len(positions), desc=method.name, unit="explanation", disable=not progress) as bar:
-            for piece in pipeline.pieces():
-                here = None if targets is None else targets[piece.positions]
-                chosen = as_target(here, piece.prediction, problem)
-                pipeline.question.advance = _Advance(bar, len(piece.positions))
-                masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
-                if max_neighbors is not None:
-                    masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
-                faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
-                parts.append(_columns(piece.graphs, masks, chosen, piece.prediction, faithful))
-                bar.update(int(piece.positions[-1]) + 1 - bar.n)
-    return _assemble(parts, method, pipeline)
+        with _Progress(method.name, len(positions), progress) as shown:
+            return joined(list(_answers(pipeline, method, targets, shown)))
+
+
+def _answers(
+    pipeline: Pipeline, method: Attributing, targets: Tensor | None, progress: _Progress
+) -> Iterator[Explanations]:
+    """The explanations of a pipeline's instances, in order, piece by piece."""
+    for piece in pipeline.pieces():
+        here = None if targets is None else targets[piece.positions]
+        chosen = as_target(here, piece.prediction, pipeline.question.problem)
+        pipeline.question.advance = progress.through(len(piece.positions))
+        masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+        if pipeline.cap is not None:
+            masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
+        faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
+        yield _explanations(piece, masks, chosen, faithful, method, pipeline)
+        progress.passed(len(piece.positions))
 
 
 def _targets(target: Any, index: Tensor) -> Tensor | None:
@@ -145,60 +149,46 @@ def _as_undirected(undirected: Any, graphs: Graphs) -> bool:
     return undirected is not False
 
 
-def _assemble(parts: list[dict[str, Any]], algorithm: Algorithm, pipeline: Pipeline) -> Explanations:
-    """The parts of an answer as one."""
-    question = pipeline.question
-    first = parts[0]
-    columns: dict[str, Any] = {}
-    for name, value in first.items():
-        values = [part[name] for part in parts]
-        if name.endswith("_counts"):
-            columns[name.replace("_counts", "_ptr")] = pointers(torch.cat(values))
-        elif name == "extras":
-            columns[name] = {key: torch.cat([v[key] for v in values]) for key in value}
-        elif value is None or isinstance(value, str):
-            columns[name] = value
-        else:
-            columns[name] = torch.cat(values, dim=1 if name == "edge_index" else 0)
-    return Explanations(
-        **columns,
-        signed=algorithm.signed,
-        removal=removal(algorithm),
-        algorithm=describe(algorithm),
-        task=question.problem.task,
-        seed=question.seed,
-        provenance={
-            "gnn_xai": __version__,
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-            "python": platform.python_version(),
-            "device": str(question.problem.graphs.device),
-            "model": type(question.problem.model).__name__,
-            "undirected": question.undirected,
-            "symmetric": bool((question.problem.graphs.reverse >= 0).all()),
-            "layers": pipeline.layers,
-            "features": pipeline.features,
-            "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
-        },
-        data=question.problem.graphs.source,
-    )
+class _Progress:
+    """A progress bar over all instances, which moves through a piece of them by shares of its work."""
+
+    def __init__(self, what: str, total: int, shown: bool, done: int = 0) -> None:
+        self.bar = tqdm(total=total, initial=done, desc=what, unit="explanation", disable=not shown)
+        self.done = done
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def through(self, size: int) -> Callable[[float], None]:
+        """What is called with shares of the work on the next `size` instances."""
+        share = 0.0
+
+        def advance(more: float) -> None:
+            nonlocal share
+            share += more
+            self.bar.update(self.done + int(size * min(share, 1.0) + 1e-6) - self.bar.n)
+
+        return advance
+
+    def passed(self, size: int) -> None:
+        """The next `size` instances are done."""
+        self.done += size
+        self.bar.update(self.done - self.bar.n)
 
 
-class _Advance:
-    """Moves a progress bar through one piece by shares of its work."""
-
-    def __init__(self, bar: tqdm, size: int) -> None:
-        self.bar, self.start, self.size, self.share = bar, bar.n, size, 0.0
-
-    def __call__(self, share: float) -> None:
-        self.share += share
-        self.bar.update(self.start + int(self.size * min(self.share, 1.0) + 1e-6) - self.bar.n)
-
-
-def _columns(
-    graphs: ComputationGraphs, masks: Masks, target: Tensor, prediction: Tensor, faithful: tuple[Tensor, Tensor]
-) -> dict[str, Any]:
-    """The columns of `Explanations` for a piece: what is in play, in original ids."""
+def _explanations(
+    piece: Piece,
+    masks: Masks,
+    target: Tensor,
+    faithful: tuple[Tensor, Tensor],
+    algorithm: Algorithm,
+    pipeline: Pipeline,
+) -> Explanations:
+    """The answer for a piece: what is in play, in original ids."""
+    question, graphs = pipeline.question, piece.graphs
     source, size = graphs.graphs, len(graphs)
     node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
     node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
@@ -210,21 +200,40 @@ def _columns(
     common = masks.node_type == "common_attributes"
     by_level = {"edge": edge_kept, "node": slice(None) if common else node_kept}
     node = masks.node
-    return {
-        "index": graphs.index,
-        "target": target,
-        "prediction": prediction,
-        "prediction_masked": faithful[0],
-        "prediction_complement": faithful[1],
-        "exact": graphs.exact,
-        "hops": graphs.hops,
-        "node_counts": torch.bincount(graphs.node_owner[node_kept], minlength=size),
-        "node_id": node_id,
-        "edge_counts": torch.bincount(graphs.edge_owner[edge_kept], minlength=size),
-        "edge_id": edge_id,
-        "edge_index": edge_index,
-        "edge_mask": None if masks.edge is None else masks.edge[edge_kept],
-        "node_mask": None if node is None else node[by_level["node"]],
-        "node_mask_type": masks.node_type,
-        "extras": {name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in masks.extras.items()},
-    }
+    return Explanations(
+        index=graphs.index,
+        target=target,
+        prediction=piece.prediction,
+        prediction_masked=faithful[0],
+        prediction_complement=faithful[1],
+        exact=graphs.exact,
+        hops=graphs.hops,
+        node_ptr=pointers(torch.bincount(graphs.node_owner[node_kept], minlength=size)),
+        node_id=node_id,
+        edge_ptr=pointers(torch.bincount(graphs.edge_owner[edge_kept], minlength=size)),
+        edge_id=edge_id,
+        edge_index=edge_index,
+        edge_mask=None if masks.edge is None else masks.edge[edge_kept],
+        node_mask=None if node is None else node[by_level["node"]],
+        node_mask_type=masks.node_type,
+        signed=algorithm.signed,
+        removal=removal(algorithm),
+        algorithm=describe(algorithm),
+        task=question.problem.task,
+        seed=question.seed,
+        extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in masks.extras.items()},
+        provenance={
+            "gnn_xai": __version__,
+            "torch": torch.__version__,
+            "torch_geometric": torch_geometric.__version__,
+            "python": platform.python_version(),
+            "device": str(source.device),
+            "model": type(question.problem.model).__name__,
+            "undirected": question.undirected,
+            "symmetric": bool((source.reverse >= 0).all()),
+            "layers": pipeline.layers,
+            "features": pipeline.features,
+            "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
+        },
+        data=question.problem.graphs.source,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.masks import NodeMaskType
-from gnn_xai.core.segments import gather_segments, owners
+from gnn_xai.core.segments import gather_segments, owners, pointers
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 
 if TYPE_CHECKING:
@@ -240,6 +240,22 @@ class Explanations:
             why = getattr(error, "strerror", None) or error  # without the name of the temporary file
             raise StorageError(f"cannot write {path}: {why}; choose a folder that exists and is writable") from error
         return path
+
+
+def joined(parts: Sequence[Explanations]) -> Explanations:
+    """The explanations of one run that came in parts, in the order of the parts."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    columns: dict[str, Any] = {}
+    for name in (f.name for f in fields(first) if isinstance(getattr(first, f.name), Tensor)):
+        values = [getattr(part, name) for part in parts]
+        if name.endswith("_ptr"):
+            columns[name] = pointers(torch.cat([value.diff() for value in values]))
+        else:
+            columns[name] = torch.cat(values, dim=1 if name == "edge_index" else 0)
+    extras = {name: torch.cat([part.extras[name] for part in parts]) for name in first.extras}
+    return replace(first, **columns, extras=extras)
 
 
 def _umask() -> int:
