@@ -21,7 +21,8 @@ from torch_geometric.loader import DataLoader
 from gnn_xai.datasets.files import sha256
 from gnn_xai.datasets.models import AtomSum
 from gnn_xai.datasets.recipe import Material, split_ids
-from gnn_xai.errors import GnnXaiError, StorageError
+from gnn_xai.errors import StorageError
+from gnn_xai.optional import need
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -43,14 +44,8 @@ FEATURIZER = "one_hot"  # what `gnn_xai.molecules` calls these features
 
 
 def chem() -> ModuleType:
-    """``rdkit.Chem``; a `GnnXaiError` that says what to install where there is none."""
-    try:
-        from rdkit import Chem
-    except ImportError as error:
-        raise GnnXaiError(
-            "the NCI molecules are read with RDKit, which is not installed; run 'pip install gnn-xai[molecules]'"
-        ) from error
-    return Chem
+    """``rdkit.Chem``."""
+    return need("rdkit.Chem", "molecules", "the NCI molecules")
 
 
 def read_molecules() -> tuple[list[Mol], list[list[str]], Tensor]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from torch import nn
 from torch_geometric.data import Data
 
-from gnn_xai.errors import GnnXaiError, InputError, warn
+from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules.featurizers import Featurizer, get
+from gnn_xai.optional import need
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -37,13 +38,7 @@ def chem() -> ModuleType:
     Raises:
         GnnXaiError: RDKit is not installed.
     """
-    try:
-        from rdkit import Chem
-    except ImportError as error:
-        raise GnnXaiError(
-            "gnn_xai.molecules works with RDKit, which is not installed; run 'pip install gnn-xai[molecules]'"
-        ) from error
-    return Chem
+    return need("rdkit.Chem", "molecules", "molecules")
 
 
 class Problem(NamedTuple):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch_geometric.data import Batch, Data
 
-from gnn_xai.errors import GnnXaiError, InputError
+from gnn_xai.errors import InputError
 from gnn_xai.molecules.smiles import as_mol
+from gnn_xai.optional import need
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -153,13 +154,5 @@ def bond_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
 
 
 def pandas() -> ModuleType:
-    """The package, which tables are made with.
-
-    Raises:
-        GnnXaiError: it is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise GnnXaiError("tables need pandas, which is not installed; run 'pip install gnn-xai[molecules]'") from error
-    return pandas
+    """The package that tables are made with."""
+    return need("pandas", "molecules", "tables")

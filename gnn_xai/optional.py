@@ -1,0 +1,33 @@
+"""Libraries that parts of the package need and that are installed by an extra."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from gnn_xai.errors import GnnXaiError
+
+
+def need(module: str, extra: str, what: str) -> ModuleType:
+    """Import a library of an extra where it is used.
+
+    Args:
+        module: its name, as in `import`.
+        extra: the extra of this package that installs it.
+        what: what needs it, the subject of the sentence that says so, in the plural.
+
+    Raises:
+        GnnXaiError: it is not installed.
+
+    >>> need("no_such_library", "research", "tables")
+    Traceback (most recent call last):
+    gnn_xai.errors.GnnXaiError: tables need no_such_library, which is not installed; run 'pip install gnn-xai[research]'
+    """
+    package = module.partition(".")[0]
+    try:
+        import_module(package)
+        return import_module(module)
+    except ImportError as error:
+        raise GnnXaiError(
+            f"{what} need {package}, which is not installed; run 'pip install gnn-xai[{extra}]'"
+        ) from error
