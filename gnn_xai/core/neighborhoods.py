@@ -8,7 +8,7 @@ with but never masked. Whether it is needed is not guessed but verified against 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -466,18 +466,26 @@ def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
 
 
 def in_pieces(
-    size: int, device: torch.device, extract: Callable[[Tensor, int | None], ComputationGraphs], limit: int
+    size: int,
+    device: torch.device,
+    extract: Callable[[Tensor, int | None], ComputationGraphs],
+    limit: int,
+    done: Container[range] = (),
 ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
     """Computation graphs of `size` instances, in order, in pieces that stay below `limit` nodes and edges.
 
     Yields `(positions, computation graphs)`. `extract(positions, limit)` raises `TooLarge` where a piece holds too much;
     it is then halved, so nothing depends on guesses about how large neighbourhoods are; a single instance has no limit.
+    Pieces that are `done` are left out, and the others are the same as without.
     """
-    stack = [torch.arange(size, device=device)]
+    stack = [range(size)]
     while stack:
-        positions = stack.pop()
+        part = stack.pop()
+        if part in done:
+            continue
+        positions = torch.arange(part.start, part.stop, device=device)
         try:
-            yield positions, extract(positions, limit if len(positions) > 1 else None)
+            yield positions, extract(positions, limit if len(part) > 1 else None)
         except TooLarge:
-            half = (len(positions) + 1) // 2
-            stack += [positions[half:], positions[:half]]
+            half = (len(part) + 1) // 2
+            stack += [part[half:], part[:half]]

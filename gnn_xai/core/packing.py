@@ -40,8 +40,17 @@ class Budget:
         return num_nodes * self.per_node + num_edges * self.per_edge
 
 
+class Bytes(int):
+    """How many bytes a batch may hold: measured, or kept from an earlier run whose batches are to be cut again."""
+
+    @classmethod
+    def measured(cls, device: torch.device) -> Bytes:
+        """What is free now, up to what larger batches gain from."""
+        return cls(min(MOST.get(device.type, MOST["cuda"]), int(FREE * free_bytes(device))))
+
+
 def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) -> Budget:
-    """The budget a user asked for: `"auto"`, or how many nodes and edges a batch may hold.
+    """The budget a user asked for: `"auto"`, or how many nodes and edges a batch may hold; or `Bytes`.
 
     Args:
         batch_budget: the user's word.
@@ -52,8 +61,9 @@ def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) 
         InputError: if neither `"auto"` nor a positive integer.
     """
     if batch_budget == "auto":
-        limit = min(float(MOST.get(device.type, MOST["cuda"])), FREE * free_bytes(device))
-        return Budget(bytes_each, bytes_each, limit, in_bytes=True)
+        batch_budget = Bytes.measured(device)
+    if isinstance(batch_budget, Bytes):
+        return Budget(bytes_each, bytes_each, float(batch_budget), in_bytes=True)
     if isinstance(batch_budget, bool) or not isinstance(batch_budget, int) or batch_budget < 1:
         raise InputError(
             f"expected batch_budget='auto' or a positive number of nodes and edges per batch, got {batch_budget!r}"

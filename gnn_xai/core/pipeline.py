@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -140,7 +140,18 @@ class Pipeline:
         pipeline.question.budget = packing.as_budget(batch_budget, pipeline._measure(sample), graphs.device)
         if pipeline.expected is not None:
             pipeline.expected = pipeline.expected[: len(index)]
+        if problem.node_level:
+            pipeline._look_for_mixing()
         return pipeline
+
+    def _look_for_mixing(self) -> None:
+        """Explain nodes one at a time if the first and the last of them, in one batch, see each other."""
+        assert self.expected is not None
+        ends = self.index[[0, -1]], self.expected[[0, -1]]
+        graphs, _ = self._grown(self.question, *ends, None, range(self.first_scope, len(SCOPES)), self.cap)
+        if _mixes(self.question, graphs):
+            self.question.alone = True
+            self._say_alone()
 
     def _survey_graphs(self, plan: Plan) -> None:
         """Run every graph once in the model's own way, for its prediction and for what its layers multiply by."""
@@ -170,23 +181,26 @@ class Pipeline:
             "one at a time, which is slow"
         )
 
-    def pieces(self) -> Iterator[Piece]:
-        """The instances in order, in pieces whose computation graphs fit into memory together."""
+    def pieces(self, limit: int = PIECE, done: Container[range] = ()) -> Iterator[Piece]:
+        """The instances in order, in pieces whose computation graphs fit into memory together.
+
+        Args:
+            limit: nodes and edges of a piece; a single instance may have more.
+            done: pieces to leave out, as ranges of positions. The others are cut, and computed, as they would be without.
+        """
         assert self.expected is not None
-        for number, (positions, graphs) in enumerate(self._cut()):
-            if number == 0 and self.question.problem.node_level and _mixes(self.question, graphs):
-                self.question.alone = True
-                self._say_alone()
+        for positions, graphs in self._cut(limit, done):
             yield Piece(positions, graphs, self.expected[positions, 0])
 
-    def _cut(self) -> Iterator[tuple[Tensor, ComputationGraphs]]:
+    def _cut(self, limit: int, done: Container[range]) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs, index = self.question.problem.graphs, self.index
         if self.question.problem.node_level:
-            yield from neighborhoods.in_pieces(len(index), index.device, self._verified, PIECE)
+            yield from neighborhoods.in_pieces(len(index), index.device, self._verified, limit, done)
             return
         sizes = (graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index]
-        for positions in packing.batches(sizes, PIECE):
-            yield positions, neighborhoods.of_graphs(graphs, index[positions], self.traced.steps)
+        for positions in packing.batches(sizes, limit):
+            if range(int(positions[0]), int(positions[-1]) + 1) not in done:
+                yield positions, neighborhoods.of_graphs(graphs, index[positions], self.traced.steps)
 
     @property
     def layers(self) -> list[dict[str, Any]]:
