@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gnn_xai import algorithms, datasets, errors, metrics
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import (
+    Captum,
     EdgeAblation,
     FeatureAblation,
     FragmentAblation,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gnn_xai import molecules, testing, viz
 
 __all__ = [
+    "Captum",
     "EdgeAblation",
     "Explanation",
     "Explanations",

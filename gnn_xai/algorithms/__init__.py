@@ -3,6 +3,7 @@
 from typing import Any
 
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get
+from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
@@ -33,6 +34,7 @@ REGISTRY.update({cls.name: cls for cls in _OURS})
 __all__ = [
     "REGISTRY",
     "Algorithm",
+    "Captum",
     "EdgeAblation",
     "FeatureAblation",
     "FragmentAblation",

@@ -134,9 +134,21 @@ def masks_edges(algorithm: Algorithm) -> bool:
 
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """Name and hyper-parameters, ready for JSON."""
+    """Name and hyper-parameters, ready for JSON: classes and functions by name, tensors as lists."""
     fields = dataclasses.asdict(algorithm) if dataclasses.is_dataclass(algorithm) else {}  # type: ignore[call-overload]
-    return {"name": algorithm.name, **fields}
+    return {"name": algorithm.name, **_plain(fields)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
 def require_positive(owner: object, *names: str, integer: bool = False) -> None:

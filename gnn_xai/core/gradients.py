@@ -14,6 +14,11 @@ from gnn_xai.core.problem import Objective
 from gnn_xai.core.question import Question
 from gnn_xai.errors import warn
 
+NO_GRADIENT = (
+    "the model's output carries no gradient (torch.no_grad() or detach() inside forward?), so all scores are 0; take it "
+    "out, or use an ablation"
+)
+
 Point = Callable[[Union, int], tuple[Tensor | None, Tensor | None]]
 
 
@@ -87,10 +92,7 @@ def _grad(score: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Gradients, 0 where the score does not depend on an input (an isolated node, for one)."""
     if not score.requires_grad:
         if any(value.numel() for value in inputs):
-            warn(
-                "the model's output carries no gradient (torch.no_grad() or detach() inside forward?), so all scores are "
-                "0; take it out, or use an ablation"
-            )
+            warn(NO_GRADIENT)
         return [torch.zeros_like(value) for value in inputs]
     found = torch.autograd.grad(score, inputs, allow_unused=True)
     return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, found, strict=True)]
