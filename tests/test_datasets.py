@@ -21,7 +21,7 @@ from gnn_xai.datasets.recipe import Benchmark, Material
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.ground_truth import GroundTruth
 
-WITHOUT_RDKIT = ["ba_shapes", "karate"]
+WITHOUT_RDKIT = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid", "karate"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,9 @@ def copied_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_names_and_summaries():
     assert datasets.names() == [
         "ba_shapes",
+        "ba_community",
+        "tree_cycles",
+        "tree_grid",
         "karate",
         "nci_nitro",
         "nci_benzene",
@@ -69,18 +72,21 @@ def test_unknown_name_gets_the_nearest():
         datasets.load("ba_shape")
 
 
-@pytest.mark.parametrize("name", datasets.names())
-def test_reference_model_is_what_the_card_says(name: str):
+@pytest.mark.parametrize(
+    ("name", "checkpoint"), [(name, one) for name in datasets.names() for one in datasets.checkpoints(name)]
+)
+def test_every_model_is_what_the_card_says(name: str, checkpoint: str):
     if name not in WITHOUT_RDKIT:
         pytest.importorskip("rdkit", reason="the NCI molecules are read with RDKit")
-    benchmark = datasets.load(name)
+    benchmark = datasets.load(name, checkpoint)
+    assert benchmark.checkpoint == checkpoint
     recipe = datasets.REGISTRY[name]
     material = Material(benchmark.data, benchmark.ground_truth, benchmark.split, benchmark.class_names)
     measured = recipe.measure(benchmark.model, material)
     assert measured.keys() == benchmark.reference["accuracy"].keys()
     for split, scores in measured.items():
         assert scores == pytest.approx(benchmark.reference["accuracy"][split], rel=1e-4)
-    assert train.numbers(benchmark.reference) in benchmark.card
+    assert train.numbers(files.read_reference(files.root() / name)) in benchmark.card
     assert len(benchmark.index) == benchmark.reference["instances"]
     assert benchmark.index.tolist() == sorted(set(benchmark.index.tolist()))
     assert benchmark.task.task_level.value == recipe.task_level
@@ -138,7 +144,7 @@ def test_ba_shapes_reference_is_accurate(houses: Benchmark):
     assert all(scores["accuracy"] >= 0.95 for scores in houses.reference["accuracy"].values())
 
 
-@pytest.mark.parametrize("name", ["ba_shapes", "nci_nitro"])
+@pytest.mark.parametrize("name", ["ba_shapes", "ba_community", "tree_cycles", "tree_grid", "nci_nitro"])
 def test_recipe_makes_the_frozen_data(name: str):
     if name not in WITHOUT_RDKIT:
         pytest.importorskip("rdkit", reason="the NCI molecules are read with RDKit")

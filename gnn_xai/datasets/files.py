@@ -6,7 +6,8 @@ benchmark:
 
 - ``card.md``: the data card;
 - ``reference.json``: seed, versions and accuracies of the training run, SHA-256 of the files below;
-- ``model.safetensors``: the weights of the reference model;
+- ``model.safetensors``: the weights of the reference model; ``model.NAME.safetensors`` those of
+  another checkpoint;
 - ``data.safetensors``: frozen data, where a library update could change what a recipe makes.
 """
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor
 
+from gnn_xai.datasets.recipe import REFERENCE as REFERENCE_CHECKPOINT
 from gnn_xai.errors import StorageError
 
 CARD, REFERENCE = "card.md", "reference.json"
@@ -32,6 +34,15 @@ def root() -> Path:
     here = Path(__file__).resolve().parent
     packaged = here / "_files"
     return packaged if packaged.is_dir() else here.parents[1] / "datasets"
+
+
+def model(checkpoint: str) -> str:
+    """The file of a checkpoint's weights.
+
+    >>> model("reference"), model("seed1")
+    ('model.safetensors', 'model.seed1.safetensors')
+    """
+    return MODEL if checkpoint == REFERENCE_CHECKPOINT else f"model.{checkpoint}.safetensors"
 
 
 def sha256(content: bytes) -> str:
@@ -51,9 +62,13 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def read_reference(folder: Path) -> dict[str, Any]:
-    """The facts of the training run, from ``reference.json``."""
-    return json.loads(read_bytes(folder / REFERENCE))
+def read_reference(folder: Path, checkpoint: str = REFERENCE_CHECKPOINT) -> dict[str, Any]:
+    """The facts of a checkpoint's training run, from ``reference.json``.
+
+    What differs from the reference model's stands there under ``checkpoints``.
+    """
+    facts = json.loads(read_bytes(folder / REFERENCE))
+    return {**facts, **facts.get("checkpoints", {}).get(checkpoint, {})}
 
 
 def read_verified(path: Path, expected: str) -> bytes:

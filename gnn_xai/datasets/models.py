@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, GINConv, GINEConv, global_add_pool
+from torch_geometric.nn import GCNConv, GINConv, GINEConv, GraphConv, MessagePassing, global_add_pool
 
 
 class GCN(nn.Module):
@@ -27,6 +27,8 @@ class GCN(nn.Module):
         dropout: probability with which a hidden unit is dropped; in training mode only.
     """
 
+    layer: type[MessagePassing] = GCNConv
+
     def __init__(
         self,
         in_channels: int,
@@ -40,7 +42,7 @@ class GCN(nn.Module):
         last = hidden_channels if concat else out_channels
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), last]
         self.convs = nn.ModuleList(
-            GCNConv(width_in, width_out) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+            self.layer(width_in, width_out) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.lin = nn.Linear(hidden_channels * num_layers, out_channels) if concat else None
         self.dropout = nn.Dropout(dropout)
@@ -54,6 +56,12 @@ class GCN(nn.Module):
                 x = self.dropout(x.relu())
             outputs.append(x)
         return x if self.lin is None else self.lin(torch.cat(outputs, dim=-1))
+
+
+class GraphConvs(GCN):
+    """`GCN` whose layers add up neighbours instead of weighing them by degrees (Morris et al., AAAI 2019)."""
+
+    layer = GraphConv
 
 
 class GIN(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch_geometric.explain import ModelConfig
 from gnn_xai.ground_truth import GroundTruth
 
 SPLITS = ("train", "val", "test")
+REFERENCE = "reference"  # the checkpoint that every benchmark has
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,21 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How one checkpoint comes about.
+
+    Args:
+        model: a new, untrained model.
+        fit: trains that model in place; all its randomness comes from torch's global seed.
+        seed: of the training run.
+    """
+
+    model: Callable[[], nn.Module]
+    fit: Callable[[nn.Module, Material], None]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one benchmark is made.
 
@@ -59,6 +75,7 @@ class Recipe:
         featurizer: the encoding of molecules in ``gnn_xai.molecules`` that the model reads; None for
             other graphs.
         seed: of the training run.
+        others: further checkpoints by name, trained on the same data.
     """
 
     name: str
@@ -74,6 +91,12 @@ class Recipe:
     mode: str = "multiclass_classification"
     featurizer: str | None = None
     seed: int = 0
+    others: Mapping[str, Training] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> dict[str, Training]:
+        """How each checkpoint comes about, "reference" first."""
+        return {REFERENCE: Training(self.model, self.fit, self.seed), **self.others}
 
     @property
     def task(self) -> ModelConfig:
@@ -88,8 +111,9 @@ class Benchmark:
     Attributes:
         name, title: as in `load`, and as papers write it.
         data: ``Data``, or a list of ``Data`` for a graph-level task.
-        model: the reference model in eval mode: raw logits ``[instances, classes]``, or a value
+        model: the trained model in eval mode: raw logits ``[instances, classes]``, or a value
             ``[instances, 1]``.
+        checkpoint: which of its trainings the model comes from; see `checkpoints`.
         task: PyG's ``ModelConfig`` for `explain`.
         ground_truth: which edges and nodes make the label; None where that is unknown.
         index: the outputs worth explaining, ``[B]`` int64: node ids or positions in ``data``.
@@ -102,8 +126,8 @@ class Benchmark:
             ``node_names`` is a list of lists for graphs. None where there are no better words
             than the numbers.
         card: the data card, markdown: source, licence, truth, training, accuracy, checksums.
-        reference: the facts of the training run: seed, versions, ``accuracy[split][measure]``,
-            and the SHA-256 of each file.
+        reference: the facts of the training run of this checkpoint: seed, versions,
+            ``accuracy[split][measure]``, and the SHA-256 of each file of the benchmark.
     """
 
     name: str
@@ -121,6 +145,7 @@ class Benchmark:
     reference: dict[str, Any]
     atom_values: Sequence[Tensor] | None = None
     featurizer: str | None = None
+    checkpoint: str = REFERENCE
 
     def __repr__(self) -> str:
         size = (

@@ -1,9 +1,10 @@
-"""Make the frozen data and train the reference models of the benchmarks.
+"""Make the frozen data and train the models of the benchmarks.
 
 ``python -m gnn_xai.datasets.train [NAME ...]`` writes, for every benchmark or those named,
-``data.safetensors``, ``model.safetensors`` and ``reference.json`` into its folder under
-``datasets/``, and the table of numbers into its card. All of it takes under two minutes on
-one core. One machine gives the same bytes every time; another processor may round differently.
+``data.safetensors``, ``model.safetensors``, the weights of its other checkpoints and
+``reference.json`` into its folder under ``datasets/``, and the table of numbers into its card.
+All of it takes a few minutes on one core. One machine gives the same bytes every time; another
+processor may round differently.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
-from gnn_xai.datasets import REGISTRY, Recipe, files, names
+from gnn_xai.datasets import REGISTRY, Recipe, Training, files, names
+from gnn_xai.datasets.recipe import REFERENCE, Material
 from gnn_xai.errors import StorageError, unknown
 
 LIBRARIES = ("torch", "torch-geometric", "networkx", "numpy", "rdkit")
 BEGIN, END = "<!-- numbers: written by gnn_xai.datasets.train -->", "<!-- /numbers -->"
 
 
-def train(recipe: Recipe) -> tuple[dict[str, bytes], dict[str, Any]]:
+def make(recipe: Recipe) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Make one benchmark from nothing.
 
     Returns:
@@ -40,26 +42,36 @@ def train(recipe: Recipe) -> tuple[dict[str, bytes], dict[str, Any]]:
     if frozen:
         contents[files.DATA] = tensors_to_bytes(frozen)
     material = recipe.read(frozen)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)  # sums over several threads may come in another order
-        torch.use_deterministic_algorithms(True)
-        torch.manual_seed(recipe.seed)
-        model = recipe.model()
-        recipe.fit(model.train(), material)
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.set_num_threads(threads)
-    accuracy = recipe.measure(model.eval(), material)
-    contents[files.MODEL] = tensors_to_bytes(model.state_dict())
-    return contents, {
-        "seed": recipe.seed,
-        "instances": len(recipe.instances(model, material)),
-        "accuracy": accuracy,
+    facts = {}
+    for checkpoint, training in recipe.checkpoints.items():
+        model = train(training, material)
+        contents[files.model(checkpoint)] = tensors_to_bytes(model.state_dict())
+        facts[checkpoint] = {
+            "seed": training.seed,
+            "instances": len(recipe.instances(model, material)),
+            "accuracy": recipe.measure(model, material),
+        }
+    reference = facts.pop(REFERENCE) | {
         "split": {name: len(ids) for name, ids in material.split.items()},
         "sha256": {name: files.sha256(content) for name, content in sorted(contents.items())},
         "versions": versions(),
     }
+    return contents, reference | ({"checkpoints": facts} if facts else {})
+
+
+def train(training: Training, material: Material) -> nn.Module:
+    """A trained model in eval mode; the same bytes every time on one machine."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # sums over several threads may come in another order
+        torch.use_deterministic_algorithms(True)
+        torch.manual_seed(training.seed)
+        model = training.model()
+        training.fit(model.train(), material)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(threads)
+    return model.eval()
 
 
 def versions() -> dict[str, str]:
@@ -75,13 +87,23 @@ def numbers(reference: dict[str, Any]) -> str:
     """The facts of a training run as markdown: accuracies, seed, versions, checksums."""
     accuracy = reference["accuracy"]
     measures = list(next(iter(accuracy.values())))
+    sizes = {**reference["split"], "all": sum(reference["split"].values())}
     lines = [
         "| split | instances | " + " | ".join(measures) + " |",
         "|---|---|" + "---|" * len(measures),
     ]
     for split, scores in accuracy.items():
         cells = [f"{scores[measure]:.4f}" for measure in measures]
-        lines.append(f"| {split} | {reference['split'][split]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {split} | {sizes[split]} | " + " | ".join(cells) + " |")
+    if "checkpoints" in reference:
+        lines += [
+            "",
+            "| other checkpoint | seed | " + " | ".join(f"{measures[0]}, {split}" for split in accuracy) + " |",
+        ]
+        lines.append("|---|---|" + "---|" * len(accuracy))
+        for checkpoint, facts in reference["checkpoints"].items():
+            cells = [f"{scores[measures[0]]:.4f}" for scores in facts["accuracy"].values()]
+            lines.append(f"| `{checkpoint}` | {facts['seed']} | " + " | ".join(cells) + " |")
     lines += [
         "",
         f"Instances to explain: {reference['instances']}. Seed: {reference['seed']}. Versions: "
@@ -119,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise unknown("data set", name, REGISTRY)
     for name in chosen:
         start = time.perf_counter()
-        contents, reference = train(REGISTRY[name])
+        contents, reference = make(REGISTRY[name])
         write(files.root() / name, contents, reference)
         print(f"{name}: {time.perf_counter() - start:.0f} s, {reference['accuracy']}")
 
