@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
+from gnn_xai.core.graphs import as_graphs
 from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,6 +98,36 @@ class GroundTruth:
         """
         return self._true("node", self.node, explanations.index, explanations.node_ptr, explanations.node_id)
 
+    def check(self, explanations: Explanations) -> None:
+        """Compare this truth with the data of explanations, as far as they know it (after loading they do not).
+
+        Raises:
+            InputError: the truth has another form than their task, or another number of graphs, edges or nodes.
+        """
+        level = explanations.task.task_level.value
+        if self.per_graph != (level == "graph"):
+            form = "one tensor per graph" if level == "graph" else "one tensor for all"
+            raise InputError(
+                f"expected a GroundTruth with {form} edges and nodes for a {level}-level task, got "
+                f"{'one per graph' if self.per_graph else 'one for all'}"
+            )
+        if explanations.data is None:
+            return
+        for what, motif, sizes in zip(("edge", "node"), (self.edge, self.node), _sizes(explanations.data), strict=True):
+            expected = sizes if self.per_graph else [sum(sizes)]
+            have = [len(graph) for graph in ([motif] if isinstance(motif, Tensor) else motif)]
+            if len(have) != len(expected):
+                raise InputError(
+                    f"expected a GroundTruth for the {len(expected)} graphs of the data, got one for {len(have)}"
+                )
+            wrong = next((graph for graph, size in enumerate(expected) if size != have[graph]), None)
+            if wrong is not None:
+                where = f" of graph {wrong}" if self.per_graph else ""
+                raise InputError(
+                    f"expected a GroundTruth with a motif id for each of the {expected[wrong]} {what}s{where}, got "
+                    f"{have[wrong]}; explanations and ground truth must be of the same data"
+                )
+
     def _true(self, what: str, motif: Tensor | Sequence[Tensor], index: Tensor, ptr: Tensor, ids: Tensor) -> Tensor:
         counts = ptr.diff()
         device = ids.device
@@ -114,6 +146,15 @@ class GroundTruth:
         _require_within(ids, sizes[index].repeat_interleave(counts), what)
         shift = (sizes.cumsum(0) - sizes)[index].repeat_interleave(counts)
         return torch.cat(list(motif)).to(device)[ids + shift] >= 0
+
+
+def _sizes(data: Any) -> tuple[list[int], list[int]]:
+    """How many edges and how many nodes each graph of the user's data has."""
+    if isinstance(data, Batch):
+        graphs = as_graphs(data, torch.device("cpu"))
+        return graphs.edge_ptr.diff().tolist(), graphs.node_ptr.diff().tolist()
+    each = [data] if isinstance(data, Data) else list(data)
+    return [graph.num_edges for graph in each], [graph.num_nodes for graph in each]
 
 
 def _require_within(ids: Tensor, size: int | Tensor, what: str) -> None:

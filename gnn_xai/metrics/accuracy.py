@@ -1,7 +1,12 @@
-"""Agreement with a known ground truth."""
+"""Agreement with a known ground truth.
+
+Elements are the edges (or nodes) of each computation graph in play, ranked by absolute attribution or by mask. In areas
+under curves every directed edge counts, as in the mask and as published; sets count an undirected edge once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -11,14 +16,13 @@ from gnn_xai.core.segments import segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.metrics.elements import Elements, Ranking, chosen, elements, exceeding, overlap, strongest
 from gnn_xai.metrics.result import Result
 
+Level = Literal["auto", "edge", "node"]
 
-def roc_auc(
-    explanations: Explanations,
-    ground_truth: GroundTruth,
-    level: Literal["edge", "node", "auto"] = "auto",
-) -> Result:
+
+def roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
     """Area under the ROC curve of the scores against true elements, per instance: P(score⁺ > score⁻) + ½ P(score⁺ = score⁻).
 
     Over the edges (or nodes) of each computation graph in play; attributions are compared by absolute value. Higher is
@@ -30,7 +34,7 @@ def roc_auc(
         level: compare edges or nodes; `auto`: edges if the explanations score them.
 
     Raises:
-        InputError: if the explanations do not score that level, or there is no ground truth.
+        InputError: if the explanations do not score that level, or there is no ground truth, or one of other data.
 
     >>> import gnn_xai as gx
     >>> benchmark = gx.datasets.load("ba_shapes")
@@ -38,8 +42,139 @@ def roc_auc(
     >>> roc_auc(explanations, benchmark.ground_truth).count
     2
     """
-    if level not in ("edge", "node", "auto"):
-        raise InputError(f"expected level='edge', 'node' or 'auto', got {level!r}")
+    of, truth = _compared(explanations, ground_truth, level)
+    return Result(f"{of.level} ROC-AUC", segment_roc_auc(of.strength, truth, of.owner, of.size), "higher")
+
+
+def average_precision(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+    """Average precision of the scores against true elements, per instance: Σₖ (Rₖ − Rₖ₋₁) Pₖ over the distinct scores.
+
+    Pₖ and Rₖ are precision and recall of the elements that score at least the k-th largest score; tied elements enter
+    together, nothing is interpolated. Elements as in `roc_auc`. Higher is better, the share of true elements is chance,
+    so values of instances of different shares do not compare. Not defined, and NaN, where all elements are true or none
+    is.
+
+    Args:
+        explanations, ground_truth, level: as in `roc_auc`.
+
+    Raises:
+        InputError: as in `roc_auc`.
+
+    >>> import gnn_xai as gx
+    >>> benchmark = gx.datasets.load("ba_shapes")
+    >>> explanations = gx.explain(benchmark.model, benchmark.data, "saliency", index=[300, 0], progress=False)
+    >>> average_precision(explanations, benchmark.ground_truth)  # node 0 lies in no motif, so nothing is true
+    edge average precision 0.9762 ± nan (n=1, undefined for 1, higher is better)
+    """
+    of, truth = _compared(explanations, ground_truth, level)
+    values = segment_average_precision(of.strength, truth, of.owner, of.size)
+    return Result(f"{of.level} average precision", values, "higher")
+
+
+def pooled_roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+    """ROC-AUC over the elements of all instances together, as the tables of GNNExplainer and PGExplainer have it.
+
+    Scores of one instance are compared with those of another, so a method whose scales differ between instances loses
+    here and not in `roc_auc`. `Result.mean` is the pooled area θ. `Result.values` are its influence values
+    θ + B ∂θ/∂wᵢ, where instance i has weight wᵢ (infinitesimal jackknife, Jaeckel 1972): their mean is θ, and
+    `Result.stderr` the standard error of θ with instances as clusters (Obuchowski 1997). Higher is better, ½ is chance.
+    Not defined for an instance without elements, which adds nothing; and for none if all elements are true or none is.
+
+    Args:
+        explanations, ground_truth, level: as in `roc_auc`.
+
+    Raises:
+        InputError: as in `roc_auc`.
+
+    >>> import gnn_xai as gx
+    >>> benchmark = gx.datasets.load("ba_shapes")
+    >>> explanations = gx.explain(benchmark.model, benchmark.data, "saliency", index=[300, 301], progress=False)
+    >>> result = pooled_roc_auc(explanations, benchmark.ground_truth)
+    >>> result.name, result.count
+    ('pooled edge ROC-AUC', 2)
+    """
+    of, truth = _compared(explanations, ground_truth, level)
+    return Result(f"pooled {of.level} ROC-AUC", _pooled(_roc_auc_shares, of, truth), "higher", pooled=True)
+
+
+def pooled_average_precision(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+    """Average precision over the elements of all instances together.
+
+    `Result.mean`, `values` and `stderr` as in `pooled_roc_auc`. Higher is better, the share of true elements is chance.
+
+    Args:
+        explanations, ground_truth, level: as in `roc_auc`.
+
+    Raises:
+        InputError: as in `roc_auc`.
+
+    >>> import gnn_xai as gx
+    >>> benchmark = gx.datasets.load("ba_shapes")
+    >>> explanations = gx.explain(benchmark.model, benchmark.data, "saliency", index=[300, 301], progress=False)
+    >>> pooled_average_precision(explanations, benchmark.ground_truth).undefined
+    0
+    """
+    of, truth = _compared(explanations, ground_truth, level)
+    values = _pooled(_average_precision_shares, of, truth)
+    return Result(f"pooled {of.level} average precision", values, "higher", pooled=True)
+
+
+def gea(
+    explanations: Explanations,
+    ground_truth: GroundTruth | Sequence[GroundTruth],
+    level: Level = "auto",
+    *,
+    top: int | float | Literal["truth"] = "truth",
+    threshold: float | None = None,
+) -> Result:
+    """Graph explanation accuracy (Agarwal et al., Scientific Data 2023): the Jaccard index TP / (TP + FP + FN).
+
+    The explanation is made hard by `top` or `threshold`. Of several truths, each of which would do, the best match counts.
+    An undirected edge counts once; elements that tie for the last places share them. Higher is better. Not defined, and
+    NaN, where no truth has a true element in the computation graph.
+
+    Args:
+        explanations: B explanations.
+        ground_truth: which elements are true, or several such truths.
+        level: as in `roc_auc`.
+        top: the explanation is the strongest elements: as many as are `"truth"`, an int, or that fraction of them (a float
+            in (0, 1]).
+        threshold: in place of `top`: the elements whose soft mask (|attribution| / max for attributions) exceeds this.
+
+    Raises:
+        InputError: as in `roc_auc`, or if `top` or `threshold` is not as described.
+
+    >>> import gnn_xai as gx
+    >>> benchmark = gx.datasets.load("ba_shapes")
+    >>> explanations = gx.explain(benchmark.model, benchmark.data, "saliency", index=[300, 301], progress=False)
+    >>> gea(explanations, benchmark.ground_truth).values
+    tensor([0.7143, 0.7143], dtype=torch.float64)
+    """
+    truths = [ground_truth] if isinstance(ground_truth, GroundTruth) or ground_truth is None else list(ground_truth)
+    if not truths:
+        raise InputError("expected a GroundTruth, or several of them, got an empty sequence")
+    found = []
+    for one in truths:
+        of, true = _compared(explanations, one, level)
+        if top == "truth" and threshold is None:
+            places = segment_sum(true * of.weight, of.owner, of.size)
+            hard = strongest(of.strength, of.owner, places, of.weight)
+        elif isinstance(top, str) and threshold is None:
+            raise InputError(f"expected top='truth', a positive int or a fraction in (0, 1], got {top!r}")
+        else:
+            hard = exceeding(of, threshold, of.strength) if threshold is not None else chosen(of, top, None)
+        index = overlap(hard, true.double(), of.owner, of.size, of.weight)
+        found.append(torch.where(segment_sum(true.double(), of.owner, of.size) > 0, index, -torch.inf))
+    best = torch.stack(found).amax(0)
+    return Result(f"{of.level} GEA", torch.where(best.isinf(), torch.nan, best), "higher")
+
+
+def _compared(explanations: Explanations, ground_truth: GroundTruth, level: Level) -> tuple[Elements, Tensor]:
+    """The elements of one level, and whether each is true, `[M]` bool.
+
+    Raises:
+        InputError: as in `roc_auc`.
+    """
     if not isinstance(ground_truth, GroundTruth):  # a benchmark may have none
         raise InputError(
             f"expected a GroundTruth, got {type(ground_truth).__name__}; "
@@ -49,53 +184,84 @@ def roc_auc(
                 else "make one with gnn_xai.GroundTruth(edge=..., node=...), a motif id each and -1 for none"
             )
         )
-    if level == "auto":
-        level = "edge" if explanations.edge_mask is not None else "node"
-    if level == "edge":
-        scores, owner, truth = explanations.edge_mask, explanations.edge_owner, ground_truth.edges(explanations)
-    else:
-        scores = node_scores(explanations)
-        owner, truth = explanations.node_owner, ground_truth.nodes(explanations)
-    if scores is None:
-        raise InputError(
-            f"{explanations.algorithm['name']} scored no {level}s; choose another level, or an algorithm that scores them"
-        )
-    values = segment_roc_auc(
-        scores.abs() if explanations.signed else scores, truth.to(scores.device), owner, len(explanations)
-    )
-    return Result(f"{level} ROC-AUC", values, "higher")
+    of = elements(explanations, level, ("edge", "node"))
+    ground_truth.check(explanations)
+    truth = ground_truth.edges(explanations) if of.level == "edge" else ground_truth.nodes(explanations)
+    return of, truth.to(of.scores.device)
 
 
-def node_scores(explanations: Explanations) -> Tensor | None:
-    """The score of every node, `[ΣN]`: its mask, summed over features; `None` where there is no mask per node."""
-    mask = explanations.node_mask
-    if mask is None or explanations.node_mask_type == "common_attributes":
-        return None
-    return mask.sum(1)
+# Areas under curves ##################################################################################################
 
 
 def segment_roc_auc(scores: Tensor, truth: Tensor, owner: Tensor, size: int) -> Tensor:
-    """ROC-AUC within each segment by the rank-sum (Mann–Whitney) form, ties at half, `[size]` float64.
+    """ROC-AUC within each segment, ties at half, `[size]` float64; NaN where all elements are true or none is.
 
     >>> segment_roc_auc(torch.tensor([0.9, 0.1, 0.5, 0.5]), torch.tensor([1, 0, 1, 0]), torch.tensor([0, 0, 1, 1]), 2)
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
-    scores, truth = scores.double(), truth.bool()
-    order = torch.argsort(scores, stable=True)
-    order = order[torch.argsort(owner[order], stable=True)]
-    sorted_scores, sorted_owner = scores[order], owner[order]
-    # Average rank of a run of equal scores within a segment; ranks count from 1 over all, shifted per segment below.
-    new = torch.ones_like(sorted_owner, dtype=torch.bool)
-    new[1:] = (sorted_owner[1:] != sorted_owner[:-1]) | (sorted_scores[1:] != sorted_scores[:-1])
-    run = new.long().cumsum(0) - 1
-    length = torch.bincount(run)
-    first = length.cumsum(0) - length
-    rank = (first + (length + 1) / 2)[run]
-    count = torch.bincount(owner, minlength=size)
-    start = (count.cumsum(0) - count)[sorted_owner]
-    positive = truth[order].double()
-    positives = segment_sum(positive, sorted_owner, size)
-    negatives = count - positives
-    rank_sum = segment_sum((rank - start) * positive, sorted_owner, size)
-    area = (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    ranking, true = Ranking(scores.double(), owner, size), truth.double()
+    beaten_by = ranking.above(true) + ranking.tied(true) / 2  # true elements that score more than each
+    positives, negatives = segment_sum(true, owner, size), segment_sum(1 - true, owner, size)
+    area = segment_sum(beaten_by * (1 - true), owner, size) / (positives * negatives)
     return torch.where((positives > 0) & (negatives > 0), area, torch.nan)
+
+
+def segment_average_precision(scores: Tensor, truth: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Average precision within each segment, ties together, `[size]` float64; NaN where all elements are true or none is.
+
+    >>> scores, truth = torch.tensor([0.9, 0.1, 0.5, 0.5]), torch.tensor([1, 0, 1, 0])
+    >>> segment_average_precision(scores, truth, torch.tensor([0, 0, 1, 1]), 2)
+    tensor([1.0000, 0.5000], dtype=torch.float64)
+    """
+    ranking, true = Ranking(scores.double(), owner, size), truth.double()
+    precision = (ranking.above(true) + ranking.tied(true)) / _at_least(ranking, torch.ones_like(true))
+    positives, negatives = segment_sum(true, owner, size), segment_sum(1 - true, owner, size)
+    area = segment_sum(precision * true, owner, size) / positives
+    return torch.where((positives > 0) & (negatives > 0), area, torch.nan)
+
+
+def _at_least(ranking: Ranking, values: Tensor) -> Tensor:
+    """The sum of `values` over the elements that score at least as much, for every element, `[M]`."""
+    return ranking.above(values) + ranking.tied(values)
+
+
+Shares = Callable[[Ranking, Tensor], tuple[Tensor, Tensor]]
+
+
+def _pooled(shares: Shares, of: Elements, truth: Tensor) -> Tensor:
+    """Influence values `[B]` of a statistic of all elements: θ + B ∂θ/∂wᵢ over the B instances that have elements."""
+    true = truth.double()
+    positives = float(true.sum())
+    if positives in (0.0, float(len(true))):
+        return true.new_full((of.size,), torch.nan)
+    ranking = Ranking(of.strength, torch.zeros_like(of.owner), 1)
+    value, slope = shares(ranking, true)
+    present = torch.bincount(of.owner, minlength=of.size) > 0
+    values = value + int(present.sum()) * segment_sum(slope, of.owner, of.size)
+    return torch.where(present, values, torch.nan)
+
+
+def _roc_auc_shares(ranking: Ranking, true: Tensor) -> tuple[Tensor, Tensor]:
+    """ROC-AUC θ of one segment, and how it grows with the weight of each element, `[M]`."""
+    false = 1 - true
+    positives, negatives = true.sum(), false.sum()
+    # Pairs (true, false) that are in order, shared by their two elements.
+    by_true = true * (negatives - ranking.above(false) - ranking.tied(false) / 2)
+    by_false = false * (ranking.above(true) + ranking.tied(true) / 2)
+    value = by_false.sum() / (positives * negatives)
+    slope = (by_true + by_false) / (positives * negatives) - value * (true / positives + false / negatives)
+    return value, slope
+
+
+def _average_precision_shares(ranking: Ranking, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Average precision θ of one segment, and how it grows with the weight of each element, `[M]`."""
+
+    def at_most(values: Tensor) -> Tensor:
+        return values.sum() - ranking.above(values)
+
+    positives, count = true.sum(), _at_least(ranking, torch.ones_like(true))
+    precision = _at_least(ranking, true) / count
+    value = (precision * true).sum() / positives
+    # An element adds to hits (if it is true) and to the count of every precision at or below its score.
+    slope = true * (precision - value + at_most(true / count)) - at_most(true * precision / count)
+    return value, slope / positives

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gnn_xai.metrics.accuracy import roc_auc
+from gnn_xai.metrics.accuracy import average_precision, gea, pooled_average_precision, pooled_roc_auc, roc_auc
 from gnn_xai.metrics.faithfulness import fidelity
 
 REGISTRY: dict[str, Callable[..., Any]] = {
     "fidelity": fidelity,
     "roc_auc": roc_auc,
+    "average_precision": average_precision,
+    "pooled_roc_auc": pooled_roc_auc,
+    "pooled_average_precision": pooled_average_precision,
+    "gea": gea,
 }

@@ -16,6 +16,8 @@ class Result:
         name: of the metric.
         values: `[B]`, NaN where the metric is not defined.
         better: `higher` or `lower`.
+        pooled: it is one number θ for all instances together, and `values` are the influence of each on it, θ + B ∂θ/∂wᵢ:
+            their mean is θ, and what is said of a mean (standard error, bootstrap, paired differences) holds of θ.
 
     >>> import torch
     >>> result = Result("demo", torch.tensor([0.5, torch.nan, 1.0]), "higher")
@@ -26,6 +28,7 @@ class Result:
     name: str
     values: Tensor
     better: Literal["higher", "lower"]
+    pooled: bool = False
 
     @property
     def defined(self) -> Tensor:
