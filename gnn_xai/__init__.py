@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from gnn_xai import algorithms, datasets, errors, metrics
+from gnn_xai import algorithms, datasets, errors, metrics, pyg
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import (
     Captum,
@@ -59,6 +59,7 @@ __all__ = [
     "load",
     "metrics",
     "molecules",
+    "pyg",
     "testing",
     "viz",
 ]

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from typing import Any, Literal, overload
 
 import torch
 import torch_geometric
 from torch import Tensor, nn
-from torch_geometric.explain.config import ModelConfig
+from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from tqdm.auto import tqdm
 
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
-from gnn_xai.core.graphs import Graphs, as_graphs
+from gnn_xai.core.graphs import Graphs, Shelf, as_graphs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
-from gnn_xai.core.pipeline import Piece, Pipeline, outputs
+from gnn_xai.core.packing import batches
+from gnn_xai.core.pipeline import PIECE, Piece, Pipeline, outputs
 from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations, joined
+from gnn_xai.store import BLOCK, SHARD, Digest, StoredExplanations, checksum, described, writing
 
 _log = logging.getLogger("gnn_xai")
+
+
+@overload
+def explain(
+    model: nn.Module, data: Any, algorithm: str | Attributing = ..., *, out: None = None, **settings: Any
+) -> Explanations: ...
+@overload
+def explain(
+    model: nn.Module, data: Any, algorithm: str | Attributing = ..., *, out: str | PathLike[str], **settings: Any
+) -> StoredExplanations: ...
 
 
 def explain(
@@ -41,7 +56,8 @@ def explain(
     max_neighbors: int | None = None,
     batch_budget: int | Literal["auto"] = "auto",
     progress: bool = True,
-) -> Explanations:
+    out: str | PathLike[str] | None = None,
+) -> Explanations | StoredExplanations:
     """Explain predictions of a model, all of them as one batch; each as if it had been explained alone.
 
     Args:
@@ -67,13 +83,16 @@ def explain(
             still that of the full graph.
         batch_budget: how many nodes and edges to work on at once; `"auto"` measures what fits.
         progress: show a progress bar.
+        out: a folder to write to while explaining. What is finished is kept however the process ends, and the same call
+            goes on from there. Memory does not grow with the number of explanations.
 
     Returns:
-        Explanations in the order of `index`.
+        Explanations in the order of `index`; with `out`, `StoredExplanations`, which read them from there.
 
     Raises:
         InputError: if an argument, the data or the model's output is not what was expected.
         MaskingError: if a mask cannot reach the model's layers.
+        StorageError: if `out` holds something else, or a run of another model, data, seed or setting, or cannot be written.
     """
     method = get(algorithm)
     if not isinstance(model, nn.Module):
@@ -86,39 +105,120 @@ def explain(
             "torch.no_grad() instead"
         )
     model = eager(model)
-    config = as_task(task, data)
     parameter = next(model.parameters(), None)
-    graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
-    problem = Problem(model, graphs, config, bind(model, graphs, forward))
-    positions = as_index(index, problem.num_outputs, graphs.device)
-    tied = _as_undirected(undirected, graphs)
-
+    device = torch.device("cpu") if parameter is None else parameter.device
+    call = _Call(model, method, as_task(task, data), forward, seed, undirected, max_neighbors, batch_budget)
     with untouched(model), torch.enable_grad():
-        structural = removal(method) == "structural"
+        if out is not None:
+            return _stored(call, data, device, index, target, progress, out)
+        graphs = as_graphs(data, device)
+        problem = call.problem(graphs)
+        positions = as_index(index, problem.num_outputs, device)
+        targets = _targets(target, positions)
+        with _Progress(method.name, len(positions), progress) as shown:
+            return joined([part for _, part in call.answers(problem, positions, targets, shown)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What is asked of every instance, whichever it is."""
+
+    model: nn.Module
+    method: Attributing
+    task: ModelConfig
+    forward: Forward | None
+    seed: int
+    undirected: bool | Literal["auto"]
+    max_neighbors: int | None
+    batch_budget: int | Literal["auto"]
+
+    def problem(self, graphs: Graphs) -> Problem:
+        """The model's problem on some graphs."""
+        return Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
+
+    def answers(
+        self,
+        problem: Problem,
+        index: Tensor,
+        targets: Tensor | None,
+        progress: _Progress,
+        budget: int | None = None,
+        limit: int = PIECE,
+        done: Container[range] = (),
+    ) -> Iterator[tuple[int, Explanations]]:
+        """The explanations of some instances, piece by piece, each with the position of its first.
+
+        Args:
+            problem: model, data, task.
+            index, targets: `[B]`.
+            progress: what is told how far this is.
+            budget: in place of `batch_budget`.
+            limit, done: how large pieces are, and which are left out, see `Pipeline.pieces`.
+        """
+        method = self.method
         pipeline = Pipeline.start(
-            problem, positions, seed, tied, batch_budget, masks_edges(method), structural, max_neighbors
+            problem,
+            index,
+            self.seed,
+            as_undirected(self.undirected, problem.graphs),
+            self.batch_budget if budget is None else budget,
+            masks_edges(method),
+            removal(method) == "structural",
+            self.max_neighbors,
         )
         for layer in pipeline.layers:
             _log.info("%s: %s%s", layer["layer"], layer["path"], f" ({layer['why']})" if "why" in layer else "")
-        targets = _targets(target, positions)
-        with _Progress(method.name, len(positions), progress) as shown:
-            return joined(list(_answers(pipeline, method, targets, shown)))
+        for piece in pipeline.pieces(limit, done):
+            here = None if targets is None else targets[piece.positions]
+            chosen = as_target(here, piece.prediction, problem)
+            pipeline.question.advance = progress.through(len(piece.positions))
+            masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+            if pipeline.cap is not None:
+                masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
+            faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
+            yield int(piece.positions[0]), _explanations(piece, masks, chosen, faithful, method, pipeline)
+            progress.passed(len(piece.positions))
 
 
-def _answers(
-    pipeline: Pipeline, method: Attributing, targets: Tensor | None, progress: _Progress
-) -> Iterator[Explanations]:
-    """The explanations of a pipeline's instances, in order, piece by piece."""
-    for piece in pipeline.pieces():
-        here = None if targets is None else targets[piece.positions]
-        chosen = as_target(here, piece.prediction, pipeline.question.problem)
-        pipeline.question.advance = progress.through(len(piece.positions))
-        masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
-        if pipeline.cap is not None:
-            masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
-        faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
-        yield _explanations(piece, masks, chosen, faithful, method, pipeline)
-        progress.passed(len(piece.positions))
+def _stored(
+    call: _Call, data: Any, device: torch.device, index: Any, target: Any, progress: bool, out: str | PathLike[str]
+) -> StoredExplanations:
+    """Explain into a folder, block by block of the data and shard by shard, leaving out what is there."""
+    node_level = call.task.task_level == ModelTaskLevel.node
+    shelf = Shelf(data, device, whole=node_level)
+    content, sizes, num_nodes = Digest(), [], 0
+    for graphs in shelf.parts():
+        content.add(graphs.content())
+        sizes.append(graphs.node_ptr.diff() + graphs.edge_ptr.diff())
+        num_nodes += graphs.num_nodes
+    positions = as_index(index, num_nodes if node_level else len(shelf), device)
+    targets = _targets(target, positions)
+    settings = {name: getattr(call, name) for name in ("seed", "undirected", "max_neighbors", "batch_budget")}
+    asked = described(
+        call.model,
+        call.forward,
+        str(content),
+        positions,
+        targets,
+        algorithm={**describe(call.method), "code": checksum(type(call.method).attribute)},
+        task=[call.task.mode.value, call.task.task_level.value, call.task.return_type.value],
+        **settings,
+    )
+    blocks = [torch.arange(len(positions))] if node_level else batches(torch.cat(sizes)[positions], BLOCK)
+    with (
+        writing(out, asked, len(positions), device) as run,
+        _Progress(call.method.name, len(positions), progress, run.manifest["done"]) as shown,
+    ):
+        for block in blocks:
+            start, done = int(block[0]), run.done_within(int(block[0]), len(block))
+            if sum(map(len, done)) == len(block):
+                continue
+            known, local = (None, positions) if node_level else positions[block].unique(return_inverse=True)
+            problem = call.problem(shelf.take(known))
+            here = None if targets is None else targets[block]
+            for first, part in call.answers(problem, local, here, shown, run.budget, SHARD, done):
+                run.add(start + first, part if known is None else replace(part, index=known[part.index]))
+    return StoredExplanations(out, data)
 
 
 def _targets(target: Any, index: Tensor) -> Tensor | None:
@@ -136,7 +236,12 @@ def _targets(target: Any, index: Tensor) -> Tensor | None:
     return target
 
 
-def _as_undirected(undirected: Any, graphs: Graphs) -> bool:
+def as_undirected(undirected: Any, graphs: Graphs) -> bool:
+    """Whether the two directions of an edge share a score, where every edge has its reverse.
+
+    Raises:
+        InputError: if it is neither a bool nor `"auto"`, or true for a directed graph.
+    """
     if undirected not in (True, False, "auto"):
         raise InputError(f"expected undirected=True, False or 'auto', got {undirected!r}")
     if undirected is True and bool((graphs.reverse < 0).any()):
@@ -153,8 +258,13 @@ class _Progress:
     """A progress bar over all instances, which moves through a piece of them by shares of its work."""
 
     def __init__(self, what: str, total: int, shown: bool, done: int = 0) -> None:
-        self.bar = tqdm(total=total, initial=done, desc=what, unit="explanation", disable=not shown)
         self.done = done
+        self._options = {"desc": what, "total": total, "initial": done, "unit": "explanation", "disable": not shown}
+
+    @cached_property
+    def bar(self) -> tqdm:
+        """The bar, which appears when the work begins."""
+        return tqdm(**self._options)
 
     def __enter__(self) -> _Progress:
         return self

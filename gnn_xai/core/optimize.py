@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.explain.config import ModelMode
+from torch.nn.functional import softplus
 
 from gnn_xai.core import packing
+from gnn_xai.core.epochs import Epoch
 from gnn_xai.core.learnable import EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
 from gnn_xai.core.masking import MaskedModel, require_float_features
 from gnn_xai.core.masks import Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.problem import Problem
 from gnn_xai.core.question import Question
 from gnn_xai.core.repeat import repeat
 from gnn_xai.core.segments import segment_max, segment_sum
@@ -91,19 +91,30 @@ def optimize(
             rows = union.instance if common else union.node
             masks.node[rows[here]] = batch.nodes.final(values[batch.split :])[here]
 
+    observer = question.observer
+
     def work(select: Tensor) -> None:
         batch, passed = start(select), 0
         learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
+        before = batch.theta.sigmoid()
+        if observer is not None:
+            observer.epoch(batch.seen(0, restart, ~learning))
         while passed < epochs:
-            now = epochs - passed if tol is None else min(CHECK, epochs - passed)
-            before = batch.theta.sigmoid()
+            check = epochs if tol is None else passed - passed % CHECK + CHECK
+            look = epochs if observer is None else observer.after(passed)
+            now = min(check, look, epochs) - passed
             batch.learn(now)
             if passed == 0:
                 flat.append((~batch.responded).sum())
             passed += now
-            if tol is None or passed == epochs:
+            done = learning if passed == epochs else torch.zeros_like(learning)
+            if tol is not None and passed == check < epochs:
+                done = learning & (batch.moved(before) <= tol)
+                before = batch.theta.sigmoid()
+            if observer is not None and (passed == look or bool(done.any())):
+                observer.epoch(batch.seen(passed, restart, done).only(learning if passed == look else done))
+            if tol is None or passed != check or passed == epochs:
                 continue
-            done = learning & (batch.moved(before) <= tol)
             keep(batch, done)
             taken[batch.union.instance[done]] = passed
             learning = learning & ~done
@@ -112,6 +123,7 @@ def optimize(
             if int(learning.sum()) <= len(learning) // 2:  # what is done leaves the batch
                 batch = batch.taken_over_by(start(batch.union.instance[learning]), learning)
                 learning = learning[learning]
+                before = batch.theta.sigmoid()
         keep(batch, learning)
         question.advance(len(select) / len(graphs) * share)
 
@@ -150,7 +162,8 @@ class _Batch:
         lr: float,
     ) -> None:
         self.question, self.union, self.edges, self.nodes = question, union, edges, nodes
-        self.target, self.prediction, self.loss = target, prediction, loss
+        self.model = question.model(union)
+        self.target, self.prediction, self.kind = target, prediction, loss
         present = [mask for mask in (edges, nodes) if mask is not None]
         self.theta = torch.cat([mask.start for mask in present])
         self.size = torch.cat([mask.size for mask in present])
@@ -163,7 +176,7 @@ class _Batch:
 
     def learn(self, epochs: int) -> None:
         """Run the optimiser for some epochs."""
-        with self.question.model(self.union) as model:
+        with self.model as model:
 
             def step() -> None:
                 mask = self.theta.sigmoid()
@@ -194,14 +207,34 @@ class _Batch:
         smaller.optimizer.state[smaller.theta] = state
         return smaller
 
-    def _gradient(self, model: MaskedModel, mask: Tensor) -> Tensor:
-        """The gradient of the prediction loss with respect to the masks."""
-        mask = mask.requires_grad_()
+    def seen(self, number: int, restart: int, last: Tensor) -> Epoch:
+        """What an observer is told of the masks as they are, at the cost of one more pass through the model."""
+        mask = self.theta.sigmoid()
+        with torch.no_grad(), self.model as model:
+            losses = {"prediction": self._loss(model, mask)}
+        entropy = softplus(self.theta) - self.theta * mask  # H(m) in nats, also where m rounds to 1
+        parts = {"edge": slice(0, self.split), "node_feat": slice(self.split, None)}
+        for name, part in parts.items():
+            if (self.edges if name == "edge" else self.nodes) is not None:
+                for term, value in (("size", self.size * mask), ("ent", self.entropy * entropy)):
+                    losses[f"{name}_{term}"] = segment_sum(value[part], self.owner[part], len(self.union))
+        losses["total"] = torch.stack(list(losses.values())).sum(0)
+        edge = (None, None) if self.edges is None else (mask[: self.split], self.owner[: self.split])
+        node = (None, None) if self.nodes is None else (mask[self.split :], self.owner[self.split :])
+        return Epoch(number, restart, self.union.instance, last, losses, *edge, *node)
+
+    def _loss(self, model: MaskedModel, mask: Tensor) -> Tensor:
+        """The prediction term of the loss under masks, `[R]`."""
         out = model(
             edge_mask=None if self.edges is None else self.edges.spread(mask[: self.split]),
             x=None if self.nodes is None else self.nodes.spread(mask[self.split :]),
         )
-        loss = _loss(self.question.problem, self.loss, out, self.target, self.prediction).sum()
+        return self.question.problem.loss(out, self.target, self.prediction, self.kind)
+
+    def _gradient(self, model: MaskedModel, mask: Tensor) -> Tensor:
+        """The gradient of the prediction loss with respect to the masks."""
+        mask = mask.requires_grad_()
+        loss = self._loss(model, mask).sum()
         if not loss.requires_grad:
             return torch.zeros_like(mask)
         (gradient,) = torch.autograd.grad(loss, mask, allow_unused=True)
@@ -212,10 +245,3 @@ class _Batch:
         moved = segment_sum((gradient != 0).to(gradient.dtype), self.owner, len(self.union))
         maskable = segment_sum(torch.ones_like(gradient), self.owner, len(self.union))
         return (moved > 0) | (maskable == 0)
-
-
-def _loss(problem: Problem, kind: str, out: Tensor, target: Tensor, prediction: Tensor) -> Tensor:
-    """The prediction term of the loss, `[R]`."""
-    if problem.task.mode == ModelMode.regression:
-        return (problem.score(out, target) - problem.score(prediction, target)).square()
-    return -problem.score(out, target, "margin" if kind == "margin" else "log_prob")

@@ -99,6 +99,8 @@ def evaluate(
 
 
 def _rebuilt(question: Question, union: Union, change: Change) -> Tensor:
+    if question.problem.nodes_stay:
+        change = _silenced(union, change)
     smaller = union.without(change.edges, change.nodes)
     x = change.x
     if x is not None and change.nodes is not None:

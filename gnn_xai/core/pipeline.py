@@ -158,7 +158,9 @@ class Pipeline:
         problem = self.question.problem
         distinct, place = torch.unique(self.index, return_inverse=True)
         graphs = neighborhoods.of_graphs(problem.graphs, distinct, self.traced.steps)
-        if _mixes(self.question, neighborhoods.of_graphs(problem.graphs, self.index[[0, -1]], self.traced.steps)):
+        if problem.alone:
+            self.question.alone = True
+        elif _mixes(self.question, neighborhoods.of_graphs(problem.graphs, self.index[[0, -1]], self.traced.steps)):
             self.question.alone = True
             self._say_alone()
         parts: list[tuple[Tensor, Tensor]] = []

@@ -55,6 +55,16 @@ class Problem:
         return self.graphs.num_nodes if self.node_level else self.graphs.num_graphs
 
     @property
+    def alone(self) -> bool:
+        """Instances and their variants never share a batch."""
+        return False
+
+    @property
+    def nodes_stay(self) -> bool:
+        """Outputs are numbered by nodes that no union can renumber; removed nodes stay, without features and edges."""
+        return False
+
+    @property
     def dtype(self) -> torch.dtype:
         """The floating type that masks are made of: that of `x`, or of the parameters where `x` holds integers."""
         x = self.graphs.x
@@ -87,17 +97,7 @@ class Problem:
             rows: the node to read for each instance, or `None` for graph-level tasks.
             shrunk: how many instances there are, where the model's layers drop all other rows.
         """
-        out = self.forward(self.model, data)
-        if not isinstance(out, Tensor):
-            raise InputError(
-                f"expected the model to return one tensor, got {type(out).__name__}; "
-                "pass forward=lambda model, data: ... that picks the predictions"
-            )
-        if not out.is_floating_point():
-            raise InputError(
-                f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "
-                "(logits in place of classes, say)"
-            )
+        out = self.called(data)
         expected = shrunk or (data.num_graphs if rows is None else data.num_nodes)
         if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
             out = out.reshape(1)
@@ -119,6 +119,25 @@ class Problem:
             )
         out = out.reshape(expected, -1)
         return out if rows is None or shrunk else out[rows]
+
+    def called(self, data: Any) -> Tensor:
+        """What the model returns on `data`.
+
+        Raises:
+            InputError: if it is not one tensor of floating-point numbers.
+        """
+        out = self.forward(self.model, data)
+        if not isinstance(out, Tensor):
+            raise InputError(
+                f"expected the model to return one tensor, got {type(out).__name__}; "
+                "pass forward=lambda model, data: ... that picks the predictions"
+            )
+        if not out.is_floating_point():
+            raise InputError(
+                f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "
+                "(logits in place of classes, say)"
+            )
+        return out
 
     # Reading the output ##############################################################################################
 
@@ -237,6 +256,20 @@ class Problem:
             return margin
         log_prob = nn.functional.logsigmoid(margin)
         return log_prob if objective == "log_prob" else log_prob.exp()
+
+    def loss(self, out: Tensor, target: Tensor, prediction: Tensor, kind: Literal["nll", "margin"]) -> Tensor:
+        """What it costs that the output is not the prediction, `[R]`: −log p(target), or the negative margin; for a
+        regression, the squared difference of the two values.
+
+        Args:
+            out: `[R, C]` the model's output under masks.
+            target: `[R]` class or output column.
+            prediction: `[R, C]` its output without.
+            kind: `nll` or `margin`.
+        """
+        if self._mode == ModelMode.regression:
+            return (self.score(out, target) - self.score(prediction, target)).square()
+        return -self.score(out, target, "margin" if kind == "margin" else "log_prob")
 
     def label(self, out: Tensor, target: Tensor) -> Tensor:
         """Whether the model says `target`, `[R]` bool: it is the predicted class, or its label is on. Not defined for a
