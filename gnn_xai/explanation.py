@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.masks import NodeMaskType
+from gnn_xai.core.problem import Forward
 from gnn_xai.core.segments import gather_segments, owners, pointers
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 
@@ -204,6 +205,71 @@ class Explanations:
         if self.task.task_level.value == "node":
             out.index = e.index
         return out
+
+    @classmethod
+    def from_pyg(
+        cls,
+        explanations: PyGExplanation | Sequence[PyGExplanation],
+        model: nn.Module,
+        data: Any,
+        *,
+        task: Literal["node", "graph"] | ModelConfig | None = None,
+        index: int | Sequence[int] | None = None,
+        target: int | Sequence[int] | Tensor | None = None,
+        forward: Forward | None = None,
+        name: str = "pyg",
+        signed: bool | None = None,
+    ) -> Explanations:
+        """Results of PyG's algorithms, to be measured and drawn here: their masks, laid on computation graphs.
+
+        One mask for several outputs (`index` a tensor or `None`) becomes one instance for each of them, with the same mask
+        on its own computation graph; what a mask says of elements that cannot reach the output is dropped. Every directed
+        edge keeps its own value; where both directions of all edges have the same, they count as one, as in
+        `gnn_xai.explain` (`provenance["undirected"]`).
+
+        Args:
+            explanations: one explanation of a homogeneous graph by `torch_geometric.explain`, or several with the same kinds
+                of masks; also what `to_pyg` gives.
+            model, data, forward: as in `gnn_xai.explain`. For several graphs an explanation may be of all of them together,
+                or of one of them alone.
+            task: as in `gnn_xai.explain`; by default what the `Explainer` noted.
+            index: which output each explanation is of; by default what the `Explainer` noted, and for explanations of one
+                of several graphs their order.
+            target: as in `gnn_xai.explain`; by default the class that the explanations note.
+            name: of the algorithm.
+            signed: scores are attributions (`True`) or masks in [0, 1] (`False`); by default, attributions if any lies
+                outside [0, 1].
+
+        Raises:
+            InputError: if an explanation is not of this data or this model, or holds no mask.
+
+        >>> from torch_geometric.explain import Explainer, GNNExplainer
+        >>> import gnn_xai as gx
+        >>> karate = gx.datasets.load("karate")
+        >>> explainer = Explainer(
+        ...     karate.model,
+        ...     GNNExplainer(epochs=20),
+        ...     explanation_type="model",
+        ...     edge_mask_type="object",
+        ...     model_config={"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"},
+        ... )
+        >>> found = [explainer(karate.data.x, karate.data.edge_index, index=node) for node in (0, 16)]
+        >>> gx.Explanations.from_pyg(found, karate.model, karate.data, name="PyG's GNNExplainer")
+        Explanations(2 node-level, PyG's GNNExplainer, edge_mask=[...])
+        """
+        from gnn_xai.pyg import read
+
+        return read(
+            explanations,
+            model,
+            data,
+            task=task,
+            index=index,
+            target=target,
+            forward=forward,
+            name=name,
+            signed=signed,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything but the data to one safetensors file, in one step: a file is whole or not there.
