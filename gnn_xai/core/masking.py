@@ -215,6 +215,8 @@ class MaskedModel:
         out = model(edge_mask=mask)          # [R, C], differentiable in the mask
     ```
 
+    It may be opened again, and then knows what it met before.
+
     Args:
         problem: model, data, task.
         union: what it runs on.
@@ -286,6 +288,7 @@ class MaskedModel:
                     raise MaskingError(
                         f"{label} runs on edges that change between forward passes; they cannot be masked"
                     )
+        self._changed.clear()
 
     def __call__(self, edge_mask: Tensor | None = None, x: Tensor | Coded | None = None) -> Tensor:
         """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional.
@@ -565,6 +568,29 @@ def trace(
     with torch.no_grad(), MaskedModel(problem, union, known=known) as model:
         out = model(edge_mask, x)
         return model.trace, out
+
+
+@contextmanager
+def seen_layers(model: nn.Module, nodes: int) -> Iterator[dict[str, Tensor]]:
+    """Keep what message-passing layers return for each of so many nodes, by layer; a layer's second call is `name #2`."""
+    seen: dict[str, Tensor] = {}
+
+    def keeping(label: str) -> Any:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            out = out[0] if isinstance(out, tuple) else out
+            if isinstance(out, Tensor) and out.is_floating_point() and out.dim() and out.size(0) == nodes:
+                calls = sum(name.split(" #")[0] == label for name in seen)
+                seen[f"{label} #{calls + 1}" if calls else label] = out.detach()
+
+        return hook
+
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, MessagePassing)]
+    handles = [module.register_forward_hook(keeping(name or "model")) for name, module in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def require_float_features(problem: Problem, what: str) -> Tensor:

@@ -6,6 +6,8 @@ nothing of another's; Adam works element by element; random numbers are keyed by
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -102,18 +104,19 @@ def optimize(
         while passed < epochs:
             check = epochs if tol is None else passed - passed % CHECK + CHECK
             look = epochs if observer is None else observer.after(passed)
-            now = min(check, look, epochs) - passed
-            batch.learn(now)
+            stop = min(check, look, epochs)
+            batch.learn(stop - passed)
             if passed == 0:
                 flat.append((~batch.responded).sum())
-            passed += now
-            done = learning if passed == epochs else torch.zeros_like(learning)
-            if tol is not None and passed == check < epochs:
+            passed, done = stop, torch.zeros_like(learning)
+            if passed == epochs:
+                done = learning
+            elif tol is not None and passed == check:
                 done = learning & (batch.moved(before) <= tol)
                 before = batch.theta.sigmoid()
             if observer is not None and (passed == look or bool(done.any())):
                 observer.epoch(batch.seen(passed, restart, done).only(learning if passed == look else done))
-            if tol is None or passed != check or passed == epochs:
+            if passed < check or passed == epochs:
                 continue
             keep(batch, done)
             taken[batch.union.instance[done]] = passed
@@ -158,12 +161,13 @@ class _Batch:
         nodes: NodeMask | None,
         target: Tensor,
         prediction: Tensor,
-        loss: str,
+        loss: Literal["nll", "margin"],
         lr: float,
     ) -> None:
         self.question, self.union, self.edges, self.nodes = question, union, edges, nodes
         self.model = question.model(union)
-        self.target, self.prediction, self.kind = target, prediction, loss
+        self.target, self.prediction = target, prediction
+        self.kind: Literal["nll", "margin"] = loss
         present = [mask for mask in (edges, nodes) if mask is not None]
         self.theta = torch.cat([mask.start for mask in present])
         self.size = torch.cat([mask.size for mask in present])

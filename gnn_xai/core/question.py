@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gnn_xai.core.epochs import Observer
 from gnn_xai.core.features import Features
 from gnn_xai.core.masking import MaskedModel
 from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs, Union
@@ -29,6 +30,7 @@ class Question:
         features: the data's node features, where a plan is followed and masks can multiply them.
         alone: the model mixes the instances of a batch, so each runs by itself.
         advance: called with the share of the work on the computation graphs at hand that a step has finished.
+        observer: who is told of masks while they are learned.
     """
 
     problem: Problem
@@ -39,6 +41,7 @@ class Question:
     features: Features | None = None
     alone: bool = False
     advance: Callable[[float], None] = field(default=lambda share: None)
+    observer: Observer | None = None
 
     def union(self, graphs: ComputationGraphs, select: Tensor) -> Union:
         """The disjoint union of the selected instances, in the order of nodes that the plan wants."""
