@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.accuracy import segment_roc_auc
-from gnn_xai.metrics.faithfulness import _strongest
+from gnn_xai.metrics.selection import strongest as _strongest
 from tests import models
 from tests.references import Reference
 
@@ -193,7 +193,10 @@ def test_fidelity_of_a_subset_is_a_subset(level: str) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"kind": "odds"}, "expected kind='probability' or 'label', got 'odds'"),
+        (
+            {"kind": "odds"},
+            "expected kind='probability', 'label', 'phenomenon_probability' or 'phenomenon_label', got 'odds'",
+        ),
         ({"removal": "both"}, "expected removal='message' or 'structural', got 'both'"),
         ({"top": 0}, "expected top as a positive int"),
         ({"top": 1.5}, "expected top as a positive int"),

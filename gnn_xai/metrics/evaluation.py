@@ -1,0 +1,256 @@
+"""Running the model again under what explanations select: what every metric of faithfulness shares.
+
+`rerun` checks that explanations are of this model and data, and hands them over in parts. A part runs the model under a soft
+mask, with the strongest elements alone or without them, and says what its prediction loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gnn_xai.core.graphs import as_graphs
+from gnn_xai.core.masking import untouched
+from gnn_xai.core.masks import Masks, soft
+from gnn_xai.core.neighborhoods import ComputationGraphs, Union
+from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
+from gnn_xai.core.pipeline import Pipeline, close
+from gnn_xai.core.problem import Forward, Problem, bind, eager
+from gnn_xai.errors import InputError
+from gnn_xai.explanation import Explanations
+from gnn_xai.metrics.losses import Loss, one_of, true_of
+from gnn_xai.metrics.selection import Ranks, Top, ranked
+
+Level = Literal["edge", "node", "feature", "both"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """P of the explanations, with all that is needed to run the model on them.
+
+    Attributes:
+        pipeline: runs the model.
+        graphs: their computation graphs.
+        explanations: the explanations.
+        prediction: `[P, C]` what the model says.
+        truth: `[P]` float64, what is true: a class, 0 or 1 for a label, or a value; NaN where that is not known. `None`
+            without labels.
+    """
+
+    pipeline: Pipeline
+    graphs: ComputationGraphs
+    explanations: Explanations
+    prediction: Tensor
+    truth: Tensor | None
+
+    @cached_property
+    def masks(self) -> Masks:
+        """The explanations as soft masks."""
+        return soft(_laid(self.explanations, self.graphs), self.graphs, self.explanations.signed)
+
+    def loss(self, loss: Loss, after: Tensor) -> Tensor:
+        """What predictions lose when the model says `after` `[P, ..., C]`, as `[P, ...]`."""
+        problem, shape = self.pipeline.question.problem, after.shape[:-1]
+        of = torch.arange(shape.numel(), device=after.device) // max(shape[1:].numel(), 1)
+        truth = None if self.truth is None else self.truth[of]
+        before, target = self.prediction[of], self.explanations.target[of]
+        return loss.between(problem, before, after.flatten(0, -2), target, truth).reshape(shape).to(after.dtype)
+
+    def outputs(self, top: Top | None, removal: Removal) -> tuple[Tensor, Tensor]:
+        """What the model says with nothing but the explanation, and without it, each `[P, C]`."""
+        if top is None:
+            return self.pipeline.faithful(self.graphs, self.masks)
+        kept, dropped = self.selected([top], removal)[:, :, 0].unbind(1)
+        return kept, dropped
+
+    def selected(self, tops: Sequence[Top], removal: Removal, keep: Sequence[bool] = (True, False)) -> Tensor:
+        """What the model says of variants in which the strongest elements alone are kept (`True`), or are dropped, for
+        several numbers of them at once: `[P, len(keep), K, C]`. NaN where masks cannot be applied.
+        """
+        question, graphs, size, many = self.pipeline.question, self.graphs, len(self.graphs), len(tops)
+        if removal == "message" and not self.maskable:
+            return (self.prediction * torch.nan).reshape(size, 1, 1, -1).expand(-1, len(keep), many, -1)
+        edges, nodes = self._edges, self._nodes
+        kept = torch.tensor(list(keep), device=graphs.edge.device)
+        instance = torch.arange(size, device=graphs.edge.device).repeat_interleave(len(keep) * many)
+
+        def change(union: Union, select: Tensor) -> Change:
+            number, keeps = select % many, kept[select // many % len(kept)]
+            removed = x = None
+            if edges is not None:
+                rank, limit = edges.rank[union.edge], edges.limit(tops)[union.instance, number]
+                removed = (rank >= 0) & ((rank < limit[union.edge_owner]) != keeps[union.edge_owner])
+            if nodes is not None and union.features is not None:
+                rank = nodes.rank[union.instance[union.node_owner] if nodes.common else union.node]
+                limit = nodes.limit(tops)[union.instance, number][union.node_owner].unsqueeze(1)
+                stays = (rank < 0) | ((rank < limit) == keeps[union.node_owner].unsqueeze(1))
+                x = (union.features.reshape(len(rank), -1) * stays).reshape(union.features.shape)
+            return Change(edges=removed, x=x)
+
+        out = evaluate(question, graphs, instance, change, removal, lambda out, select: out)
+        return out.reshape(size, len(keep), many, -1)
+
+    def shares(self, tops: Sequence[Top]) -> Tensor:
+        """The share of elements that each of several tops selects, `[P, K]`; NaN where there are none."""
+        ranks = [each for each in (self._edges, self._nodes) if each is not None]
+        chosen = torch.stack([torch.minimum(r.limit(tops), r.count.unsqueeze(1)) for r in ranks]).sum(0)
+        return chosen / torch.stack([r.count for r in ranks]).sum(0).unsqueeze(1).double()
+
+    @property
+    def maskable(self) -> bool:
+        """Masks can be applied: to the features, and to messages of all layers."""
+        features = self.pipeline.question.problem.graphs.features
+        nodes = self.masks.node is None or (features is not None and features.is_floating_point())
+        return nodes and (self.masks.edge is None or self.pipeline.traced.maskable)
+
+    @cached_property
+    def _edges(self) -> Ranks | None:
+        """Ranks of edges, by units that are removed whole; edges of none have -1."""
+        if self.masks.edge is None:
+            return None
+        first, unit = self.pipeline.question.removable(self.graphs)
+        owner = self.graphs.edge_owner[first]
+        rank = ranked(self.masks.edge[first], owner, len(self.graphs))
+        return Ranks(
+            torch.cat([rank, rank.new_full((1,), -1)])[unit], torch.bincount(owner, minlength=len(self.graphs))
+        )
+
+    @cached_property
+    def _nodes(self) -> Ranks | None:
+        """Ranks of all entries of the node mask; those of nodes that are not in play have -1."""
+        mask = self.masks.node
+        if mask is None:
+            return None
+        common, size = self.masks.node_type == "common_attributes", len(self.graphs)
+        owner = torch.arange(size, device=mask.device) if common else self.graphs.node_owner
+        in_play = torch.ones_like(owner, dtype=torch.bool) if common else self.graphs.node_in_play
+        owner = owner[in_play].repeat_interleave(mask.size(1))
+        rank = torch.full_like(mask, -1, dtype=torch.int64)
+        rank[in_play] = ranked(mask[in_play].reshape(-1), owner, size).reshape(-1, mask.size(1))
+        return Ranks(rank, torch.bincount(owner, minlength=size), common)
+
+
+def rerun(
+    model: nn.Module,
+    data: Any,
+    explanations: Explanations,
+    measure: Callable[[Part], Tensor],
+    *,
+    level: Level = "both",
+    structural: bool = False,
+    labels: Any = None,
+    forward: Forward | None = None,
+    batch_budget: int | Literal["auto"] = "auto",
+) -> Tensor:
+    """Measure B explanations part by part, with a model that comes back untouched.
+
+    Args:
+        model, data, forward, batch_budget: as in `gnn_xai.explain`.
+        explanations: of this model on this data.
+        measure: `part of P explanations -> values [P, ...]`.
+        level: which masks a part holds, as in `gnn_xai.metrics.fidelity`.
+        structural: graphs are rebuilt.
+        labels: what is true of all outputs, as in `gnn_xai.metrics.fidelity`.
+
+    Returns:
+        `[B, ...]` values in the order of the explanations.
+
+    Raises:
+        InputError: if the explanations are not of this model and data, do not score that level, or labels are not as
+            described.
+    """
+    explanations = at_level(explanations, level)
+    model = eager(model)
+    parameter = next(model.parameters(), None)
+    graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
+    problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward))
+    if len(explanations) == 0 or int(explanations.index.max()) >= problem.num_outputs:
+        raise InputError(
+            f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
+            f"{int(explanations.index.max()) if len(explanations) else 'none'}"
+        )
+    explanations = explanations.to(graphs.device)
+    truth = None if labels is None else true_of(labels, explanations, problem)
+    values = []
+    with untouched(model):
+        pipeline = Pipeline.start(
+            problem,
+            explanations.index,
+            explanations.seed,
+            bool(explanations.provenance.get("undirected", True)),
+            batch_budget,
+            False,
+            structural,
+            explanations.provenance.get("max_neighbors"),
+        )
+        for piece in pipeline.pieces():
+            part = explanations[piece.positions]
+            if part.prediction.shape != piece.prediction.shape or not close(piece.prediction, part.prediction).all():
+                raise InputError(
+                    "the model's output is not the one that was explained; pass the same model, with the same weights, "
+                    "and the same data"
+                )
+            known = None if truth is None else truth[piece.positions]
+            values.append(measure(Part(pipeline, piece.graphs, part, piece.prediction, known)))
+    return torch.cat(values)
+
+
+def at_level(explanations: Explanations, level: str) -> Explanations:
+    """The explanations with the masks of one level.
+
+    Raises:
+        InputError: for an unknown level, or one that the explanations do not score.
+    """
+    if level not in LEVELS:
+        raise InputError(f"expected {one_of('level', LEVELS)}, got {level!r}")
+    mask = explanations.edge_mask if level == "edge" else explanations.node_mask
+    if level == "feature" and explanations.node_mask_type == "object":
+        mask = None
+    if level != "both" and mask is None:
+        raise InputError(f"{explanations.algorithm['name']} scored no {level}s; choose another level")
+    if level == "edge":
+        return replace(explanations, node_mask=None, node_mask_type=None)
+    return explanations if level == "both" else replace(explanations, edge_mask=None)
+
+
+def check_removal(removal: str, explanations: Explanations, level: str, hard: bool) -> None:
+    """Raise unless explanations can be removed in that way."""
+    if removal not in REMOVALS:
+        raise InputError(f"expected removal='message' or 'structural', got {removal!r}")
+    left = at_level(explanations, level)
+    if removal == "structural" and (not hard or left.edge_mask is None or left.node_mask is not None):
+        raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
+
+
+def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Masks:
+    """The scores of explanations laid on computation graphs that were cut out anew.
+
+    Raises:
+        InputError: if the two do not cover the same edges.
+    """
+    edge = node = None
+    same = int(graphs.edge_in_play.sum()) == len(explanations.edge_id)
+    same = same and int(graphs.node_in_play.sum()) == len(explanations.node_id)
+    if same and graphs.root is not None:
+        same = torch.equal(graphs.edge[graphs.edge_in_play], explanations.edge_id)
+    if not same:
+        raise InputError(
+            "the computation graphs of the explanations are not those of this model on this data; pass the model and the "
+            "data that were explained"
+        )
+    if explanations.edge_mask is not None:
+        edge = explanations.edge_mask.new_zeros(len(graphs.edge))
+        edge[graphs.edge_in_play] = explanations.edge_mask
+    if explanations.node_mask is not None:
+        node = explanations.node_mask
+        if explanations.node_mask_type != "common_attributes":
+            full = node.new_zeros(len(graphs.node), node.size(1))
+            full[graphs.node_in_play] = node
+            node = full
+    return Masks(edge, node, explanations.node_mask_type)

@@ -1,0 +1,83 @@
+"""Which elements are the strongest: numbers of them, shares, and ranks within every instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.segments import pointers
+from gnn_xai.errors import InputError
+
+Top = int | float
+
+
+def check_top(top: Top | None) -> None:
+    """Raise unless `top` is a number of elements, a share of them, or `None`."""
+    if isinstance(top, bool) or not (
+        top is None or (isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)
+    ):
+        raise InputError(f"expected top as a positive int, a fraction in (0, 1] or None, got {top!r}")
+
+
+def as_tops(top: Top | Sequence[Top]) -> tuple[Top, ...]:
+    """One or several numbers of elements, or shares of them.
+
+    Raises:
+        InputError: if there is none, or one is neither.
+    """
+    tops = tuple(top) if isinstance(top, Sequence) else (top,)
+    if not tops or any(each is None for each in tops):
+        raise InputError(f"expected top as positive ints or fractions in (0, 1], one or several, got {top!r}")
+    for each in tops:
+        check_top(each)
+    return tops
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Where elements stand among those of their instance, the strongest first.
+
+    Attributes:
+        rank: `[ΣE]`, `[ΣN, F]`, or `[P, F]` for features in common; -1 for what is not ranked.
+        count: `[P]` how many are ranked.
+        common: whether a row belongs to an instance, not to a node.
+    """
+
+    rank: Tensor
+    count: Tensor
+    common: bool = False
+
+    def limit(self, tops: Sequence[Top]) -> Tensor:
+        """The rank below which elements are among the strongest, `[P, K]`."""
+        return torch.stack([allowed(top, self.count) for top in tops], dim=1)
+
+
+def ranked(scores: Tensor, owner: Tensor, size: int) -> Tensor:
+    """How many of its segment come before each score, the largest first; ties go to the smaller position; `owner` is
+    sorted.
+
+    >>> ranked(torch.tensor([0.1, 0.9, 0.9, 0.5]), torch.tensor([0, 0, 0, 1]), 2)
+    tensor([2, 0, 1, 0])
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(owner[order], stable=True)]
+    start = pointers(torch.bincount(owner, minlength=size))[:-1]
+    place = torch.arange(len(scores), device=scores.device) - start[owner]
+    return torch.empty_like(order).index_copy(0, order, place)
+
+
+def allowed(top: Top, count: Tensor) -> Tensor:
+    """How many of `count` elements `top` selects: itself, or that share of them, rounded up.
+
+    >>> allowed(0.07, torch.tensor([100, 101]))  # 0.07 · 100 is a little more than 7 in floating point
+    tensor([7, 8])
+    """
+    return torch.full_like(count, top) if isinstance(top, int) else (count.double() * top * (1 - 1e-12)).ceil().long()
+
+
+def strongest(scores: Tensor, owner: Tensor, size: int, top: Top) -> Tensor:
+    """Which scores are among the strongest of their segment, bool; `owner` is sorted."""
+    return ranked(scores, owner, size) < allowed(top, torch.bincount(owner, minlength=size))[owner]
