@@ -29,6 +29,9 @@ from gnn_xai.algorithms import (
     SmoothGrad,
 )
 from gnn_xai.api import explain
+from gnn_xai.compare import compare
+from gnn_xai.comparison import Comparison
+from gnn_xai.callbacks import Callback, Trace
 from gnn_xai.explanation import Explanation, Explanations, load
 from gnn_xai.ground_truth import GroundTruth
 
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from gnn_xai import molecules, testing, viz
 
 __all__ = [
+    "Callback",
     "Captum",
+    "Comparison",
     "EdgeAblation",
     "Explanation",
     "Explanations",
@@ -51,8 +56,10 @@ __all__ = [
     "Random",
     "Saliency",
     "SmoothGrad",
+    "Trace",
     "__version__",
     "algorithms",
+    "compare",
     "datasets",
     "errors",
     "explain",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 import torch_geometric
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
+from gnn_xai.callbacks import Callback, Callbacks, Run, as_callbacks
 from gnn_xai.core.graphs import Graphs, Shelf, as_graphs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.masks import Masks, soft
@@ -30,6 +31,7 @@ from gnn_xai.explanation import Explanations, joined
 from gnn_xai.store import BLOCK, SHARD, Digest, StoredExplanations, checksum, described, writing
 
 _log = logging.getLogger("gnn_xai")
+T = TypeVar("T", Explanations, StoredExplanations)
 
 
 @overload
@@ -57,6 +59,7 @@ def explain(
     batch_budget: int | Literal["auto"] = "auto",
     progress: bool = True,
     out: str | PathLike[str] | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
 ) -> Explanations | StoredExplanations:
     """Explain predictions of a model, all of them as one batch; each as if it had been explained alone.
 
@@ -85,6 +88,7 @@ def explain(
         progress: show a progress bar.
         out: a folder to write to while explaining. What is finished is kept however the process ends, and the same call
             goes on from there. Memory does not grow with the number of explanations.
+        callback: who is told what happens, one or several, such as `gnn_xai.Trace()`.
 
     Returns:
         Explanations in the order of `index`; with `out`, `StoredExplanations`, which read them from there.
@@ -107,7 +111,8 @@ def explain(
     model = eager(model)
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    call = _Call(model, method, as_task(task, data), forward, seed, undirected, max_neighbors, batch_budget)
+    told = as_callbacks(callback)
+    call = _Call(model, method, as_task(task, data), forward, seed, undirected, max_neighbors, batch_budget, told)
     with untouched(model), torch.enable_grad():
         if out is not None:
             return _stored(call, data, device, index, target, progress, out)
@@ -115,8 +120,9 @@ def explain(
         problem = call.problem(graphs)
         positions = as_index(index, problem.num_outputs, device)
         targets = _targets(target, positions)
+        call.starts(data, positions)
         with _Progress(method.name, len(positions), progress) as shown:
-            return joined([part for _, part in call.answers(problem, positions, targets, shown)])
+            return call.finished(joined([part for _, part in call.answers(problem, positions, targets, shown)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +130,26 @@ class _Call:
     """What is asked of every instance, whichever it is."""
 
     model: nn.Module
-    method: Attributing
+    method: Algorithm
     task: ModelConfig
     forward: Forward | None
     seed: int
     undirected: bool | Literal["auto"]
     max_neighbors: int | None
     batch_budget: int | Literal["auto"]
+    callbacks: Callbacks | None = None
+
+    def starts(self, data: Any, index: Tensor) -> None:
+        """Tell callbacks what is asked, of `[B]` instances."""
+        if self.callbacks is not None:
+            described = describe(self.method)
+            self.callbacks.start(Run(self.model, data, self.task, self.forward, index, described, self.seed))
+
+    def finished(self, found: T) -> T:
+        """The same explanations, once callbacks have seen them."""
+        if self.callbacks is not None:
+            self.callbacks.finish(found)
+        return found
 
     def problem(self, graphs: Graphs) -> Problem:
         """The model's problem on some graphs."""
@@ -145,6 +164,7 @@ class _Call:
         budget: int | None = None,
         limit: int = PIECE,
         done: Container[range] = (),
+        start: int = 0,
     ) -> Iterator[tuple[int, Explanations]]:
         """The explanations of some instances, piece by piece, each with the position of its first.
 
@@ -154,6 +174,7 @@ class _Call:
             progress: what is told how far this is.
             budget: in place of `batch_budget`.
             limit, done: how large pieces are, and which are left out, see `Pipeline.pieces`.
+            start: position of the first of these instances within all that were asked for.
         """
         method = self.method
         pipeline = Pipeline.start(
@@ -172,6 +193,9 @@ class _Call:
             here = None if targets is None else targets[piece.positions]
             chosen = as_target(here, piece.prediction, problem)
             pipeline.question.advance = progress.through(len(piece.positions))
+            if self.callbacks is not None:
+                self.callbacks.positions = start + piece.positions
+                pipeline.question.observer = self.callbacks
             masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
             if pipeline.cap is not None:
                 masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
@@ -204,6 +228,7 @@ def _stored(
         task=[call.task.mode.value, call.task.task_level.value, call.task.return_type.value],
         **settings,
     )
+    call.starts(data, positions)
     blocks = [torch.arange(len(positions))] if node_level else batches(torch.cat(sizes)[positions], BLOCK)
     with (
         writing(out, asked, len(positions), device) as run,
@@ -216,9 +241,9 @@ def _stored(
             known, local = (None, positions) if node_level else positions[block].unique(return_inverse=True)
             problem = call.problem(shelf.take(known))
             here = None if targets is None else targets[block]
-            for first, part in call.answers(problem, local, here, shown, run.budget, SHARD, done):
+            for first, part in call.answers(problem, local, here, shown, run.budget, SHARD, done, start):
                 run.add(start + first, part if known is None else replace(part, index=known[part.index]))
-    return StoredExplanations(out, data)
+    return call.finished(StoredExplanations(out, data))
 
 
 def _targets(target: Any, index: Tensor) -> Tensor | None:
