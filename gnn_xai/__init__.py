@@ -34,6 +34,7 @@ from gnn_xai.comparison import Comparison
 from gnn_xai.callbacks import Callback, Trace
 from gnn_xai.explanation import Explanation, Explanations, load
 from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.store import StoredExplanations
 
 if TYPE_CHECKING:
     from gnn_xai import molecules, testing, viz
@@ -56,6 +57,7 @@ __all__ = [
     "Random",
     "Saliency",
     "SmoothGrad",
+    "StoredExplanations",
     "Trace",
     "__version__",
     "algorithms",

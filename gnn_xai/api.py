@@ -36,11 +36,39 @@ T = TypeVar("T", Explanations, StoredExplanations)
 
 @overload
 def explain(
-    model: nn.Module, data: Any, algorithm: str | Attributing = ..., *, out: None = None, **settings: Any
+    model: nn.Module,
+    data: Any,
+    algorithm: str | Attributing = ...,
+    *,
+    task: Literal["node", "graph"] | ModelConfig | None = ...,
+    index: int | Sequence[int] | Tensor | slice | range | None = ...,
+    target: int | Sequence[int] | Tensor | None = ...,
+    forward: Forward | None = ...,
+    seed: int = ...,
+    undirected: bool | Literal["auto"] = ...,
+    max_neighbors: int | None = ...,
+    batch_budget: int | Literal["auto"] = ...,
+    progress: bool = ...,
+    out: None = ...,
+    callback: Callback | Sequence[Callback] | None = ...,
 ) -> Explanations: ...
 @overload
 def explain(
-    model: nn.Module, data: Any, algorithm: str | Attributing = ..., *, out: str | PathLike[str], **settings: Any
+    model: nn.Module,
+    data: Any,
+    algorithm: str | Attributing = ...,
+    *,
+    task: Literal["node", "graph"] | ModelConfig | None = ...,
+    index: int | Sequence[int] | Tensor | slice | range | None = ...,
+    target: int | Sequence[int] | Tensor | None = ...,
+    forward: Forward | None = ...,
+    seed: int = ...,
+    undirected: bool | Literal["auto"] = ...,
+    max_neighbors: int | None = ...,
+    batch_budget: int | Literal["auto"] = ...,
+    progress: bool = ...,
+    out: str | PathLike[str],
+    callback: Callback | Sequence[Callback] | None = ...,
 ) -> StoredExplanations: ...
 
 

@@ -19,16 +19,20 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig
 
+from gnn_xai import frames
 from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.masks import NodeMaskType
 from gnn_xai.core.problem import Forward
 from gnn_xai.core.segments import gather_segments, owners, pointers
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
+from gnn_xai.frames import Level, about
 
 if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+    from gnn_xai.store import StoredExplanations
 
 FORMAT_VERSION = 1
 _EXPECTED = "expected a file by Explanations.save"
@@ -133,6 +137,26 @@ class Explanations:
     def edge_owner(self) -> Tensor:
         """The instance of each edge, `[ΣE]`."""
         return owners(self.edge_ptr)
+
+    @cached_property
+    def node_scores(self) -> Tensor | None:
+        """One score per node, `[ΣN]`: its mask, or the sum over its features; without a mask per node, the sum of the
+        scores of the edges at it, each undirected edge once. `None` where there is neither.
+        """
+        if self.node_mask is not None and self.node_mask_type != "common_attributes":
+            return self.node_mask.sum(1)
+        if self.edge_mask is None:
+            return None
+        scores = self.edge_mask.new_zeros(len(self.node_id))
+        if len(self.edge_id) == 0:
+            return scores
+        span = int(self.node_id.max()) + 1
+        nodes = self.node_owner * span + self.node_id
+        ends = torch.searchsorted(nodes, self.edge_owner * span + self.edge_index)
+        once = _each_undirected_once(ends, self.edge_mask)
+        ends, values = ends[:, once], self.edge_mask[once]
+        scores.index_add_(0, ends[0], values)
+        return scores.index_add_(0, ends[1], torch.where(ends[0] == ends[1], 0, values))
 
     def _select(self, select: Tensor) -> Explanations:
         select = select.to(self.index.device)
@@ -271,6 +295,46 @@ class Explanations:
             signed=signed,
         )
 
+    def content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What a file of them holds: tensors on the CPU by name, and metadata."""
+        tensors = {f"extras.{name}": value for name, value in self.extras.items()}
+        tensors |= {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        meta = json.dumps({"format": FORMAT_VERSION, **about(self)})
+        return tensors, {"gnn_xai": meta}
+
+    def to_pandas(self, level: Level = "instance") -> DataFrame:
+        """A tidy table with pandas: one row for each instance, edge, node or feature.
+
+        Every row has the `position` of its explanation here, and its `index` and `target`. Then, by level:
+
+        - `instance`: `prediction_0`, ... for each output column, the same for `prediction_masked` and
+          `prediction_complement`, `exact`, `hops`, `num_nodes`, `num_edges`, and what `extras` hold per instance.
+        - `edge`: `edge_id`, `source`, `destination`, `score`, and what `extras` hold per edge.
+        - `node`: `node_id`, `score`, see `node_scores`.
+        - `feature`: `node_id` (unless one mask is shared by all nodes), `feature`, `score`.
+
+        `DataFrame.attrs["gnn_xai"]` holds algorithm, task, seed and provenance.
+
+        Args:
+            level: `"instance"`, `"edge"`, `"node"` or `"feature"`.
+
+        Raises:
+            InputError: for an unknown level, or one that the algorithm did not score.
+            GnnXaiError: without pandas; `pip install 'gnn-xai[research]'` installs it.
+        """
+        return frames.table([(0, self)], level)
+
+    def to_parquet(self, path: str | os.PathLike[str], level: Level = "instance") -> Path:
+        """Write the table of `to_pandas` to a Parquet file; the schema's metadata `gnn_xai` is its `attrs` as JSON.
+
+        Raises:
+            InputError: as `to_pandas`.
+            GnnXaiError: without pyarrow; `pip install 'gnn-xai[research]'` installs it.
+            StorageError: if the file cannot be written.
+        """
+        return frames.write_parquet(path, [(0, self)], level)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything but the data to one safetensors file, in one step: a file is whole or not there.
 
@@ -278,26 +342,12 @@ class Explanations:
             StorageError: if the file cannot be written.
         """
         path = Path(path)
-        tensors = {f"extras.{name}": value for name, value in self.extras.items()}
-        tensors |= {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        meta = json.dumps(
-            {
-                "format": FORMAT_VERSION,
-                "node_mask_type": self.node_mask_type,
-                "signed": self.signed,
-                "removal": self.removal,
-                "algorithm": self.algorithm,
-                "task": [self.task.mode.value, self.task.task_level.value, self.task.return_type.value],
-                "seed": self.seed,
-                "provenance": self.provenance,
-            }
-        )
+        tensors, meta = self.content()
         part = None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
                 part = Path(handle.name)
-            save_file(tensors, part, metadata={"gnn_xai": meta})
+            save_file(tensors, part, metadata=meta)
             part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone; the result follows the umask
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
@@ -324,20 +374,39 @@ def joined(parts: Sequence[Explanations]) -> Explanations:
     return replace(first, **columns, extras=extras)
 
 
+def _each_undirected_once(edge_index: Tensor, mask: Tensor) -> Tensor:
+    """Positions of edges, leaving out the second direction of an undirected edge with the same score."""
+    own = torch.arange(len(mask), device=mask.device)
+    if len(own) == 0:
+        return own
+    same_score = torch.unique(mask, return_inverse=True)[1]
+    partner = pair_directions(edge_index, int(edge_index.max()) + 1, same_score)
+    second = (partner >= 0) & (partner < own) & (mask[partner] == mask)
+    return own[~second]
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def load(path: str | os.PathLike[str]) -> Explanations:
-    """Read explanations that `Explanations.save` wrote. Nothing is unpickled.
+def load(path: str | os.PathLike[str]) -> Explanations | StoredExplanations:
+    """Read explanations: a file that `Explanations.save` wrote, or a folder that `explain(..., out=folder)` wrote, whose
+    shards are read when they are needed. Nothing is unpickled.
 
     Raises:
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
     if Path(path).is_dir():
-        raise StorageError(f"{path} is a folder; {_EXPECTED}")
+        from gnn_xai.store import StoredExplanations
+
+        return StoredExplanations(path)
+    return read(path)
+
+
+def read(path: str | os.PathLike[str]) -> Explanations:
+    """Read one file, see `load`."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
@@ -476,17 +545,7 @@ class Explanation:
         """One score per node, `[n]`: its mask, or the sum over its features; without a mask per node, the sum of the
         scores of the edges at it, each undirected edge once. `None` where there is neither.
         """
-        mask = self.node_mask
-        if mask is not None and self.source.node_mask_type != "common_attributes":
-            return mask.sum(1)
-        if self.edge_mask is None:
-            return None
-        scores = self.edge_mask.new_zeros(len(self.node_id))
-        first = self._each_undirected_once()
-        ends = torch.searchsorted(self.node_id, self.edge_index[:, first].contiguous())
-        values = self.edge_mask[first]
-        scores.index_add_(0, ends[0], values)
-        return scores.index_add_(0, ends[1], torch.where(ends[0] == ends[1], 0, values))
+        return self.source[[self.position]].node_scores
 
     def _lies_in(self, graph: Data) -> bool:
         """Whether a graph has these nodes, and these edges under their ids."""
@@ -499,17 +558,6 @@ class Explanation:
             return True
         return torch.equal(graph.edge_index[:, edges.to(graph.edge_index.device)].to(edges.device), self.edge_index)
 
-    def _each_undirected_once(self) -> Tensor:
-        """Positions of edges, leaving out the second direction of an undirected edge with the same score."""
-        edges, mask = self.edge_index, self.edge_mask
-        own = torch.arange(edges.size(1), device=edges.device)
-        if mask is None or len(own) == 0:
-            return own
-        same_score = torch.unique(mask, return_inverse=True)[1]
-        partner = pair_directions(edges, int(edges.max()) + 1, same_score)
-        second = (partner >= 0) & (partner < own) & (mask[partner] == mask)
-        return own[~second]
-
     def top_edges(self, k: int = 10) -> list[tuple[int, int, float]]:
         """The k strongest edges `(u, v, score)`, by absolute value; the two directions of an undirected edge count once.
 
@@ -518,7 +566,7 @@ class Explanation:
         """
         if self.edge_mask is None:
             raise InputError(f"{self.source.algorithm['name']} scored no edges; use top_nodes or top_features")
-        keep = self._each_undirected_once()
+        keep = _each_undirected_once(self.edge_index, self.edge_mask)
         scores = self.edge_mask[keep]
         order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
         return [

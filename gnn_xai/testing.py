@@ -40,7 +40,7 @@ from gnn_xai.core.pipeline import outputs
 from gnn_xai.core.problem import Problem, as_task, bind
 from gnn_xai.core.question import Question
 from gnn_xai.errors import GnnXaiWarning
-from gnn_xai.explanation import Explanation, Explanations, load
+from gnn_xai.explanation import Explanation, Explanations, read
 
 TOLERANCE = 1e-5
 """How far two numbers may be apart that a law calls equal, relative to the larger of 1 and the largest of them."""
@@ -605,7 +605,7 @@ def law_says_what_it_means(algorithm: Algorithm, case: Case) -> None:
         other = case.explain(algorithm, target=wanted)
         assert other.target.tolist() == wanted, f"targets {wanted} were asked for, {other.target.tolist()} recorded"
     with tempfile.TemporaryDirectory() as folder:
-        back = load(found.save(Path(folder) / "run.safetensors"))
+        back = read(found.save(Path(folder) / "run.safetensors"))
     for name in ("signed", "removal", "algorithm", "seed", "node_mask_type", "provenance", "task"):
         one, other = getattr(found, name), getattr(back, name)
         same = vars(one) == vars(other) if name == "task" else one == other

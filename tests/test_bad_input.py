@@ -484,7 +484,7 @@ def _write(path: Path, kind: str) -> None:
         ("text", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
         ("empty", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
         ("truncated", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
-        ("folder", "is a folder; expected a file by Explanations.save"),
+        ("folder", "is a folder without manifest.json; expected one that explain wrote with out=, or a file by"),
         ("missing", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
         ("foreign", "is safetensors but holds no explanations of this package"),
         ("newer", "has format 99, this version reads up to 1; upgrade gnn_xai"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,10 +17,13 @@ from torch_geometric.data.dataset import Dataset
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.rng import mix
-from gnn_xai.core.segments import owners, pointers, segment_sum
+from gnn_xai.core.segments import gather_segments, owners, pointers, segment_sum
 from gnn_xai.errors import InputError
 
 Flow = Literal["source_to_target", "target_to_source", "both"]
+
+SOME = 1024
+"""Graphs of a list or data set that are looked at together when all of them are."""
 
 _BOOKKEEPING = {"edge_index", "adj_t", "adj", "batch", "ptr", "num_nodes", "num_graphs"}
 
@@ -165,6 +168,27 @@ class Graphs:
     def _incidence(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         return {}
 
+    def take(self, select: Tensor) -> Graphs:
+        """Some of the graphs, in that order."""
+        node, node_ptr = gather_segments(self.node_ptr, select)
+        edge, edge_ptr = gather_segments(self.edge_ptr, select)
+        shift = torch.repeat_interleave(node_ptr[:-1] - self.node_ptr[select], edge_ptr.diff())
+        return replace(
+            self,
+            edge_index=self.edge_index[:, edge] + shift,
+            batch=owners(node_ptr),
+            node_ptr=node_ptr,
+            edge_ptr=edge_ptr,
+            node_attrs={key: value[node] for key, value in self.node_attrs.items()},
+            edge_attrs={key: value[edge] for key, value in self.edge_attrs.items()},
+            graph_attrs={key: value[select] for key, value in self.graph_attrs.items()},
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Everything that the data says, for a checksum."""
+        ptr = {"node_ptr": self.node_ptr, "edge_ptr": self.edge_ptr, "edge_index": self.edge_index}
+        return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr}
+
     def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Any:
         """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes but `x`, and new `edge_index`."""
         out = Batch(_base_cls=Data)
@@ -177,6 +201,47 @@ class Graphs:
         out.num_nodes = len(nodes)
         out._num_graphs = size  # what Batch.num_graphs reads, also for a last piece without nodes
         return out
+
+
+class Shelf:
+    """The user's data, read a few graphs at a time where it came as a list or data set: a union of all may be too large.
+
+    Args:
+        data: as in `gnn_xai.explain`.
+        device: where its tensors are read to.
+        whole: read all of it at once, for what is asked about its nodes.
+    """
+
+    def __init__(self, data: Any, device: torch.device, whole: bool) -> None:
+        self.data, self.device = data, device
+        several = isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)) and len(data) > 0
+        self.whole = as_graphs(data, device) if whole or not several else None
+
+    def __len__(self) -> int:
+        return len(self.data) if self.whole is None else self.whole.num_graphs
+
+    def take(self, select: Tensor | None) -> Graphs:
+        """Some of the graphs, in that order; `None` for all.
+
+        Raises:
+            InputError: as in `as_graphs`.
+        """
+        if self.whole is not None:
+            return self.whole if select is None or not self.whole.many else self.whole.take(select)
+        select = torch.arange(len(self)) if select is None else select
+        try:
+            graphs = as_graphs([self.data[i] for i in select.tolist()], self.device)
+        except InputError as error:
+            raise InputError(f"{error} (counted from graph {int(select[0])})") from error
+        return replace(graphs, source=self.data)
+
+    def parts(self) -> Iterator[Graphs]:
+        """All graphs in order, as many at a time as are held."""
+        if self.whole is not None:
+            yield self.whole
+            return
+        for select in torch.arange(len(self)).split(SOME):
+            yield self.take(select)
 
 
 def _ids(carried: Tensor | None, positions: Tensor) -> Tensor:
