@@ -31,6 +31,9 @@ FAINT_TEXT = "#5b646e"
 # Okabe and Ito's palette, lightened so that black labels stay legible on it.
 _CLASSES = ["#8ccbf2", "#f3c668", "#7fcfb4", "#e0a8c8", "#f5ea8c", "#c3cad1", "#eba27a", "#8fb1dc"]
 
+# The palette as it is, for lines and dots on white, without its yellow, which is too faint there.
+SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
+
 
 def class_color(label: int) -> str:
     """A colour for a class; from the ninth class on they repeat."""
