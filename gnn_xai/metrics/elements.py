@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -45,6 +45,11 @@ class Elements:
     def strength(self) -> Tensor:
         """What elements are ranked by where the sign means nothing, `[M]`: absolute attributions, masks as they are."""
         return self.scores.abs() if self.signed else self.scores
+
+    def take(self, positions: Tensor) -> Elements:
+        """Some of the elements."""
+        some = {name: getattr(self, name)[positions] for name in ("scores", "owner", "key", "weight")}
+        return replace(self, **some)
 
 
 def elements(explanations: Explanations, level: Level = "auto", levels: Sequence[Level] = LEVELS) -> Elements:
@@ -111,15 +116,15 @@ def _once_undirected(explanations: Explanations) -> Tensor:
     return torch.where(tied, 0.5, weight)
 
 
-def common(one: Elements, other: Elements) -> tuple[Tensor, Tensor]:
-    """Where the elements that both have lie in the one and in the other, two index tensors of one length."""
-    span = 1 + max(int(e.key.max()) if len(e.key) else 0 for e in (one, other))
-    mine, theirs = (e.owner * span + e.key for e in (one, other))
+def aligned(one: Elements, other: Elements) -> tuple[Elements, Elements]:
+    """The elements that both have, in the same order."""
+    span = 1 + max(int(each.key.max()) if len(each.key) else 0 for each in (one, other))
+    mine, theirs = (each.owner * span + each.key for each in (one, other))
     if len(theirs) == 0:
-        return theirs, theirs
+        return one.take(theirs), other
     place = torch.searchsorted(theirs, mine).clamp(max=len(theirs) - 1)
     both = (theirs[place] == mine).nonzero().flatten()
-    return both, place[both]
+    return one.take(both), other.take(place[both])
 
 
 class Ranking:
