@@ -1,8 +1,8 @@
 """Benchmarks with a trained reference model and known truth; nothing is ever downloaded.
 
 >>> from gnn_xai import datasets
->>> datasets.names()[:4]
-['ba_shapes', 'ba_community', 'tree_cycles', 'tree_grid']
+>>> datasets.names()[:5]
+['ba_shapes', 'ba_community', 'tree_cycles', 'tree_grid', 'ba_2motifs']
 >>> benchmark = datasets.load("ba_shapes")
 >>> benchmark.data.num_nodes, len(benchmark.index)
 (700, 400)
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from gnn_xai.datasets import (
+    ba_2motifs,
     ba_community,
     ba_shapes,
     files,
@@ -33,6 +34,7 @@ _MODULES = (
     ba_community,
     tree_cycles,
     tree_grid,
+    ba_2motifs,
     karate,
     nci_nitro,
     nci_benzene,

@@ -5,11 +5,20 @@ Classifiers return raw logits, one column per class; `AtomSum` returns a value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, GINConv, GINEConv, GraphConv, MessagePassing, global_add_pool
+from torch_geometric.nn import (
+    GCNConv,
+    GINConv,
+    GINEConv,
+    GraphConv,
+    MessagePassing,
+    global_add_pool,
+    global_max_pool,
+    global_mean_pool,
+)
 
 
 class GCN(nn.Module):
@@ -27,7 +36,7 @@ class GCN(nn.Module):
         dropout: probability with which a hidden unit is dropped; in training mode only.
     """
 
-    layer: type[MessagePassing] = GCNConv
+    layer: Callable[[int, int], MessagePassing] = GCNConv
 
     def __init__(
         self,
@@ -62,6 +71,43 @@ class GraphConvs(GCN):
     """`GCN` whose layers add up neighbours instead of weighing them by degrees (Morris et al., AAAI 2019)."""
 
     layer = GraphConv
+
+
+class NodeGIN(GCN):
+    """`GCN` whose layers are ``MLP((1 + eps) x + sum of neighbours)`` with a two-layer MLP (Xu et al., ICLR 2019)."""
+
+    @staticmethod
+    def layer(width_in: int, width_out: int) -> MessagePassing:
+        """One convolution from ``width_in`` to ``width_out`` columns."""
+        return GINConv(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)))
+
+
+class PooledGraphConvs(nn.Module):
+    """Graph convolutions (Morris et al., AAAI 2019) for graph classification.
+
+    As in the code of PGExplainer (Luo et al., NeurIPS 2020), a linear layer reads the maximum and the
+    mean over the nodes of a graph, side by side.
+
+    Args:
+        in_channels: width of the node features.
+        hidden_channels: width of the hidden layers.
+        out_channels: number of classes.
+        num_layers: number of convolutions.
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int) -> None:
+        super().__init__()
+        widths = [in_channels, *[hidden_channels] * num_layers]
+        self.convs = nn.ModuleList(
+            GraphConv(width_in, width_out) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.lin = nn.Linear(2 * hidden_channels, out_channels)
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Logits ``[num_graphs, out_channels]``; without ``batch`` all nodes are one graph."""
+        for conv in self.convs:
+            x = conv(x, edge_index).relu()
+        return self.lin(torch.cat([global_max_pool(x, batch), global_mean_pool(x, batch)], dim=-1))
 
 
 class GIN(nn.Module):

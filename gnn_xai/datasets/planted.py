@@ -5,6 +5,7 @@ Making the graph, reading it, training and measuring models, and the nodes to ex
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import networkx as nx
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnn_xai.datasets.models import GCN, GraphConvs
+from gnn_xai.datasets.models import GCN, GraphConvs, NodeGIN
 from gnn_xai.datasets.recipe import Material, graph_and_labels, split_ids
 from gnn_xai.ground_truth import GroundTruth
 
@@ -76,10 +77,10 @@ def plant(base: nx.Graph, motif: Motif, count: int, extra: int, seed: int) -> di
             base.add_edge(u, v)
 
     edges = sorted(pair for u, v in base.edges for pair in ((u, v), (v, u)))
-    split = torch.zeros(num_nodes, dtype=torch.int64)
+    split, tenth = torch.zeros(num_nodes, dtype=torch.int64), num_nodes // 10
     order = torch.from_numpy(random.permutation(num_nodes))
-    split[order[-2 * (num_nodes // 10) :]] = 1
-    split[order[-(num_nodes // 10) :]] = 2
+    split[order[num_nodes - 2 * tenth :]] = 1
+    split[order[num_nodes - tenth :]] = 2
     return {
         "edge_index": torch.tensor(edges).t().contiguous(),
         "y": torch.cat([torch.zeros(base_nodes).long(), torch.tensor(motif.classes * count)]),
@@ -111,23 +112,36 @@ def graphconv(classes: int) -> nn.Module:
     return GraphConvs(FEATURES, 20, classes, num_layers=3, concat=True)
 
 
+def gin(classes: int) -> nn.Module:
+    """The same with GIN layers."""
+    return NodeGIN(FEATURES, 20, classes, num_layers=3, concat=True)
+
+
 def fit(model: nn.Module, material: Material, steps: int, rate: float, weight_decay: float) -> None:
-    """Full batch: so many steps of AdamW under a one-cycle schedule, gradients clipped to norm 2.
+    """Train by cross-entropy over all training nodes at once, see `descend`."""
+    (data, y), train = graph_and_labels(material), material.split["train"]
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(model(data.x, data.edge_index)[train], y[train])
+
+    descend(model, loss, steps, rate, weight_decay)
+
+
+def descend(model: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float, weight_decay: float) -> None:
+    """So many steps of AdamW under a one-cycle schedule, gradients clipped to norm 2.
 
     Args:
         model: trained in place.
-        material: as `read` makes it.
+        loss: of the model as it is, on all its training data.
         steps: of the optimizer.
         rate: the peak of the learning rate.
         weight_decay: of AdamW.
     """
-    (data, y), train = graph_and_labels(material), material.split["train"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        logits = model(data.x, data.edge_index)
-        nn.functional.cross_entropy(logits[train], y[train]).backward()
+        loss().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         schedule.step()

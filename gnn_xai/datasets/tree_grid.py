@@ -44,8 +44,10 @@ RECIPE = Recipe(
     instances=planted.instances,
     others={
         "seed1": Training(MODEL, FIT, seed=1),
-        "gcn": Training(
-            partial(planted.gcn, len(CLASS_NAMES)), partial(planted.fit, steps=8000, rate=0.01, weight_decay=0.001)
+        "gin": Training(
+            partial(planted.gin, len(CLASS_NAMES)),
+            partial(planted.fit, steps=4000, rate=0.005, weight_decay=0.001),
+            seed=1,
         ),
     },
 )
