@@ -228,7 +228,10 @@ class Reference:
             node, edge = node + weight / 2 * by_x, edge + weight / 2 * by_edge
         return node * self.data.x, edge
 
-    def smooth_grad(self, samples: int, noise: float, objective: str = "margin") -> tuple[Tensor, Tensor]:
+    def smooth_grad(
+        self, samples: int, noise: float, objective: str = "margin", average: str = "gradient"
+    ) -> tuple[Tensor, Tensor]:
+        """Of the mean gradient the absolute value, or the root mean square of gradients."""
         seen = self.data.x[self.nodes]
         spread = noise * float(seen.max() - seen.min())
         node, edge = torch.zeros_like(self.data.x), torch.zeros_like(self.ones())
@@ -240,8 +243,10 @@ class Reference:
             for e in self.edges:
                 mask[e] += noise * self._normal(self.unit[e], 2 * sample + 1)
             by_x, by_edge = self.gradient(x, mask, objective)
+            if average == "square":
+                by_x, by_edge = by_x * by_x, by_edge * by_edge
             node, edge = node + by_x / samples, edge + by_edge / samples
-        return node.abs(), edge.abs()
+        return (node.sqrt(), edge.sqrt()) if average == "square" else (node.abs(), edge.abs())
 
     def _normal(self, *keys: int) -> float:
         return float(keyed_normal(self.seed, torch.tensor(self.key), *(torch.tensor(k) for k in keys)))

@@ -96,8 +96,9 @@ def test_gradient_methods(case: Case) -> None:
 
 
 def test_smooth_grad(case: Case) -> None:
-    explanations = case.explain(gx.SmoothGrad(samples=3, noise=0.2), seed=5)
-    check(explanations, case.references, [r.smooth_grad(3, 0.2) for r in case.references])
+    for average in ("gradient", "square"):
+        explanations = case.explain(gx.SmoothGrad(samples=3, noise=0.2, average=average), seed=5)
+        check(explanations, case.references, [r.smooth_grad(3, 0.2, average=average) for r in case.references])
 
 
 @pytest.mark.parametrize("removal", ["structural", "message"])

@@ -311,6 +311,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         r"IntegratedGradients\(steps=\) as a positive integer, got 0",
     ),
     "samples zero": (lambda: gx.SmoothGrad(samples=0), r"SmoothGrad\(samples=\) as a positive integer, got 0"),
+    "average unknown": (
+        lambda: gx.SmoothGrad(average="cube"),
+        r"average=\) as one of 'gradient', 'square', got 'cube'",
+    ),
     "removal unknown": (lambda: gx.EdgeAblation(removal="delete"), r"'message', 'structural', got 'delete'"),
     "objective unknown": (lambda: gx.Saliency(objective="logit"), r"as one of 'margin', .* got 'logit'"),
     # the rest of the call

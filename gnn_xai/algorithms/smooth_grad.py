@@ -7,7 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_gradient_fields, require_number, require_positive
+from gnn_xai.algorithms.base import (
+    algorithm,
+    require_gradient_fields,
+    require_number,
+    require_one_of,
+    require_positive,
+)
 from gnn_xai.core.gradients import gradients
 from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs, Union
@@ -24,13 +30,24 @@ class SmoothGrad:
     paper; edge masks and the factors of embedded codes, whose range is 0 to 1, get noise of standard deviation `noise`
     around 1, one number for an undirected edge.
 
+    Where the noise turns the sign of a gradient, copies cancel in their mean, however much depends on the element.
+    SmoothGrad-Squared (Hooker et al., NeurIPS 2019) takes the mean of squares instead. Its root is returned, which has the
+    unit of a gradient and the same order.
+
+    >>> import gnn_xai as gx
+    >>> ds = gx.datasets.load("ba_shapes")
+    >>> squared = gx.SmoothGrad(average="square", noise=0.3, node_mask_type=None)
+    >>> gx.explain(ds.model, ds.data, squared, index=[300], progress=False).one_sided
+    True
+
     Attributes:
         samples: noisy copies.
         noise: noise level, a fraction of the range.
         node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
             `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
-        absolute: take the absolute value of the mean; `False` keeps the sign.
+        average: of the copies' gradients, `gradient` for their mean, or `square` for their root mean square.
+        absolute: take the absolute value of the mean; `False` keeps the sign. A root mean square has none.
         objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
     """
 
@@ -38,12 +55,14 @@ class SmoothGrad:
     noise: float = 0.15
     node_mask_type: Literal["attributes"] | None = "attributes"
     edge_mask_type: Literal["object"] | None = "object"
+    average: Literal["gradient", "square"] = "gradient"
     absolute: bool = True
     objective: Objective = "margin"
 
     def __post_init__(self) -> None:
         require_positive(self, "samples", integer=True)
         require_number(self, "noise")
+        require_one_of(self, "average", ("gradient", "square"))
         require_gradient_fields(self)
 
     def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
@@ -77,8 +96,11 @@ class SmoothGrad:
             objective=self.objective,
             weights=[1 / self.samples] * self.samples,
             point=point,
+            power=2 if self.average == "square" else 1,
         )
-        if self.absolute:
+        if self.average == "square":
+            node, edge = (None if value is None else value.sqrt() for value in (node, edge))
+        elif self.absolute:
             node, edge = (None if value is None else value.abs() for value in (node, edge))
         return Masks(edge, node, self.node_mask_type)
 

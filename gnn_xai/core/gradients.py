@@ -32,8 +32,9 @@ def gradients(
     objective: Objective,
     weights: Sequence[float] = (1.0,),
     point: Point | None = None,
+    power: int = 1,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Σ_k w_k · ∂ score(x_k, m_k) / ∂ (x_k, m_k).
+    """Σ_k w_k · [∂ score(x_k, m_k) / ∂ (x_k, m_k)]^power.
 
     Args:
         question: the problem and how to run it.
@@ -43,12 +44,13 @@ def gradients(
         objective: the scalar to differentiate.
         weights: w_k, one for each point of the path.
         point: `(union, k) -> (x_k, m_k)`; `None` in either place is the original `features`, or an edge mask of ones.
+        power: of each gradient before they are added up.
 
     Returns:
         gradients for features `[ΣN, F]` and for edges `[ΣE]`; `None` where not asked. The gradient of an undirected edge
         is that of the one mask its two directions share: the sum over both, on each of them.
     """
-    problem = question.problem
+    problem, tied = question.problem, question.tied(graphs)
     by_node = by_edge = None
     if features:
         x = require_float_features(problem, "node_mask_type='attributes'")
@@ -58,6 +60,8 @@ def gradients(
 
     def work(select: Tensor) -> None:
         union = question.union(graphs, select)
+        at = torch.empty_like(tied).index_copy(0, union.edge, torch.arange(len(union.edge), device=tied.device))
+        shared = at[tied[union.edge]]  # both directions of an edge lie in the same replica
         total: list[Tensor] = []  # written once at the end: a batch that runs out of memory is tried again
         with question.model(union) as model:
             for k, weight in enumerate(weights):
@@ -73,7 +77,10 @@ def gradients(
                     mask_k = (ones if mask_k is None else mask_k).detach().clone().requires_grad_()
                     inputs.append(mask_k)
                 score = problem.score(model(edge_mask=mask_k, x=x_k), target[select], objective).sum()
-                found = [weight * gradient for gradient in _grad(score, inputs)]
+                found = _grad(score, inputs)
+                if edges:
+                    found[-1] = torch.zeros_like(found[-1]).index_add(0, shared, found[-1])[shared]
+                found = [weight * gradient**power for gradient in found]
                 total = found if k == 0 else [a + b for a, b in zip(total, found, strict=True)]
         if by_node is not None:
             by_node[union.node] = total[0].reshape(len(union.node), -1)
@@ -82,9 +89,6 @@ def gradients(
         question.advance(len(select) / len(graphs))
 
     packing.run(work, question.cost(graphs), question.limit)
-    if by_edge is not None:
-        tied = question.tied(graphs)
-        by_edge = torch.zeros_like(by_edge).index_add(0, tied, by_edge)[tied]
     return by_node, by_edge
 
 
