@@ -154,7 +154,7 @@ def _sizes(data: Any) -> tuple[list[int], list[int]]:
         graphs = as_graphs(data, torch.device("cpu"))
         return graphs.edge_ptr.diff().tolist(), graphs.node_ptr.diff().tolist()
     each = [data] if isinstance(data, Data) else list(data)
-    return [graph.num_edges for graph in each], [graph.num_nodes for graph in each]
+    return [graph.num_edges for graph in each], [graph.num_nodes or 0 for graph in each]
 
 
 def _require_within(ids: Tensor, size: int | Tensor, what: str) -> None:

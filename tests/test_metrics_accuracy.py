@@ -416,7 +416,7 @@ def test_a_truth_that_is_too_short_for_loaded_explanations(tmp_path) -> None:
         ({"top": 0}, "expected top as a positive int or a fraction in"),
         ({"top": 1.5}, "expected top as a positive int or a fraction in"),
         ({"top": True}, "expected top as a positive int or a fraction in"),
-        ({"top": "best"}, "expected top='truth', a positive int or a fraction in"),
+        ({"top": "best"}, "expected top as a positive int or a fraction in"),
         ({"threshold": 1.0}, "expected threshold as a number in"),
         ({"threshold": "high"}, "expected threshold as a number in"),
         ({"level": "feature"}, "expected level='edge', 'node' or 'auto', got 'feature'"),

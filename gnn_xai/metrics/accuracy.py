@@ -16,7 +16,7 @@ from gnn_xai.core.segments import segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.ground_truth import GroundTruth
-from gnn_xai.metrics.elements import Elements, Ranking, chosen, elements, exceeding, overlap, strongest
+from gnn_xai.metrics.elements import Elements, Ranking, chosen, elements, overlap, strongest
 from gnn_xai.metrics.result import Result
 
 Level = Literal["auto", "edge", "node"]
@@ -153,20 +153,21 @@ def gea(
     truths = [ground_truth] if isinstance(ground_truth, GroundTruth) or ground_truth is None else list(ground_truth)
     if not truths:
         raise InputError("expected a GroundTruth, or several of them, got an empty sequence")
-    found = []
-    for one in truths:
-        of, true = _compared(explanations, one, level)
-        if top == "truth" and threshold is None:
-            places = segment_sum(true * of.weight, of.owner, of.size)
-            hard = strongest(of.strength, of.owner, places, of.weight)
-        elif isinstance(top, str) and threshold is None:
-            raise InputError(f"expected top='truth', a positive int or a fraction in (0, 1], got {top!r}")
-        else:
-            hard = exceeding(of, threshold, of.strength) if threshold is not None else chosen(of, top, None)
-        index = overlap(hard, true.double(), of.owner, of.size, of.weight)
-        found.append(torch.where(segment_sum(true.double(), of.owner, of.size) > 0, index, -torch.inf))
-    best = torch.stack(found).amax(0)
-    return Result(f"{of.level} GEA", torch.where(best.isinf(), torch.nan, best), "higher")
+    compared = [_compared(explanations, one, level) for one in truths]
+    of = compared[0][0]
+    best = torch.full((of.size,), torch.nan, dtype=torch.float64, device=of.scores.device)
+    for _, truth in compared:
+        true = truth.double()
+        hard = _as_many(of, truth) if top == "truth" and threshold is None else chosen(of, top, threshold)
+        some = segment_sum(true, of.owner, of.size) > 0
+        index = overlap(hard, true, of.owner, of.size, of.weight)
+        best = torch.fmax(best, torch.where(some, index, torch.nan))
+    return Result(f"{of.level} GEA", best, "higher")
+
+
+def _as_many(of: Elements, truth: Tensor) -> Tensor:
+    """As many of the strongest elements as are true, `[M]` from 0 to 1."""
+    return strongest(of.strength, of.owner, segment_sum(truth * of.weight, of.owner, of.size), of.weight)
 
 
 def _compared(explanations: Explanations, ground_truth: GroundTruth, level: Level) -> tuple[Elements, Tensor]:

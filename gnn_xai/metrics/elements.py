@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,9 +12,10 @@ from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.segments import pointers, segment_max, segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
+from gnn_xai.metrics.selection import allowed
 
 Level = Literal["auto", "edge", "node", "feature"]
-LEVELS: tuple[Level, ...] = ("edge", "node", "feature")
+LEVELS = ("edge", "node", "feature")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Elements:
         return replace(self, **some)
 
 
-def elements(explanations: Explanations, level: Level = "auto", levels: Sequence[Level] = LEVELS) -> Elements:
+def elements(explanations: Explanations, level: str = "auto", levels: tuple[str, ...] = LEVELS) -> Elements:
     """The scores of one level; `auto` takes the first of `levels` that the explanations score.
 
     Raises:
@@ -60,24 +60,24 @@ def elements(explanations: Explanations, level: Level = "auto", levels: Sequence
     """
     if level not in ("auto", *levels):
         raise InputError(f"expected level={', '.join(map(repr, levels))} or 'auto', got {level!r}")
-    scored = {
+    scored: dict[str, Tensor | None] = {
         "edge": explanations.edge_mask,
         "node": node_scores(explanations),
         "feature": None if explanations.node_mask_type == "object" else explanations.node_mask,
     }
-    chosen = next((name for name in (levels if level == "auto" else (level,)) if scored[name] is not None), None)
-    if chosen is None:
-        missing = f"{level}s" if level != "auto" else " and no ".join(f"{name}s" for name in levels)
+    wanted = levels if level == "auto" else (level,)
+    name = next((each for each in wanted if scored[each] is not None), None)
+    scores = None if name is None else scored[name]
+    if name is None or scores is None:
+        missing = f"{level}s" if level != "auto" else " and no ".join(f"{each}s" for each in levels)
         raise InputError(
             f"{explanations.algorithm['name']} scored no {missing}; choose another level, or an algorithm that scores them"
         )
-    scores = scored[chosen]
-    assert scores is not None
     size, weight = len(explanations), None
-    if chosen == "edge":
+    if name == "edge":
         owner, key = explanations.edge_owner, explanations.edge_id
         weight = _once_undirected(explanations)
-    elif chosen == "node":
+    elif name == "node":
         owner, key = explanations.node_owner, explanations.node_id
     else:
         columns = torch.arange(scores.size(1), device=scores.device)
@@ -89,7 +89,7 @@ def elements(explanations: Explanations, level: Level = "auto", levels: Sequence
         scores = scores.reshape(-1)
     scores = scores.double()
     weight = torch.ones_like(scores) if weight is None else weight
-    return Elements(chosen, scores, owner, key, weight, size, explanations.signed)
+    return Elements(name, scores, owner, key, weight, size, explanations.signed)
 
 
 def node_scores(explanations: Explanations) -> Tensor | None:
@@ -221,7 +221,7 @@ def strongest(scores: Tensor, owner: Tensor, places: Tensor, weight: Tensor) -> 
     return ((places[owner] - ranking.above(weight)) / ranking.tied(weight)).clamp(0, 1)
 
 
-def chosen(of: Elements, top: int | float, threshold: float | None, scores: Tensor | None = None) -> Tensor:
+def chosen(of: Elements, top: int | float | str, threshold: float | None, scores: Tensor | None = None) -> Tensor:
     """An explanation made hard: how much of each element it holds, `[M]` from 0 to 1.
 
     Args:
@@ -236,11 +236,13 @@ def chosen(of: Elements, top: int | float, threshold: float | None, scores: Tens
     scores = of.strength if scores is None else scores
     if threshold is not None:
         return exceeding(of, threshold, scores)
-    if isinstance(top, bool) or not ((isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)):
+    if (
+        isinstance(top, (bool, str))
+        or not (isinstance(top, int) and top > 0)
+        and not (isinstance(top, float) and 0 < top <= 1)
+    ):
         raise InputError(f"expected top as a positive int or a fraction in (0, 1], got {top!r}")
-    count = segment_sum(of.weight, of.owner, of.size)
-    places = torch.full_like(count, top) if isinstance(top, int) else (count * top * (1 - 1e-12)).ceil()
-    return strongest(scores, of.owner, places, of.weight)
+    return strongest(scores, of.owner, allowed(top, segment_sum(of.weight, of.owner, of.size)), of.weight)
 
 
 def exceeding(of: Elements, threshold: float, scores: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch_geometric.explain.config import ModelMode
 
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
 from gnn_xai.api import explain
-from gnn_xai.core.graphs import Graphs, as_graphs
+from gnn_xai.core.graphs import Graphs, Shelf
 from gnn_xai.core.pipeline import close
 from gnn_xai.core.problem import Forward, Problem, bind
 from gnn_xai.core.rng import keyed_normal, keyed_uniform
@@ -88,18 +88,25 @@ def ges(
             )
     method = algorithm_of(explanations, algorithm)
     of = elements(explanations, level)
-    graphs = as_graphs(data, of.scores.device)
-    require_data(explanations, graphs)
+    graphs = explained(explanations, data)
     problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward))
     worst = torch.full_like(explanations.prediction[:, 0], torch.nan, dtype=torch.float64)
     for copy in range(1, copies + 1):
         seed = explanations.seed + copy
         perturbed, kept = _perturbed(graphs, seed, noise, drop)
-        found = again(model, perturbed, explanations, method, seed=seed, forward=forward, batch_budget=batch_budget)
-        found = found.to(of.scores.device)
+        found = again(
+            model,
+            perturbed,
+            explanations,
+            method,
+            index=_position(explanations, graphs),
+            seed=seed,
+            forward=forward,
+            batch_budget=batch_budget,
+        ).to(of.scores.device)
         there = elements(found, of.level)
         if of.level == "edge":
-            there = replace(there, key=_original(there, found, graphs, kept))
+            there = replace(there, key=_original(there, explanations, graphs, kept))
         one, other = aligned(of, there)
         distance = 1 - cosine(one.scores, other.scores, one.owner, one.size)
         same = _same_prediction(problem, explanations.prediction, found.prediction, explanations.target, tolerance)
@@ -167,8 +174,8 @@ def seed_stability(
     correlations, overlaps = [], []
     for one, other in (aligned(*pair) for pair in combinations(runs, 2)):
         correlations.append(spearman(one.scores, other.scores, one.owner, one.size))
-        sets = (chosen(each, top, None) for each in (one, other))
-        overlaps.append(overlap(*sets, one.owner, one.size, one.weight))
+        mine, theirs = (chosen(each, top, None) for each in (one, other))
+        overlaps.append(overlap(mine, theirs, one.owner, one.size, one.weight))
     what = f"{runs[0].level} seed"
     return SeedStability(
         Result(f"{what} correlation", torch.stack(correlations).nanmean(0), "higher"),
@@ -263,6 +270,7 @@ def again(
     algorithm: Algorithm,
     *,
     seed: int,
+    index: Tensor | None = None,
     target: Tensor | None = None,
     forward: Forward | None,
     batch_budget: int | Literal["auto"],
@@ -273,7 +281,7 @@ def again(
         data,
         algorithm,
         task=explanations.task,
-        index=explanations.index,
+        index=explanations.index if index is None else index,
         target=explanations.target if target is None else target,
         forward=forward,
         seed=seed,
@@ -298,30 +306,41 @@ def require_prediction(explanations: Explanations, found: Explanations) -> None:
         )
 
 
-def require_data(explanations: Explanations, graphs: Graphs) -> None:
-    """Raise unless the explained edges are edges of this data.
+def explained(explanations: Explanations, data: Any) -> Graphs:
+    """The data that was explained: for graphs that came as several, the graph of each instance, one after the other.
 
     Raises:
         InputError: if an instance is not there, or an edge has other ends.
     """
-    level = explanations.task.task_level.value
-    count = graphs.num_graphs if level == "graph" else graphs.num_nodes
-    same = len(explanations) > 0 and int(explanations.index.max()) < count
-    if same:
-        first_edge, first_node = _starts(explanations, graphs.edge_ptr), _starts(explanations, graphs.node_ptr)
-        edge = explanations.edge_id + first_edge[explanations.edge_owner]
+    graph_level, index = explanations.task.task_level.value == "graph", explanations.index
+    shelf = Shelf(data, index.device, whole=not graph_level)
+    graphs, same = None, len(explanations) > 0
+    if same and graph_level:
+        same = int(index.max()) < len(shelf)
+        graphs = shelf.take(index) if same else None
+    elif same:
+        graphs = shelf.take(None)
+        same = int(index.max()) < graphs.num_nodes
+    if graphs is not None and same:
+        edge = explanations.edge_id + _starts(explanations, graphs, graphs.edge_ptr)[explanations.edge_owner]
         same = len(edge) == 0 or int(edge.max()) < graphs.num_edges
-        ends = graphs.edge_index[:, edge] - first_node[explanations.edge_owner] if same else None
-        same = ends is not None and torch.equal(ends, explanations.edge_index)
-    if not same:
+        first = _starts(explanations, graphs, graphs.node_ptr)[explanations.edge_owner]
+        same = same and torch.equal(graphs.edge_index[:, edge] - first, explanations.edge_index)
+    if graphs is None or not same:
         raise InputError("the explained edges are not those of this data; pass the data that was explained")
+    return graphs
 
 
-def _starts(explanations: Explanations, ptr: Tensor) -> Tensor:
+def _position(explanations: Explanations, graphs: Graphs) -> Tensor:
+    """Which node or graph of `explained` each instance is, `[B]`."""
+    several = graphs.many and explanations.task.task_level.value == "graph"
+    return torch.arange(len(explanations), device=graphs.device) if several else explanations.index
+
+
+def _starts(explanations: Explanations, graphs: Graphs, ptr: Tensor) -> Tensor:
     """Where the ids of every instance start, `[B]`: with its graph, or for nodes of one graph at 0."""
-    if explanations.task.task_level.value == "graph":
-        return ptr[explanations.index]
-    return torch.zeros_like(explanations.index)
+    position = _position(explanations, graphs)
+    return ptr[position] if explanations.task.task_level.value == "graph" else torch.zeros_like(position)
 
 
 def _perturbed(graphs: Graphs, seed: int, noise: float, drop: float) -> tuple[Any, Tensor]:
@@ -347,9 +366,9 @@ def _perturbed(graphs: Graphs, seed: int, noise: float, drop: float) -> tuple[An
     return data, kept
 
 
-def _original(there: Elements, found: Explanations, graphs: Graphs, kept: Tensor) -> Tensor:
+def _original(there: Elements, explanations: Explanations, graphs: Graphs, kept: Tensor) -> Tensor:
     """The original ids of edges of a copy that has only those `kept`, `[M]`."""
-    first = _starts(found, graphs.edge_ptr)
+    first = _starts(explanations, graphs, graphs.edge_ptr)
     edge = there.key + torch.searchsorted(kept, first)[there.owner]
     return kept[edge] - first[there.owner]
 

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.algorithms.base import Attributing
-from gnn_xai.core.graphs import as_graphs
 from gnn_xai.core.problem import Forward, eager
 from gnn_xai.core.rng import keyed_bits
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.elements import Elements, Level, aligned, elements, spearman
 from gnn_xai.metrics.result import Result
-from gnn_xai.metrics.robustness import again, algorithm_of, require_data
+from gnn_xai.metrics.robustness import again, algorithm_of, explained
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ def model_randomization(
         raise InputError(f"expected order='cascading' or 'independent', got {order!r}")
     method = algorithm_of(explanations, algorithm)
     of = elements(explanations, level)
-    require_data(explanations, as_graphs(data, of.scores.device))
+    explained(explanations, data)  # says so if it is not this data
     model = eager(model)
     names = [name for name, _ in _layers(model)]
     if not names:
