@@ -1,20 +1,21 @@
 """
-A comparison of algorithms
-==========================
+A comparison
+============
 
-Nodes of BA-Shapes: means with bootstrap intervals over instances. A full dot is better than random scores, pair by pair.
+Mean and bootstrap interval of every algorithm; a full dot is better than Random, pair by pair. The first panel is what the
+maker of the data says, the other two what the model says.
 """
 
 import gnn_xai as gx
 
-ba = gx.datasets.load("ba_shapes")
+shapes = gx.datasets.load("ba_shapes")
 comparison = gx.compare(
-    ba.model,
-    ba.data,
-    algorithms=["saliency", "integrated_gradients", "edge_ablation", gx.GNNExplainer(epochs=30)],
-    metrics=["roc_auc", "fidelity"],
-    index=ba.index[:60],
-    ground_truth=ba.ground_truth,
+    shapes.model,
+    shapes.data,
+    ["saliency", "integrated_gradients", "smooth_grad", "gnn_explainer", "edge_ablation"],
+    ["roc_auc", "fidelity"],
+    index=shapes.index[::8],
+    ground_truth=shapes.ground_truth,
     progress=False,
 )
 figure = comparison.draw()

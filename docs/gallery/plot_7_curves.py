@@ -2,13 +2,20 @@
 Fidelity over sparsity
 ======================
 
-The strongest edges of nodes of BA-Shapes: what the prediction loses without them (fidelity+), and with nothing but them
-(fidelity−), over how many edges are left out.
+What the prediction loses without the strongest bonds (up is better), and with nothing but them (down is better), for every
+share of bonds that is left out. A single number hides where curves cross. (Saliency lies under EdgeAblation here.)
 """
 
 import gnn_xai as gx
 
-ba = gx.datasets.load("ba_shapes")
-algorithms = ["saliency", "integrated_gradients", "edge_ablation", gx.GNNExplainer(epochs=30)]
-comparison = gx.compare(ba.model, ba.data, algorithms, ["fidelity"], index=ba.index[:60], progress=False)
+nitro = gx.datasets.load("nci_nitro")
+comparison = gx.compare(
+    nitro.model,
+    nitro.data,
+    ["saliency", "gnn_explainer", "edge_ablation"],
+    ["sparsity"],
+    index=nitro.index[:40],
+    task=nitro.task,
+    progress=False,
+)
 figure = comparison.curves()
