@@ -17,6 +17,7 @@ import inspect
 import json
 import os
 import platform
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ HELD = 4
 """Shards that are kept in memory on reading."""
 
 MANIFEST, LOCK, PART = "manifest.json", "lock", ".part"
+_SHARD_NAME = re.compile(r"\d{9,}-\d{9,}\.safetensors")
 
 
 # Writing #############################################################################################################
@@ -91,6 +93,8 @@ class Run:
         Raises:
             StorageError: if it cannot be written; what was written before stays.
         """
+        if not self.manifest["shards"]:
+            self._tell()  # a shard without a manifest would be a file of somebody else
         content = safetensors.torch.save(*part.content())
         stop = start + len(part)
         name = f"{start:09d}-{stop:09d}.safetensors"
@@ -104,6 +108,13 @@ class Run:
         }
         self._write(name, content)
         self._tell(shards=sorted([*self.manifest["shards"], shard], key=lambda each: each["start"]))
+
+    def sweep(self) -> None:
+        """Remove what a process left behind that was killed: files half written, and shards that no manifest names."""
+        named = {shard["file"] for shard in self.manifest["shards"]}
+        for path in self.folder.iterdir():
+            if path.suffix == PART or (_SHARD_NAME.fullmatch(path.name) and path.name not in named):
+                path.unlink()
 
     def _tell(self, **changed: Any) -> None:
         """Change the manifest, on disk and then here."""
@@ -152,17 +163,21 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
     asked = json.loads(json.dumps(asked, default=repr))
     hardware = _hardware(device)
     with _locked(folder):
-        if not (folder / MANIFEST).exists():  # it is written with the first shard
+        begun = read_manifest(folder) if (folder / MANIFEST).exists() else None
+        if begun is None or not begun["shards"]:  # nothing is there yet that could be mixed with anything
             measured = Bytes.measured(device) if asked["batch_budget"] == "auto" else None
             start = {"format": FORMAT_VERSION, "run": asked, "batch_bytes": measured, "hardware": [hardware]}
-            yield Run(folder, _counted({**start, "asked": size, "shards": []}))
+            run = Run(folder, _counted({**start, "asked": size, "shards": []}))
+            run.sweep()
+            yield run
             return
-        run = Run(folder, read_manifest(folder))
-        _refuse_another(folder, run.manifest, asked)
-        whole = [shard for shard in run.manifest["shards"] if _is_whole(folder, shard)]
-        if len(whole) < len(run.manifest["shards"]):
+        run = Run(folder, begun)
+        _refuse_another(folder, begun, asked)
+        whole = [shard for shard in begun["shards"] if _is_whole(folder, shard)]
+        if len(whole) < len(begun["shards"]):
             run._tell(shards=whole)
-        if len(whole) and hardware not in run.manifest["hardware"]:
+        run.sweep()
+        if hardware not in run.manifest["hardware"]:
             warn(
                 f"{folder} was started on {run.manifest['hardware'][0]} and goes on with {hardware}: the last digits of its "
                 "scores may not be those of an uninterrupted run"

@@ -263,3 +263,24 @@ def random_graphs(count: int = 4, seed: int = 0, **options: Any) -> list[Data]:
     if count >= 3:
         graphs[-2] = random_graph(seed, nodes=1, edges=0, loops=0, parallel=0, isolated=1, **options)
     return graphs
+
+
+def model_and_graph() -> tuple[nn.Module, Data]:
+    """A two-layer GCN and a graph of 60 nodes, whose explanations fill some shards if these are small."""
+    return seeded_gcn("node"), small_graph(60)
+
+
+def seeded_gcn(level: Level) -> nn.Module:
+    """A two-layer GCN."""
+    torch.manual_seed(0)
+    return Net(level, [GCNConv(FEATURES, HIDDEN), GCNConv(HIDDEN, HIDDEN)]).eval()
+
+
+def small_graph(nodes: int, seed: int = 0) -> Data:
+    """A ring with a few chords, in both directions."""
+    generator = torch.Generator().manual_seed(seed)
+    around = torch.stack([torch.arange(nodes), (torch.arange(nodes) + 1) % nodes])
+    chords = torch.randint(nodes, (2, nodes // 6), generator=generator)
+    edges = torch.cat([around, chords[:, chords[0] != chords[1]]], dim=1)
+    both = torch.cat([edges, edges.flip(0)], dim=1)
+    return Data(x=torch.rand(nodes, FEATURES, generator=generator), edge_index=both)
