@@ -70,7 +70,7 @@ class Callback:
 
     Algorithms that learn masks tell epochs; others have a start and an end alone. What is told lies on the device of the
     run, and costs one more pass through the model for every epoch told; a run without callbacks pays nothing. Explanations
-    are the same with callbacks and without.
+    are the same with callbacks and without. An error in a callback ends the run.
 
     Attributes:
         every: which epochs to hear of: those that it divides, among them 0, the masks' start; the last epoch of an

@@ -22,7 +22,8 @@ def convergence(
     restart: int = 0,
     title: str | None = None,
 ) -> Axes:
-    """Draw terms of the loss over epochs: the mean over instances, in a band that holds the middle 80 % of them.
+    """Draw terms of the loss over epochs: the mean over instances, the total and chosen terms in a band that holds the
+    middle 80 % of them.
 
     Args:
         trace: what a run recorded.
@@ -57,8 +58,9 @@ def convergence(
     for i, name in enumerate(chosen):
         total, color = name == "total", TEXT if name == "total" else SERIES[i % len(SERIES)]
         value = curves[name][:, ~curves[name].isnan().any(0)].double()  # what was told from the start on
-        low, high = value.quantile(0.1, dim=1), value.quantile(0.9, dim=1)
-        ax.fill_between(epochs, low.numpy(), high.numpy(), color=color, alpha=0.12, linewidth=0)
+        if total or terms is not None:
+            low, high = value.quantile(0.1, dim=1), value.quantile(0.9, dim=1)
+            ax.fill_between(epochs, low.numpy(), high.numpy(), color=color, alpha=0.12, linewidth=0)
         ax.plot(epochs, value.mean(1).numpy(), color=color, linewidth=2.2 if total else 1.6, label=name)
     ax.set_xlim(epochs[0], epochs[-1])
     ax.set_xlabel("epoch", fontsize=9, color=TEXT)

@@ -74,7 +74,8 @@ class TensorBoard(Sink):
         self._writer.add_histogram(name, values, epoch)
 
     def figure(self, name: str, figure: Figure) -> None:
-        """An image."""
+        """An image, large enough for the names of its nodes."""
+        figure.set_dpi(180)
         self._writer.add_figure(name, figure, close=False)
 
     def embedding(self, name: str, vectors: Tensor, labels: list[tuple[str, str]]) -> None:
