@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -84,28 +85,25 @@ def gin() -> nn.Module:
     return GIN(planted.FEATURES, 20, len(CLASS_NAMES), num_layers=3)
 
 
-def batch_of(material: Material, ids: Tensor) -> Batch:
-    """Some of the graphs as one."""
-    return Batch.from_data_list([material.data[i] for i in ids.tolist()])
+def part(material: Material, ids: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+    """Some of the graphs as one, as the arguments of a model, and their classes ``[len(ids)]``."""
+    batch: Any = Batch.from_data_list([material.data[i] for i in ids.tolist()])
+    return (batch.x, batch.edge_index, batch.batch), batch.y
 
 
 def fit(model: nn.Module, material: Material, steps: int, rate: float, weight_decay: float) -> None:
     """As `planted.fit`, with all training graphs in every step."""
-    batch = batch_of(material, material.split["train"])
-
-    def loss() -> Tensor:
-        return nn.functional.cross_entropy(model(batch.x, batch.edge_index, batch.batch), batch.y)
-
-    planted.descend(model, loss, steps, rate, weight_decay)
+    graphs, y = part(material, material.split["train"])
+    planted.descend(model, lambda: nn.functional.cross_entropy(model(*graphs), y), steps, rate, weight_decay)
 
 
 def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:
     """Share of graphs with the right class, per split and of all."""
     scores = {}
-    for name, ids in (material.split | {"all": torch.arange(len(material.data))}).items():
-        batch = batch_of(material, ids)
+    for name, ids in (material.split | {"all": instances(model, material)}).items():
+        graphs, y = part(material, ids)
         with torch.no_grad():
-            right = model(batch.x, batch.edge_index, batch.batch).argmax(dim=-1) == batch.y
+            right = model(*graphs).argmax(dim=-1) == y
         scores[name] = {"accuracy": right.double().mean().item()}
     return scores
 

@@ -42,7 +42,7 @@ RECIPE = Recipe(
         "seed1": Training(MODEL, FIT, seed=1),
         "gcn": Training(
             partial(planted.gcn, len(CLASS_NAMES)),
-            partial(planted.fit, steps=5000, rate=0.01, weight_decay=0.0),
+            partial(planted.fit, steps=5000, rate=0.01, weight_decay=0.01),
             seed=1,
         ),
     },
