@@ -1,6 +1,7 @@
-"""Compare algorithms, one of them your own, with metrics; hand the result to PyG and to disk."""
+"""Compare algorithms, one of them your own, with metrics; write a run to disk and hand it to PyG."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,19 +27,22 @@ class MidwaySaliency:
 
 
 def main(out: Path) -> None:
-    """Print a table, save what it was computed from, read it back."""
+    """Print a table and write it for a paper; explain into a folder, and read a table from there."""
     out.mkdir(parents=True, exist_ok=True)
     ds = gx.datasets.load("ba_shapes")
     sample = ds.index[torch.randperm(len(ds.index), generator=torch.Generator().manual_seed(0))[:20]]
-    for method in ("random", "saliency", MidwaySaliency(), gx.GNNExplainer(epochs=50)):
-        found = gx.explain(ds.model, ds.data, method, task=ds.task, index=sample, progress=False)
-        fidelity = gx.metrics.fidelity(ds.model, ds.data, found, top=6, level="edge")  # the level they all share
-        name = found.algorithm["name"]
-        print(name, gx.metrics.roc_auc(found, ds.ground_truth), fidelity.plus, fidelity.minus, sep="\n    ")
-        found.save(out / f"{name}.safetensors")
+    methods = [gx.Saliency(node_mask_type=None), MidwaySaliency(), gx.GNNExplainer(epochs=50)]
+    metrics = ["roc_auc", partial(gx.metrics.fidelity, top=6)]
+    options = {"index": sample, "ground_truth": ds.ground_truth, "progress": False}
+    comparison = gx.compare(ds.model, ds.data, methods, metrics, **options)
+    print(comparison)
+    (out / "table.tex").write_text(comparison.to_latex(), encoding="utf-8")
+    comparison.draw().savefig(out / "comparison.png")
 
-    again = gx.load(out / "saliency.safetensors")
-    print(again.algorithm, again.to_pyg(0, ds.data))  # torch_geometric.explain.Explanation
+    # The same call goes on where it was stopped.
+    stored = gx.explain(ds.model, ds.data, "saliency", index=sample, out=out / "run", progress=False)
+    print(stored.to_pandas("edge").nlargest(5, "score"))
+    print(stored[0], stored.explanations().to_pyg(0))  # torch_geometric.explain.Explanation
 
 
 if __name__ == "__main__":
