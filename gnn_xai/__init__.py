@@ -29,9 +29,9 @@ from gnn_xai.algorithms import (
     SmoothGrad,
 )
 from gnn_xai.api import explain
+from gnn_xai.callbacks import Callback, Trace
 from gnn_xai.compare import compare
 from gnn_xai.comparison import Comparison
-from gnn_xai.callbacks import Callback, Trace
 from gnn_xai.explanation import Explanation, Explanations, load
 from gnn_xai.ground_truth import GroundTruth
 from gnn_xai.store import StoredExplanations

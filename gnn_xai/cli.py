@@ -1,4 +1,4 @@
-"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai molecules`, `gnn-xai list`.
+"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai compare`, `gnn-xai molecules`, `gnn-xai list`.
 
 Errors of the package end with exit code 2 and one sentence on stderr, and leave no output behind.
 """
@@ -10,8 +10,9 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +50,27 @@ PYTHON_TO_OPTIONS = {
     r"max_neighbors as a positive integer or None": "--max-neighbors as a positive integer",
     r"; None follows every edge": "; leave it out to follow every edge",
     r"\bmax_neighbors\b": "--max-neighbors",
+    r"needs (ground_truth|labels)=, got None; pass it, or": r"needs \1, which this data does not have;",
+    r"expected level='auto', 'edge', 'node', 'feature' or None": "expected --level auto, edge, node or feature",
 }
+
+# Options that commands share.
+DataSet = Annotated[str | None, typer.Option(help="A data set of `gnn-xai list`.")]
+Model = Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="Your model: a function that returns it.")]
+Weights = Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")]
+Material = Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="Your data: Data, or a list of Data.")]
+Index = Annotated[str | None, typer.Option(help="Nodes or graphs to explain, as in 300-349,400; by default all.")]
+Target = Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")]
+Level = Annotated[str | None, typer.Option(help="node or graph; with your own model.")]
+Mode = Annotated[
+    str, typer.Option(help="multiclass_classification, binary_classification or regression; with your own model.")
+]
+Returns = Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")]
+MaxNeighbors = Annotated[
+    int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
+]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,52 +148,42 @@ def demo(
 
 @app.command("list")
 def list_everything() -> None:
-    """List the algorithms and the data sets, one line each."""
-    registries = {"algorithms": gx.algorithms.REGISTRY, "data sets": gx.datasets.REGISTRY}
+    """List the algorithms, the metrics and the data sets, one line each."""
+    registries = {
+        "algorithms": {name: entry.summary for name, entry in gx.algorithms.REGISTRY.items()},
+        "metrics": {name: _summary(entry) for name, entry in gx.metrics.REGISTRY.items()},
+        "data sets": {name: entry.summary for name, entry in gx.datasets.REGISTRY.items()},
+    }
     for title, registry in registries.items():
         table = Table(title=title, title_justify="left", box=None, show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
-        for name, entry in registry.items():
-            table.add_row(name, entry.summary)
+        for row in registry.items():
+            table.add_row(*row)
         console.print(table, end="\n\n")
 
 
 @app.command()
 def explain(
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    dataset: Annotated[str | None, typer.Option(help="A data set of `gnn-xai list`.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FACTORY", help="Your model: a function that returns it."),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FACTORY", help="Your data: Data, or a list of Data."),
-    ] = None,
+    out: Out,
+    dataset: DataSet = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Material = None,
     algorithm: Annotated[str, typer.Option(help="One of `gnn-xai list`.")] = "gnn_explainer",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable."),
     ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(help="Nodes or graphs to explain, as in 300-349,400; by default all."),
-    ] = None,
-    target: Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")] = None,
-    task: Annotated[str | None, typer.Option(help="node or graph; with your own model.")] = None,
-    mode: Annotated[
-        str,
-        typer.Option(help="multiclass_classification, binary_classification or regression; with your own model."),
-    ] = "multiclass_classification",
-    returns: Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")] = "raw",
+    index: Index = None,
+    target: Target = None,
+    task: Level = None,
+    mode: Mode = "multiclass_classification",
+    returns: Returns = "raw",
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    max_neighbors: Annotated[
-        int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
-    ] = None,
+    max_neighbors: MaxNeighbors = None,
     figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Explain predictions of a data set's reference model, or of your own model on your own data.
 
@@ -180,20 +191,9 @@ def explain(
     """
     chosen = gx.algorithms.get(algorithm, **dict(_setting(text) for text in settings or ()))
     wanted = None if index is None else parse_index(index)
-    if (dataset is None) == (model is None or data is None):
-        raise InputError("expected either --dataset, or --model and --data; see 'gnn-xai explain --help'")
-    if dataset is not None and (model or data or weights or task):
-        raise InputError(
-            "--dataset brings its own model, data and task; leave out --model, --data, --weights and --task"
-        )
+    _one_subject(dataset, model, data, weights, task)
     with runs.output_folder(out, overwrite=overwrite) as folder:
-        if dataset is not None:
-            subject = subjects.from_benchmark(dataset)
-        else:
-            assert model is not None
-            assert data is not None
-            config = _task(task, mode, returns)
-            subject = subjects.from_factories(model, data, config, weights)
+        subject = _subject(dataset, model, data, weights, task, mode, returns)
         explanations, row = runs.explain_and_measure(
             subject,
             chosen,
@@ -207,6 +207,65 @@ def explain(
     _print_explanations(explanations, subject.class_names)
     console.print(results_table([row]))
     console.print(f"written to {out}/: {runs.EXPLANATIONS}, {runs.SUMMARY}, {runs.FIGURES}/", highlight=False)
+
+
+@app.command()
+def compare(
+    out: Out,
+    algorithms: Annotated[str, typer.Option(help="Names of `gnn-xai list`, as in saliency,gnn_explainer.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="The same; by default fidelity, and roc_auc where the truth is known."),
+    ] = None,
+    dataset: DataSet = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Material = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="ALGORITHM.NAME=VALUE", help="A hyper-parameter; repeatable."),
+    ] = None,
+    index: Index = None,
+    target: Target = None,
+    task: Level = None,
+    mode: Mode = "multiclass_classification",
+    returns: Returns = "raw",
+    seeds: Annotated[str, typer.Option(help="Seeds of all random numbers, as in 0-4.")] = "0",
+    level: Annotated[
+        str, typer.Option(help="What metrics compare: edge, node or feature; auto: what all algorithms score.")
+    ] = "auto",
+    max_neighbors: MaxNeighbors = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Draw fidelity over sparsity, too.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Explain the same predictions with several algorithms, and measure each; Random is always among them.
+
+    Writes table.csv, table.md, table.tex, values.csv, comparison.png and summary.json, all or nothing.
+    """
+    methods = _algorithms(_names(algorithms, "--algorithms"), settings or ())
+    chosen = None if metrics is None else _names(metrics, "--metrics")
+    wanted, keys = None if index is None else parse_index(index), parse_index(seeds, "--seeds")
+    _one_subject(dataset, model, data, weights, task)
+    with runs.output_folder(out, overwrite=overwrite) as folder:
+        subject = _subject(dataset, model, data, weights, task, mode, returns)
+        comparison = gx.compare(
+            subject.model,
+            subject.data,
+            methods,
+            chosen or (["fidelity"] if subject.ground_truth is None else ["roc_auc", "fidelity"]),
+            index=subject.index if wanted is None else wanted,
+            ground_truth=subject.ground_truth,
+            labels=subject.labels,
+            task=subject.task,
+            target=target,
+            seeds=keys,
+            level=level,  # type: ignore[arg-type]
+            max_neighbors=max_neighbors,
+            progress=sys.stderr.isatty(),
+        )
+        runs.write_comparison(folder, subject, comparison, curves=curves)
+    _print_comparison(comparison)
+    console.print(f"written to {out}/: {', '.join(runs.comparison_files(curves))}", highlight=False)
 
 
 @app.command()
@@ -283,8 +342,8 @@ def molecules(
     )
 
 
-def parse_index(text: str) -> list[int]:
-    """Instance ids from a list of numbers and ranges, both ends included.
+def parse_index(text: str, option: str = "--index") -> list[int]:
+    """Instance ids, or seeds, from a list of numbers and ranges, both ends included.
 
     >>> parse_index("300-303,400")
     [300, 301, 302, 303, 400]
@@ -300,11 +359,11 @@ def parse_index(text: str) -> list[int]:
         try:
             low, high = int(first), int(last if dash else first)
         except ValueError:
-            raise InputError(f"expected --index as numbers and ranges such as 300-349,400, got {text!r}") from None
+            raise InputError(f"expected {option} as numbers and ranges such as 300-349,400, got {text!r}") from None
         if high < low:
-            raise InputError(f"expected ranges from low to high in --index, got {part.strip()!r}")
+            raise InputError(f"expected ranges from low to high in {option}, got {part.strip()!r}")
         if len(ids) + high - low > most:
-            raise InputError(f"expected at most {most:,} instances in --index, got {text!r}")
+            raise InputError(f"expected at most {most:,} numbers in {option}, got {text!r}")
         ids.extend(range(low, high + 1))
     return ids
 
@@ -322,6 +381,64 @@ def _setting(text: str) -> tuple[str, Any]:
         return name.strip(), ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name.strip(), value
+
+
+def _summary(metric: Callable[..., Any]) -> str:
+    """The first sentence of its documentation, and the options that its name stands for."""
+    inner = metric.func if isinstance(metric, partial) else metric
+    words = re.split(r", per instance|(?<!al)\.(?=\s)", " ".join((inner.__doc__ or "").replace("`", "").split()))[0]
+    options = metric.keywords if isinstance(metric, partial) else {}
+    return words + "".join(f", {name}={value}" for name, value in options.items())
+
+
+def _names(text: str, option: str) -> list[str]:
+    """Names from a list with commas, each once."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise InputError(f"expected {option} as names with commas between them, got {text!r}")
+    return names
+
+
+def _algorithms(names: Sequence[str], settings: Sequence[str]) -> list[gx.algorithms.Algorithm]:
+    """Algorithms with their hyper-parameters, each from `algorithm.name=value`."""
+    hyper: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in settings:
+        key, value = _setting(text)
+        name, dot, parameter = key.partition(".")
+        if not dot:
+            raise InputError(f"expected --set ALGORITHM.NAME=VALUE such as gnn_explainer.epochs=200, got {text!r}")
+        if name not in hyper:
+            raise unknown("algorithm in --set", name, hyper)
+        hyper[name][parameter] = value
+    return [gx.algorithms.get(name, **options) for name, options in hyper.items()]
+
+
+def _one_subject(
+    dataset: str | None, model: str | None, data: str | None, weights: Path | None, task: str | None
+) -> None:
+    """Raise unless there is either a data set or a model with data."""
+    if (dataset is None) == (model is None or data is None):
+        raise InputError("expected either --dataset, or --model and --data; see --help")
+    if dataset is not None and (model or data or weights or task):
+        raise InputError(
+            "--dataset brings its own model, data and task; leave out --model, --data, --weights and --task"
+        )
+
+
+def _subject(
+    dataset: str | None,
+    model: str | None,
+    data: str | None,
+    weights: Path | None,
+    task: str | None,
+    mode: str,
+    returns: str,
+) -> subjects.Subject:
+    """What is explained: a data set's reference model, or a user's own."""
+    if dataset is not None:
+        return subjects.from_benchmark(dataset)
+    assert model is not None
+    return subjects.from_factories(model, data, _task(task, mode, returns), weights)
 
 
 def _task(level: str | None, mode: str, returns: str) -> ModelConfig:
@@ -369,6 +486,20 @@ def _print_molecules(table: DataFrame) -> None:
     console.print(shown)
     if len(table) > ROWS_SHOWN:
         console.print(f"… and {len(table) - ROWS_SHOWN} more in molecules.csv", highlight=False)
+
+
+def _print_comparison(comparison: gx.Comparison) -> None:
+    shown = comparison.table()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("algorithm", overflow="fold")
+    for title in shown.columns:
+        table.add_column(title, justify="right")
+    for label, cells in zip(shown.index, shown.to_numpy().tolist(), strict=True):
+        table.add_row(Text(label), *(Text(cell.replace(" [", "\n[")) for cell in cells))
+    console.print(table)
+    console.print(comparison.note, markup=False, highlight=False)
+    for reason in dict.fromkeys(comparison.skipped.values()):
+        console.print(f"not measured: {reason}", markup=False, highlight=False)
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:

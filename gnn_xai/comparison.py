@@ -16,7 +16,7 @@ import torch
 
 from gnn_xai.algorithms.base import Algorithm
 from gnn_xai.explanation import Explanations
-from gnn_xai.metrics.faithfulness import fidelity
+from gnn_xai.metrics.curves import fidelity_curve
 from gnn_xai.metrics.result import Result
 
 if TYPE_CHECKING:
@@ -212,43 +212,33 @@ class Comparison:
     def fidelity_over_sparsity(self, shares: Sequence[float] = SHARES) -> DataFrame:
         """Fidelity+ and fidelity− of the strongest elements of every algorithm, for each share of them that is kept.
 
-        Columns: `algorithm`, `metric`, `better`, `sparsity` (one minus the share), and `mean`, `stderr`, `low`, `high` and
-        `count` as in `to_pandas`. Explanations are those of the first seed; an algorithm that does not score the level
-        that is compared has no rows.
+        Columns: `algorithm`, `metric`, `better`, `sparsity` (the share left out, mean over instances), `mean`, `stderr`,
+        `low`, `high` and `count` as in `to_pandas`. Explanations are those of the first seed; an algorithm that does not
+        score the level that is compared has no rows.
 
         Args:
-            shares: of an instance's elements that count as its explanation, in (0, 1].
+            shares: of an instance's elements that count as its explanation, ascending, in (0, 1].
 
         Raises:
-            InputError: if a share is not in (0, 1].
+            InputError: if `shares` is not as described.
         """
         import pandas as pd
 
-        rows = []
         model, data, forward, budget = (self.given[name] for name in ("model", "data", "forward", "batch_budget"))
+        rows = []
         for label, found in self.explanations.items():
-            if self.level is not None and getattr(found, "node_mask" if self.level != "edge" else "edge_mask") is None:
+            if self.level is not None and getattr(found, "edge_mask" if self.level == "edge" else "node_mask") is None:
                 continue
-            for share in shares:
-                at = fidelity(
-                    model,
-                    data,
-                    found,
-                    top=float(share),
-                    level="both" if self.level is None else self.level,
-                    forward=forward,
-                    batch_budget=budget,
-                )
-                rows += [
-                    {
-                        "algorithm": label,
-                        "metric": result.name,
-                        "better": result.better,
-                        "sparsity": 1 - float(share),
-                        **vars(_mean(_mean_over_seeds([result]), self.confidence, self.seeds[0])),
-                    }
-                    for result in (at.plus, at.minus)
-                ]
+            level = self.level or "both"
+            curve = fidelity_curve(model, data, found, top=shares, level=level, forward=forward, batch_budget=budget)
+            for name, better, values in (("fidelity+", "higher", curve.plus), ("fidelity−", "lower", curve.minus)):
+                for sparsity, column in zip(
+                    curve.sparsity.nanmean(0).tolist(), values.cpu().double().numpy().T, strict=True
+                ):
+                    mean = _mean(column, self.confidence, self.seeds[0])
+                    rows.append(
+                        {"algorithm": label, "metric": name, "better": better, "sparsity": sparsity, **vars(mean)}
+                    )
         return pd.DataFrame(rows)
 
     def curves(self, ax: Sequence[Axes] | None = None, shares: Sequence[float] = SHARES) -> Figure:
@@ -262,7 +252,7 @@ class Comparison:
             The figure, never shown.
 
         Raises:
-            InputError: if there are not two axes, or a share is not in (0, 1].
+            InputError: if there are not two axes, or `shares` is not as described.
         """
         from gnn_xai.viz.comparison import curves
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from gnn_xai import metrics, molecules, viz
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import Algorithm
+from gnn_xai.algorithms.base import describe
 from gnn_xai.api import explain
+from gnn_xai.comparison import Comparison
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.explanation import Explanation, Explanations
 from gnn_xai.molecules import Drawing
@@ -199,6 +201,43 @@ def write_explanations(folder: Path, explanations: Explanations, facts: Mapping[
             "seed": explanations.seed,
             "provenance": explanations.provenance,
             "explanations": records(explanations),
+        },
+    )
+
+
+def comparison_files(curves: bool) -> list[str]:
+    """What a comparison writes."""
+    drawn = ["comparison.png", "curves.png"] if curves else ["comparison.png"]
+    return ["table.csv", "table.md", "table.tex", "values.csv", *drawn, SUMMARY]
+
+
+def write_comparison(folder: Path, subject: Subject, comparison: Comparison, *, curves: bool) -> None:
+    """Write the table of a comparison in three formats, the value of every instance, figures and the summary."""
+    table = comparison.to_pandas()
+    table.to_csv(folder / "table.csv", index=False)
+    comparison.values.to_csv(folder / "values.csv", index=False)
+    (folder / "table.md").write_text(comparison.to_markdown(), encoding="utf-8")
+    (folder / "table.tex").write_text(comparison.to_latex(), encoding="utf-8")
+    save_figure(comparison.draw(), folder / "comparison.png")
+    if curves:
+        save_figure(comparison.curves(), folder / "curves.png")
+    explanations = comparison.explanations[comparison.reference]
+    write_summary(
+        folder,
+        {
+            "dataset": subject.name,
+            "algorithms": {label: describe(algorithm) for label, algorithm in comparison.algorithms.items()},
+            "metrics": comparison.metrics,
+            "instances": len(explanations),
+            "seeds": list(comparison.seeds),
+            "level": comparison.level,
+            "confidence": comparison.confidence,
+            "table": table.astype(object).where(table.notna(), None).to_dict("records"),
+            "skipped": [
+                {"algorithm": label, "metric": metric, "reason": reason}
+                for (label, metric), reason in comparison.skipped.items()
+            ],
+            "provenance": explanations.provenance,
         },
     )
 

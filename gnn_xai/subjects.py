@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai import datasets
@@ -40,6 +42,14 @@ class Subject:
     feature_names: Sequence[str] | None = None
     node_names: Sequence[Any] | None = None
     featurizer: str | None = None
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The true classes or values of all outputs, where the data carry them as `y`."""
+        graphs = [self.data] if isinstance(self.data, Data) else self.data
+        found = [getattr(graph, "y", None) for graph in graphs]
+        tensors = [torch.atleast_1d(y) for y in found if isinstance(y, Tensor)]
+        return torch.cat(tensors) if tensors and len(tensors) == len(found) else None
 
     def drawing(self, explanation: Explanation) -> dict[str, Any]:
         """Options of `gnn_xai.viz.draw` that suit this explanation."""
