@@ -39,7 +39,6 @@ def main(out: Path) -> None:
     (out / "table.tex").write_text(comparison.to_latex(), encoding="utf-8")
     comparison.draw().savefig(out / "comparison.png")
 
-    # The same call goes on where it was stopped.
     stored = gx.explain(ds.model, ds.data, "saliency", index=sample, out=out / "run", progress=False)
     print(stored.to_pandas("edge").nlargest(5, "score"))
     print(stored[0], stored.explanations().to_pyg(0))  # torch_geometric.explain.Explanation
