@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "SHARD", 150)
+    monkeypatch.setattr(store, "SHARD", {"cpu": 150, "cuda": 150})
     monkeypatch.setattr(api, "BLOCK", 400)
 
 
@@ -263,6 +263,21 @@ def test_other_hardware_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     explained(tmp_path / "run")  # told once
 
 
+def test_shards_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a computation graph is cut otherwise than before, by a machine whose numbers differ, nothing is mixed."""
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            explained(tmp_path / "run")
+    before, add = files(tmp_path / "run"), store.Run.add
+    monkeypatch.setattr(store.Run, "add", lambda self, start, part: add(self, start - 1, part))
+    with pytest.raises(
+        StorageError, match="was begun on cpu .*, where its computation graphs were cut otherwise; go on"
+    ):
+        explained(tmp_path / "run")
+    assert files(tmp_path / "run") == before
+
+
 # A run is one run ####################################################################################################
 
 
@@ -316,7 +331,7 @@ def other_forward(model: nn.Module, data: Any) -> Tensor:
         ({"forward": other_forward}, r"another forward \(None, and now 'other_forward'\);"),
         ({"task": gx.api.ModelConfig("regression", "node", "raw"), "target": None}, r"another task "),
     ],
-    ids=str,
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else str(value),
 )
 def test_nothing_else_is_mixed_into_a_run(other: Any, sentence: str, tmp_path: Path) -> None:
     stored = explained(tmp_path / "run")
@@ -470,6 +485,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         (lambda m: [1], "cannot read .*manifest.json as the manifest of a run"),
         (lambda m: {**m, "format": "one"}, "cannot read .*manifest.json as the manifest of a run"),
         (lambda m: {**m, "shards": m["shards"][::-1]}, r"as the manifest of a run \(its shards do not fit together\)"),
+        (lambda m: {k: v for k, v in m.items() if k != "hardware"}, r"as the manifest of a run \(without hardware\)"),
         (lambda m: {**m, "asked": 2}, r"as the manifest of a run \(its shards do not fit together\)"),
     ],
 )
