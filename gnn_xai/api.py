@@ -28,7 +28,7 @@ from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task,
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations, joined
-from gnn_xai.store import BLOCK, SHARD, Digest, StoredExplanations, checksum, described, writing
+from gnn_xai.store import BLOCK, Digest, StoredExplanations, checksum, described, writing
 
 _log = logging.getLogger("gnn_xai")
 T = TypeVar("T", Explanations, StoredExplanations)
@@ -269,7 +269,9 @@ def _stored(
             known, local = (None, positions) if node_level else positions[block].unique(return_inverse=True)
             problem = call.problem(shelf.take(known))
             here = None if targets is None else targets[block]
-            for first, part in call.answers(problem, local, here, shown, run.budget, SHARD, done, start):
+            for first, part in call.answers(
+                problem, local, here, shown, run.budget, run.manifest["shard_size"], done, start
+            ):
                 run.add(start + first, part if known is None else replace(part, index=known[part.index]))
     return call.finished(StoredExplanations(out, data))
 

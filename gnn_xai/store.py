@@ -49,8 +49,9 @@ except ImportError:  # Windows: nothing keeps two processes from writing one run
 
 FORMAT_VERSION = 1
 
-SHARD = 100_000
-"""Nodes and edges of the computation graphs of one shard; a single instance may have more."""
+SHARD = {"cpu": 30_000, "cuda": 300_000}
+"""Nodes and edges of the computation graphs of one shard, by the device on which a run is started; a single instance may
+have more. Larger shards would save little time and lose more of it; a GPU wants more work at a time."""
 
 BLOCK = 500_000
 """Nodes and edges of graphs that are read, and shown to the model, at once; a block holds whole shards."""
@@ -91,12 +92,17 @@ class Run:
         """Write a shard: the explanations of consecutive positions from `start` on.
 
         Raises:
-            StorageError: if it cannot be written; what was written before stays.
+            StorageError: if it cannot be written, or holds what another shard holds; what was written before stays.
         """
         if not self.manifest["shards"]:
             self._tell()  # a shard without a manifest would be a file of somebody else
-        content = safetensors.torch.save(*part.content())
         stop = start + len(part)
+        if any(shard["start"] < stop and start < shard["stop"] for shard in self.manifest["shards"]):
+            raise StorageError(
+                f"{self.folder} was begun on {self.manifest['hardware'][0]}, where its computation graphs were cut "
+                "otherwise; go on there, or choose another folder"
+            )
+        content = safetensors.torch.save(*part.content())
         name = f"{start:09d}-{stop:09d}.safetensors"
         shard = {
             "file": name,
@@ -166,8 +172,15 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
         begun = read_manifest(folder) if (folder / MANIFEST).exists() else None
         if begun is None or not begun["shards"]:  # nothing is there yet that could be mixed with anything
             measured = Bytes.measured(device) if asked["batch_budget"] == "auto" else None
-            start = {"format": FORMAT_VERSION, "run": asked, "batch_bytes": measured, "hardware": [hardware]}
-            run = Run(folder, _counted({**start, "asked": size, "shards": []}))
+            start = {
+                "format": FORMAT_VERSION,
+                "run": asked,
+                "hardware": [hardware],
+                "batch_bytes": measured,
+                "shard_size": SHARD.get(device.type, SHARD["cuda"]),
+                "asked": size,
+            }
+            run = Run(folder, _counted({**start, "shards": []}))
             run.sweep()
             yield run
             return
@@ -289,9 +302,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise StorageError(
                 f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
             )
+        if missing := {"run", "hardware", "batch_bytes", "shard_size", "asked"} - manifest.keys():
+            raise ValueError(f"without {', '.join(sorted(missing))}")
         stops = [0, *(shard["stop"] for shard in manifest["shards"])]
         in_order = all(stop <= shard["start"] for stop, shard in zip(stops, manifest["shards"], strict=False))
-        if not in_order or not isinstance(manifest["run"], dict) or stops[-1] > manifest["asked"]:
+        if not in_order or stops[-1] > manifest["asked"]:
             raise ValueError("its shards do not fit together")
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, StorageError):
@@ -519,7 +534,8 @@ class StoredExplanations:
     def __repr__(self) -> str:
         run = self.manifest["run"]
         what = f"{len(self)} of {self.manifest['asked']} {run['task'][1]}-level, {run['algorithm']['name']}"
-        return f"StoredExplanations({what}, {len(self.manifest['shards'])} shards in {self.path})"
+        shards = len(self.manifest["shards"])
+        return f"StoredExplanations({what}, {shards} shard{'s' if shards > 1 else ''} in {self.path})"
 
     @property
     def complete(self) -> bool:
