@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 
 import pytest
 import torch
+from torch_geometric.data import Batch
 
 import gnn_xai as gx
 from gnn_xai import testing
@@ -29,6 +31,18 @@ def question(level: str):
     return ds.model, data, ds.task
 
 
+@pytest.fixture(autouse=True)
+def _pyg_collates_on_the_cpu(monkeypatch):
+    """PyG makes tensors on the default device, whichever that is; its part is not ours to test."""
+    collate = Batch.from_data_list
+
+    def from_data_list(*args, **options):
+        with torch.device("cpu"):
+            return collate(*args, **options)
+
+    monkeypatch.setattr(Batch, "from_data_list", from_data_list)
+
+
 @pytest.mark.parametrize("level", ["node", "graph", "codes"])
 @pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
 def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
@@ -42,7 +56,7 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
             yield
 
     monkeypatch.setattr("gnn_xai.api.untouched", elsewhere)
-    monkeypatch.setattr("gnn_xai.metrics.faithfulness.untouched", elsewhere)
+    monkeypatch.setattr("gnn_xai.metrics.evaluation.untouched", elsewhere)
     model, data, task = question(level)
     found = gx.explain(model, data, algorithm, task=task, index=range(4), progress=False)
     gx.metrics.fidelity(model, data, found, top=2)
@@ -54,6 +68,19 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
         if e.edge_mask is not None:
             assert len(e.top_edges(3)) == 3
             assert e.node_scores is not None
+
+
+@pytest.mark.parametrize("name", gx.metrics.REGISTRY)
+@pytest.mark.parametrize("dataset", ["ba_shapes", "nci_nitro"])
+def test_metrics_make_no_tensor_on_the_default_device(name, dataset):
+    ds = gx.datasets.load(dataset)
+    found = gx.explain(ds.model, ds.data, "random", task=ds.task, index=ds.index[:4], progress=False)
+    labels = ds.data.y if dataset == "ba_shapes" else torch.stack([graph.y.reshape(()) for graph in ds.data])
+    has = {"model": ds.model, "data": ds.data, "explanations": found, "ground_truth": ds.ground_truth, "labels": labels}
+    takes = inspect.signature(gx.metrics.REGISTRY[name]).parameters
+    with torch.device("meta"):
+        result = gx.metrics.REGISTRY[name](**{key: value for key, value in has.items() if key in takes})
+        repr(result)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

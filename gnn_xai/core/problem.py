@@ -396,12 +396,12 @@ def as_index(index: Any, size: int, device: torch.device) -> Tensor:
         InputError: if empty, out of range, or of another kind.
     """
     if index is None:
-        index = torch.arange(size)
+        index = torch.arange(size, device=device)
     elif isinstance(index, slice):
-        index = torch.arange(size)[index]
+        index = torch.arange(size, device=device)[index]
     else:
         try:
-            index = torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index))
+            index = torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index), device=device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"expected index as integers, got {index!r}") from error
     if index.dtype == torch.bool:
@@ -416,7 +416,7 @@ def as_index(index: Any, size: int, device: torch.device) -> Tensor:
     if int(index.min()) < 0 or int(index.max()) >= size:
         wrong = int(index[(index < 0) | (index >= size)][0])
         raise InputError(f"index {wrong} is out of range; expected 0 to {size - 1}")
-    return index.long().to(device)
+    return index.long()
 
 
 def list_of(index: Any) -> Any:

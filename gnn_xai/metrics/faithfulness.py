@@ -248,7 +248,8 @@ def characterization_score(
     """
     if len(weights) != 2 or not all(isinstance(w, (int, float)) and w > 0 for w in weights):
         raise InputError(f"expected weights as two positive numbers, of fidelity+ and of fidelity−, got {weights!r}")
-    plus, enough = torch.as_tensor(plus), 1 - torch.as_tensor(minus)
+    plus, minus = (value if isinstance(value, Tensor) else torch.tensor(value) for value in (plus, minus))
+    enough = 1 - minus
     score = sum(weights) / (weights[0] / plus + weights[1] / enough)
     return torch.where((plus >= 0) & (enough >= 0), score, torch.nan)
 
