@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from gnn_xai.explanation import Explanations
+    from gnn_xai.store import StoredExplanations
 
 TERMS = ("prediction", "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "total")
 """Terms of the loss of algorithms that learn masks, in the order in which they are shown."""
@@ -85,7 +86,7 @@ class Callback:
     def epoch(self, epoch: Epoch) -> None:
         """Masks of a batch of instances, and what they cost. Batches come one after the other, each from its epoch 0 on."""
 
-    def finish(self, explanations: Explanations) -> None:
+    def finish(self, explanations: Explanations | StoredExplanations) -> None:
         """After the last instance."""
 
 
@@ -213,7 +214,7 @@ class Callbacks:
             elif len(ended.positions):
                 callback.epoch(ended)
 
-    def finish(self, explanations: Explanations) -> None:
+    def finish(self, explanations: Explanations | StoredExplanations) -> None:
         """Tell all."""
         for callback in self.callbacks:
             callback.finish(explanations)

@@ -200,7 +200,16 @@ def test_algorithms_that_learn_nothing_start_and_finish(algorithm: str, tmp_path
         assert (notes.run.algorithm["name"], notes.run.seed, notes.run.name(0)) == (algorithm, 3, "graph 4")
 
 
-def test_positions_are_those_of_a_stored_run(tmp_path: Path) -> None:
+ONE = {"cpu": 1, "cuda": 1}
+
+
+@pytest.mark.parametrize("limits", [{}, {"store.SHARD": ONE}, {"store.SHARD": ONE, "api.BLOCK": 1}])
+def test_positions_are_those_of_a_stored_run(
+    limits: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is cut into pieces, and the data into blocks."""
+    for name, value in limits.items():
+        monkeypatch.setattr(f"gnn_xai.{name}", value)
     model, data = problem("graph")
     one, other = gx.Trace(), gx.Trace()
     algorithm = gx.GNNExplainer(epochs=2)

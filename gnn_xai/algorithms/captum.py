@@ -27,7 +27,8 @@ from gnn_xai.core.problem import OBJECTIVES, Objective
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_bits
 from gnn_xai.core.segments import pointers
-from gnn_xai.errors import GnnXaiError, InputError, unknown, warn
+from gnn_xai.errors import InputError, unknown, warn
+from gnn_xai.optional import need
 
 _GIVEN = (
     "inputs",
@@ -132,6 +133,12 @@ class Captum:
                 f"baselines= are features of a node, so they need node_mask_type='attributes', got {node_mask_type!r}"
             )
 
+    def __replace__(self, **changes: Any) -> Captum:
+        """The same with other fields, as `copy.replace` asks for it."""
+        fields = {name: getattr(self, name) for name in ("node_mask_type", "edge_mask_type", "objective")}
+        fields |= {"method": self.method, "options": self.options, **changes}
+        return Captum(fields.pop("method"), **fields.pop("options"), **fields)
+
     @property
     def name(self) -> str:
         """`captum.` and the method."""
@@ -197,15 +204,10 @@ def _check(method: Any, options: dict[str, Any]) -> None:
     Raises:
         InputError: as in `Captum`.
     """
-    try:
-        from captum.attr import Attribution
-    except ImportError as error:
-        raise GnnXaiError(
-            "gx.Captum needs Captum, which is not installed; run 'pip install gnn-xai[research]'"
-        ) from error
+    attribution = need("captum.attr", "research", "attribution methods of Captum").Attribution
     known: dict[str, inspect.Parameter] = {}
     for cls in _classes(method, options):
-        if not (isinstance(cls, type) and issubclass(cls, Attribution)):
+        if not (isinstance(cls, type) and issubclass(cls, attribution)):
             raise InputError(f"expected a class such as captum.attr.IntegratedGradients, got {cls!r}")
         name = cls.__name__
         refused = _named(cls, *_REFUSED)

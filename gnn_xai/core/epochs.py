@@ -57,5 +57,5 @@ class Observer(Protocol):
         ...
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch that was asked for, or the last one of some instances."""
+        """An epoch that was asked for, or one that is the last of some of its instances."""
         ...

@@ -115,7 +115,7 @@ def optimize(
                 done = learning & (batch.moved(before) <= tol)
                 before = batch.theta.sigmoid()
             if observer is not None and (passed == look or bool(done.any())):
-                observer.epoch(batch.seen(passed, restart, done).only(learning if passed == look else done))
+                observer.epoch(batch.seen(passed, restart, done).only(learning))
             if passed < check or passed == epochs:
                 continue
             keep(batch, done)

@@ -1,5 +1,6 @@
 """Pictures of explanations: functions take and return matplotlib objects, and show nothing."""
 
+from gnn_xai.viz.convergence import convergence
 from gnn_xai.viz.features import features
 from gnn_xai.viz.grid import grid
 from gnn_xai.viz.layout import stress_layout
@@ -10,6 +11,7 @@ from gnn_xai.viz.subgraph import describe, draw, drawn_graph
 __all__ = [
     "Picture",
     "Section",
+    "convergence",
     "depiction",
     "describe",
     "draw",

@@ -65,7 +65,7 @@ def convergence(
     ax.set_xlim(epochs[0], epochs[-1])
     ax.set_xlabel("epoch", fontsize=9, color=TEXT)
     ax.set_ylabel("loss", fontsize=9, color=TEXT)
-    count = value.size(1)
+    count = int((~curves["total"].isnan().any(0)).sum())
     ax.set_title(title or f"{count} instance{'s' * (count != 1)}", loc="left", fontsize=11, color=TEXT)
     ax.tick_params(length=0, labelsize=8, labelcolor=FAINT_TEXT)
     ax.grid(axis="y", color=FAINT_TEXT, alpha=0.2, linewidth=0.6)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gnn_xai.explanation import Explanations
+    from gnn_xai.store import StoredExplanations
 
 
 class Sink(Callback):
@@ -98,7 +99,7 @@ class Sink(Callback):
                 if mask is not None and of is not None and bool((of == row).any()):
                     self.histogram(f"{part}/{name}", mask[of == row].cpu(), epoch.number)
 
-    def finish(self, explanations: Explanations) -> None:
+    def finish(self, explanations: Explanations | StoredExplanations) -> None:
         """Show what holds of all."""
         from matplotlib.figure import Figure
 
@@ -110,11 +111,11 @@ class Sink(Callback):
             curves = self.trace.curves()
             for i, number in enumerate(self.trace.epochs.tolist()):
                 self.scalars("loss", {term: float(value[i].nanmean()) for term, value in curves.items()}, number)
-            ax = Figure(
+            figure = Figure(
                 figsize=(6.4, 4.0), layout="constrained"
-            ).subplots()  # pyplot does not know it, none has to close it
-            self.trace.draw(ax)
-            self.figure("convergence", ax.figure)
+            )  # pyplot does not know it, so none has to close it
+            self.trace.draw(figure.subplots())
+            self.figure("convergence", figure)
         last = int(self.trace.epochs[-1]) if len(self.trace.epochs) else 0
         some = explanations[: self.embeddings]
         for name in ("edge_mask", "node_mask"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gnn_xai.explanation import Explanations
+    from gnn_xai.store import StoredExplanations
 
 
 class TensorBoard(Sink):
@@ -82,7 +83,7 @@ class TensorBoard(Sink):
         """A tensor of the projector."""
         self._writer.add_embedding(vectors, metadata=labels, metadata_header=["instance", "target"], tag=name)
 
-    def finish(self, explanations: Explanations) -> None:
+    def finish(self, explanations: Explanations | StoredExplanations) -> None:
         """Write what holds of all, and close."""
         super().finish(explanations)
         self._writer.close()
