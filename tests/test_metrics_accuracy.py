@@ -272,6 +272,14 @@ def test_order_of_instances_and_companions_do_not_matter(name: str) -> None:
         torch.testing.assert_close(part.values, whole.values[[3, 0]], equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "gea", *POOLED])
+def test_no_tensor_is_made_on_the_default_device(level: str, name: str) -> None:
+    found, truth = explained(level)
+    with torch.device("meta"):
+        result = getattr(gx.metrics, name)(found, truth)
+    torch.testing.assert_close(result.values, getattr(gx.metrics, name)(found, truth).values, equal_nan=True)
+
+
 # GEA #################################################################################################################
 
 
@@ -340,12 +348,19 @@ def test_gea_of_several_truths_is_the_best(level: str) -> None:
     def turned(motifs, by: int):
         return motifs.roll(by) if isinstance(motifs, Tensor) else [m.roll(by) for m in motifs]
 
+    def without(motifs):
+        return torch.full_like(motifs, -1) if isinstance(motifs, Tensor) else [torch.full_like(m, -1) for m in motifs]
+
     truths = [gx.GroundTruth(edge=turned(truth.edge, by), node=truth.node) for by in range(4)]
     each = torch.stack([gx.metrics.gea(found, one).values for one in truths])
     both = gx.metrics.gea(found, truths).values
     expected = torch.where(each.isnan().all(0), torch.nan, each.nan_to_num(-1).amax(0))
     torch.testing.assert_close(both, expected, equal_nan=True)
     assert not any(torch.allclose(both, one, equal_nan=True) for one in each)
+    # A truth in which nothing is true is none that could be met, or missed.
+    nothing = gx.GroundTruth(edge=without(truth.edge), node=truth.node)
+    for several in ([*truths, nothing], [nothing, *truths]):
+        torch.testing.assert_close(gx.metrics.gea(found, several).values, both, equal_nan=True)
 
 
 def test_gea_of_the_truth_itself_is_one(level: str) -> None:

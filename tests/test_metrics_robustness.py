@@ -16,9 +16,11 @@ from torch_geometric.nn import GCNConv, MessagePassing
 
 import gnn_xai as gx
 from gnn_xai.core.graphs import as_graphs
+from gnn_xai.core.problem import Problem
 from gnn_xai.core.rng import keyed_normal, keyed_uniform
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.robustness import _perturbed
+from gnn_xai.metrics import robustness, sanity
+from gnn_xai.metrics.robustness import _perturbed, _same_prediction
 from gnn_xai.metrics.sanity import _layers, _randomize
 from tests import models
 
@@ -145,10 +147,12 @@ def naive_ges(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_ges(level: str, mode: str) -> None:
+    """With so much noise that some predictions change, of targets that are not always what is predicted."""
     model, data, task = question(level, mode)
-    found = gx.explain(model, data, NOISY, task=task, seed=7, progress=False)
-    result = gx.metrics.ges(model, data, found, copies=3, noise=0.05, drop=0.1)
-    expected = naive_ges(model, data, task, level, mode, found, NOISY)
+    target = 1 if MODES[mode][2] > 1 else None
+    found = gx.explain(model, data, NOISY, task=task, target=target, seed=7, progress=False)
+    result = gx.metrics.ges(model, data, found, copies=3, noise=0.8, drop=0.2)
+    expected = naive_ges(model, data, task, level, mode, found, NOISY, noise=0.8, drop=0.2)
     assert result.values.tolist() == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert (result.name, result.better) == ("edge GES", "lower")
     assert result.undefined == sum(map(math.isnan, expected))
@@ -196,6 +200,27 @@ def test_ges_takes_only_copies_that_keep_the_prediction() -> None:
     found = gx.explain(model, data, "saliency", task=task, progress=False)
     strict, loose = (gx.metrics.ges(model, data, found, noise=0.2, tolerance=t) for t in (0.0, 10.0))
     assert strict.count < loose.count
+
+
+@pytest.mark.parametrize(
+    ("mode", "before", "after", "expected"),
+    [
+        ("multiclass", [2.0, 0.0, 1.0], [2.0, 0.0, 1.5], True),
+        ("multiclass", [2.0, 0.0, 1.0], [1.0, 0.0, 2.0], False),  # another class, and the target 1 is neither
+        ("multi-label", [0.9, 0.2, 0.9], [0.9, 0.4, 0.1], True),  # the label that is explained is off, as before
+        ("multi-label", [0.9, 0.2, 0.9], [0.9, 0.6, 0.9], False),
+        ("binary", [0.3], [0.1], True),
+        ("binary", [0.3], [-0.1], False),
+        ("regression", [-2.0], [-2.2], True),
+        ("regression", [-2.0], [-2.3], False),
+        ("regression", [0.1], [-0.1], False),
+    ],
+)
+def test_same_prediction(mode: str, before: list[float], after: list[float], expected: bool) -> None:
+    model, data, task = question("graph", mode)
+    problem = Problem(model, as_graphs(data, CPU), task, model)
+    target = torch.tensor([0 if mode == "regression" else 1])
+    assert _same_prediction(problem, torch.tensor([before]), torch.tensor([after]), target, 0.1).tolist() == [expected]
 
 
 def test_ges_of_a_graph_does_not_depend_on_its_companions() -> None:
@@ -492,6 +517,28 @@ def test_what_cannot_be_reset_keeps_its_size() -> None:
     assert float(layer[0].detach().mean()) == pytest.approx(3, abs=0.01)
     assert float(layer[0].detach().std()) == pytest.approx(0.1, rel=0.05)
     assert 0.3 < float(layer[1].detach().std()) < 3
+
+
+@pytest.mark.parametrize("name", ["ges", "seed_stability", "contrastivity", "model_randomization"])
+def test_no_tensor_is_made_on_the_default_device(level: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data, task = question(level)
+    metric = getattr(gx.metrics, name)
+
+    def at_home(function):
+        def call(*arguments, **given):
+            with CPU:
+                return function(*arguments, **given)
+
+        return call
+
+    # What `explain` makes is tested for itself; what reads graphs is PyG's.
+    monkeypatch.setattr("gnn_xai.metrics.robustness.explain", at_home(gx.explain))
+    for module in (robustness, sanity):
+        monkeypatch.setattr(module, "explained", at_home(robustness.explained))
+    for algorithm in ("saliency", "feature_ablation"):
+        found = gx.explain(model, data, algorithm, task=task, progress=False)
+        with torch.device("meta"):
+            metric(model, data, found)
 
 
 # Settings are taken over, and bad input is refused ###################################################################

@@ -161,7 +161,7 @@ def _randomize(layer: nn.Module, number: int, seed: int) -> None:
     reset = getattr(layer, "reset_parameters", None)
     devices = sorted({p.device.index for p in parameters if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(int(keyed_bits(seed, torch.tensor([number]))))
+        torch.manual_seed(int(keyed_bits(seed, torch.tensor([number], device="cpu"))))
         # That of a module with layers inside may be about them, too.
         if callable(reset) and (whole or len(parameters) == len(list(layer.parameters()))):
             reset()
