@@ -53,9 +53,9 @@ def ges(
 
     The prediction is the same if the predicted class is (multiclass), if the explained label is as much on or off as before
     (binary, multi-label), or if the explained value moves by no more than the share `tolerance` of its size (regression).
-    Lower is better, 0 is perfectly stable, 2 the opposite; masks that hardly differ between elements are near 0 whatever they
-    say, so read it beside `seed_stability`. Not defined, and NaN, where no copy keeps the prediction, or
-    scores are 0 throughout.
+    Lower is better, 0 is perfectly stable, 2 the opposite. Masks that hardly differ between elements are near 0 whatever
+    they say, so read it beside `seed_stability`. Not defined, and NaN, where no copy keeps the prediction, or scores are 0
+    throughout.
 
     Args:
         model, data, forward, batch_budget: as in `gnn_xai.explain`.
