@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 import gnn_xai as gx
+from benchmarks import store as benchmark
 from gnn_xai import api, frames, store
 from gnn_xai.core import packing
 from gnn_xai.core.graphs import Shelf, as_graphs
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
 from gnn_xai.explanation import Explanations
 from gnn_xai.store import MANIFEST, StoredExplanations, checksum
-from tests.models import model_and_graph, seeded_gcn, small_graph
+from tests.models import model_and_graph, random_graph, seeded_gcn, small_graph
 
 ROOT = Path(__file__).parent.parent
 
@@ -179,6 +180,15 @@ def test_the_data_is_there_after_explain_and_not_after_load(tmp_path: Path) -> N
     assert stored[:2].to_pyg(0).num_nodes == 60
     with pytest.raises(InputError, match="pass the data that was explained"):
         gx.load(tmp_path / "run")[:2].to_pyg(0)
+
+
+def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
+    here = {name: benchmark.measured(name, tmp_path, 30) for name in benchmark.JOBS}
+    assert all(peak > 100 for _, peak, _ in here.values())
+    said = [found for _, _, found in here.values()]
+    assert said[2] == said[3]
+    assert said[2].startswith("30 explanations, ")
+    assert said[-2] == "30 rows"
 
 
 # A run goes on ######################################################################################################
@@ -677,6 +687,16 @@ def naive_node_scores(e: gx.Explanation) -> list[float]:
         for node in {u, v}:
             total[node] += s
     return list(total.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_nodes_with_loops_and_parallel_edges(seed: int) -> None:
+    model, data = seeded_gcn("node"), random_graph(seed, undirected=True, dtype=torch.float32)
+    for algorithm in ("random", "edge_ablation"):
+        found = explained(model=model, data=data, algorithm=algorithm)
+        wanted = torch.tensor([score for e in found for score in naive_node_scores(e)])
+        torch.testing.assert_close(found.node_scores, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.cat([e.node_scores for e in found]), wanted, rtol=1e-4, atol=1e-5)
 
 
 TABLES = {
