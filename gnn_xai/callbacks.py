@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.epochs import Epoch
@@ -57,8 +58,7 @@ class Run:
         output on the explained node, or its mean over the nodes of the graph.
         """
         index, data = self.index[:most], self.data
-        listed = not hasattr(data, "edge_index")
-        if listed:  # the graphs that are asked for, and no others
+        if not isinstance(data, Data):  # the graphs that are asked for, and no others
             data, index = [data[int(i)] for i in index], torch.arange(len(index), device=index.device)
         graphs = as_graphs(data, index.device)
         problem = Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
