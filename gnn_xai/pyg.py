@@ -26,7 +26,7 @@ from gnn_xai.api import as_undirected, explain
 from gnn_xai.core.graphs import Graphs, as_graphs
 from gnn_xai.core.joint import Joint, computation_graph
 from gnn_xai.core.masking import untouched
-from gnn_xai.core.masks import Masks, NodeMaskType
+from gnn_xai.core.masks import NODE_MASK_TYPES, Masks, NodeMaskType
 from gnn_xai.core.neighborhoods import ComputationGraphs
 from gnn_xai.core.pipeline import Pipeline, close
 from gnn_xai.core.problem import Forward, as_task, eager, list_of
@@ -90,6 +90,8 @@ def algorithm(
             f"expected an algorithm such as gnn_xai.GNNExplainer(), got {type(algorithm).__name__} of torch_geometric, "
             "which an Explainer takes as it is"
         )
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputError(f"expected seed as an integer, got {seed!r}")
     return _Wrapped(get(algorithm), {"seed": seed, "undirected": undirected, "batch_budget": batch_budget})
 
 
@@ -122,7 +124,8 @@ class _Wrapped(ExplainerAlgorithm):
         asked = tuple(None if kind is None else kind.value for kind in (config.node_mask_type, config.edge_mask_type))
         fields = {"node_mask_type": asked[0], "edge_mask_type": asked[1]}
         if all(hasattr(self.algorithm, name) for name in fields):
-            return dataclasses.replace(self.algorithm, **fields)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            replace = getattr(type(self.algorithm), "__replace__", dataclasses.replace)
+            return replace(self.algorithm, **fields)
         scored = _scored(self.algorithm)
         if scored != asked:
             raise InputError(
@@ -438,7 +441,7 @@ class _Laid:
         prediction: `[K, C]` what the model said; `None` where it does not say.
         edge: `[E]`, or `None`.
         node: `[N, 1]`, `[N, F]`, `[1, F]`, or `None`.
-        kind: which of these.
+        kinds: which of these it may be; a graph of one node does not tell.
         first_node, first_edge: how many nodes and edges of the data come before its own.
     """
 
@@ -447,7 +450,7 @@ class _Laid:
     prediction: Tensor | None
     edge: Tensor | None
     node: Tensor | None
-    kind: NodeMaskType | None
+    kinds: set[NodeMaskType | None]
     first_node: int
     first_edge: int
 
@@ -486,11 +489,17 @@ def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at
     if isinstance(said, Tensor):
         said = said.detach().reshape(len(said), -1) if said.dim() else said.reshape(1, 1)
         said = said.expand(count, -1)[rows].to(graphs.device) if len(said) in (1, count) else None
-    kind: NodeMaskType | None = None
-    if node is not None:
-        common = len(node) == 1 and nodes.stop - nodes.start > 1
-        kind = "common_attributes" if common else "object" if node.size(1) == 1 else "attributes"
-    return _Laid(rows, target, said, edge, node, kind, nodes.start, edges.start)
+    return _Laid(rows, target, said, edge, node, _kinds(node, nodes.stop - nodes.start), nodes.start, edges.start)
+
+
+def _kinds(mask: Tensor | None, num_nodes: int) -> set[NodeMaskType | None]:
+    """What a node mask of PyG's may be, by its shape."""
+    if mask is None:
+        return {None}
+    by_node: NodeMaskType = "object" if mask.size(1) == 1 else "attributes"
+    if len(mask) > 1:
+        return {by_node}
+    return {"common_attributes", by_node} if num_nodes == 1 else {"common_attributes"}
 
 
 def _is_of(e: PyGExplanation, graphs: Graphs, nodes: slice, edges: slice) -> bool:
@@ -516,13 +525,14 @@ class _Given:
     def __init__(self, laid: list[_Laid], which: Tensor, name: str, signed: bool | None) -> None:
         device = which.device
         self.name, self.which, self.done, self.tied = name, which, 0, True
-        self.kind = laid[0].kind
         self.first_node = torch.tensor([each.first_node for each in laid], device=device)
         self.first_edge = torch.tensor([each.first_edge for each in laid], device=device)
-        if any(each.kind != self.kind or (each.edge is None) != (laid[0].edge is None) for each in laid):
+        kinds = set.intersection(*(each.kinds for each in laid))
+        if not kinds or len({each.edge is None for each in laid}) > 1:
             raise InputError(
                 "expected explanations with the same kinds of masks, got several; read each kind by itself"
             )
+        self.kind = next(kind for kind in (*NODE_MASK_TYPES, None) if kind in kinds)
         self.edge, self.edge_start = _joined([each.edge for each in laid], device)
         self.node, self.node_start = _joined([each.node for each in laid], device)
         scores = [mask for mask in (self.edge, self.node) if mask is not None]
@@ -558,4 +568,7 @@ def _joined(masks: list[Tensor | None], device: torch.device) -> tuple[Tensor | 
     if len({mask.shape[1:] for mask in present}) > 1:
         raise InputError(f"expected node masks of one width, got {sorted({mask.size(1) for mask in present})}")
     sizes = torch.tensor([len(mask) for mask in present], device=device, dtype=torch.int64)
-    return torch.cat(present) if present else None, pointers(sizes)[:-1]
+    joined = torch.cat(present) if present else None
+    if joined is not None and bool(joined.isnan().any()):
+        raise InputError("expected masks of numbers, got NaN")
+    return joined, pointers(sizes)[:-1]

@@ -58,6 +58,11 @@ class Joint(Problem):
 
     def run(self, data: Any, rows: Tensor | None, shrunk: int | None = None) -> Tensor:
         """The rows of the model's output on `data`, side by side, `[1, K · C]`."""
+        if data.num_graphs != 1:
+            raise InputError(
+                f"expected one variant of the graph at a time, where several outputs share a mask, got {data.num_graphs}; "
+                "explain one index at a time"
+            )
         out = self.called(data)
         out = out.reshape(max(out.size(0), 1), -1) if out.dim() else out.reshape(1, 1)
         if len(out) != self.size:
