@@ -392,17 +392,18 @@ class Reference:
         edge_mask: bool = True,
         coefficients: tuple[float, float, float, float] = (0.005, 1.0, 1.0, 0.1),
         restart: int = 0,
+        edge_init: float = 0.0,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Masks for nodes `[N, 1]`, `[N, F]` or `[F]`, and for edges `[E]`.
 
         Args:
             coefficients: edge size, edge entropy, feature size, feature entropy.
-            epochs, lr, node_mask_type, init_std, loss, edge_mask, restart: as in the package.
+            epochs, lr, node_mask_type, init_std, loss, edge_mask, restart, edge_init: as in the package.
         """
         edge_size, edge_ent, node_size, node_ent = coefficients
         dtype = self.data.x.dtype
         units = sorted(set(self.unit.values())) if edge_mask else []
-        edge_theta = {u: _parameter(self._normal(u, 2 * restart) * init_std, dtype) for u in units}
+        edge_theta = {u: _parameter(edge_init + self._normal(u, 2 * restart) * init_std, dtype) for u in units}
         node_theta = {}
         for place in self._maskable(node_mask_type):
             first, second = place if node_mask_type != "common_attributes" else (-1, place[1])
@@ -477,6 +478,26 @@ class Reference:
         removal: str = "message",
     ) -> tuple[float, float]:
         """Fidelity+ and fidelity− of scores `[N, 1]`, `[N, F]` or `[F]` and `[E]` that are 0 where not in play."""
+        kept, dropped = self.under(node, edge, signed, top=top, removal=removal)
+        if kind == "label":
+            if int(self.logits.argmax()) != self.target:
+                return math.nan, math.nan
+            return float(dropped.argmax() != self.target), float(kept.argmax() != self.target)
+        before = float(score(self.logits, self.target, "prob"))
+        plus, minus = (before - float(score(out, self.target, "prob")) for out in (dropped, kept))
+        return plus, minus
+
+    @torch.no_grad()
+    def under(
+        self,
+        node: Tensor | None,
+        edge: Tensor | None,
+        signed: bool,
+        *,
+        top: int | float | None = None,
+        removal: str = "message",
+    ) -> tuple[Tensor, Tensor]:
+        """What the model says `[C]` with nothing but an explanation, and without it; scores as in `fidelity`."""
         node, edge = _soft(node, signed), _soft(edge, signed)
         if top is not None:
             edge = None if edge is None else self._top_edges(edge, top)
@@ -492,13 +513,7 @@ class Reference:
             kept = self.output(*self._apply(node, edge))
             inverse = (None if value is None else 1 - value for value in (node, edge))
             dropped = self.output(*self._apply(*inverse))
-        if kind == "label":
-            if int(self.logits.argmax()) != self.target:
-                return math.nan, math.nan
-            return float(dropped.argmax() != self.target), float(kept.argmax() != self.target)
-        before = float(score(self.logits, self.target, "prob"))
-        plus, minus = (before - float(score(out, self.target, "prob")) for out in (dropped, kept))
-        return plus, minus
+        return kept, dropped
 
     def _apply(self, node: Tensor | None, edge: Tensor | None) -> tuple[Tensor, Tensor]:
         x, mask = self.data.x.clone(), self.ones()

@@ -185,6 +185,7 @@ def test_gnn_explainer_with_other_settings(kind: str, node_mask_type: str | None
         node_feat_size=0.3,
         node_feat_ent=0.4,
         loss="margin",
+        edge_init=0.5,
     )
     scores = [
         r.gnn_explainer(
@@ -194,6 +195,7 @@ def test_gnn_explainer_with_other_settings(kind: str, node_mask_type: str | None
             loss="margin",
             edge_mask=edge_mask_type is not None,
             coefficients=(0.1, 0.2, 0.3, 0.4),
+            edge_init=0.5,
         )
         for r in case.references
     ]

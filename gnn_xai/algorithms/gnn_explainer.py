@@ -45,6 +45,8 @@ class GNNExplainer:
         edge_size, edge_ent, node_feat_size, node_feat_ent: coefficients of the regularisers.
         loss: `nll` as in the paper, or `margin`, the negative log-odds, which does not saturate for a very sure model.
         init_std: standard deviation of the initial masks before the sigmoid.
+        edge_init: mean of the initial edge masks before the sigmoid: 0, half of every message, as in PyG; 1 in the paper's
+            code. For models that half of all messages confuses, start where they see nearly all, at 3 to 5.
         tol: stop learning an instance once none of its masks moved by more than this in 10 epochs; `extras["epochs"]` then
             tells how many each took. `None` for all `epochs`. A mask that has just begun to move does so by up to
             2.5·`lr` in 10 epochs, whatever the gradient, so choose less than that.
@@ -62,13 +64,14 @@ class GNNExplainer:
     node_feat_ent: float = 0.1
     loss: Literal["nll", "margin"] = "nll"
     init_std: float = 0.01
+    edge_init: float = 0.0
     tol: float | None = None
     restarts: int = 1
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "restarts", integer=True)
         require_positive(self, "lr", *(["tol"] if self.tol is not None else []))
-        require_number(self, "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "init_std")
+        require_number(self, "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "init_std", "edge_init")
         require_one_of(self, "node_mask_type", (*NODE_MASK_TYPES, None))
         require_one_of(self, "edge_mask_type", ("object", None))
         require_one_of(self, "loss", ("nll", "margin"))
@@ -88,6 +91,7 @@ class GNNExplainer:
                 epochs=self.epochs,
                 lr=self.lr,
                 init_std=self.init_std,
+                edge_init=self.edge_init,
                 tol=self.tol,
                 restart=restart,
                 share=1 / self.restarts,

@@ -46,7 +46,7 @@ class EdgeMask:
     """
 
     def __init__(
-        self, question: Question, union: Union, objective: MaskObjective, init_std: float, restart: int
+        self, question: Question, union: Union, objective: MaskObjective, init: float, init_std: float, restart: int
     ) -> None:
         source, dtype, stride = union.source, question.problem.dtype, max(len(union.source.edge), 1)
         in_play = source.edge_in_play[union.edge]
@@ -59,7 +59,7 @@ class EdgeMask:
         instance = union.instance[self.owner]
         stream = torch.full_like(edge, 2 * restart)
         start = keyed_normal(question.seed, source.instance_key[instance], question.edge_key(source)[edge], stream)
-        self.start = (start * init_std).to(dtype)
+        self.start = (init + start * init_std).to(dtype)
         # Context takes a slot behind the parameters: 1 while masks are learned, 0 in the result.
         self.slot = torch.full((self.total,), len(pairs), device=edge.device).index_copy(0, positions, parameter)
         copies = torch.bincount(parameter, minlength=len(pairs)).to(dtype)

@@ -39,14 +39,15 @@ def optimize(
     epochs: int,
     lr: float,
     init_std: float,
+    edge_init: float = 0.0,
     tol: float | None = None,
     restart: int = 0,
     share: float = 1.0,
 ) -> Masks:
     """Learn sigmoid masks by Adam; the masks after the last step, in [0, 1].
 
-    Masks start from N(0, `init_std`²) before the sigmoid. Elements that cannot change the output (context edges,
-    features that are 0) stay at 0.
+    Masks start from N(0, `init_std`²) before the sigmoid, those of edges from N(`edge_init`, `init_std`²). Elements that
+    cannot change the output (context edges, features that are 0) stay at 0.
 
     Args:
         question: the problem and how to run it.
@@ -57,6 +58,7 @@ def optimize(
         objective: loss and regularisers.
         epochs, lr: steps and learning rate of Adam.
         init_std: standard deviation of the initial masks before the sigmoid.
+        edge_init: mean of the initial edge masks before the sigmoid.
         tol: an instance is done once none of its masks moved by more than this in `CHECK` epochs; `None` for no such end.
             Then `extras["epochs"]` `[B]` tells how many each took.
         restart: number of the restart, which keys the initial masks beside `question.seed`.
@@ -75,7 +77,7 @@ def optimize(
 
     def start(select: Tensor) -> _Batch:
         union = question.union(graphs, select)
-        edges = EdgeMask(question, union, objective, init_std, restart) if edge_mask else None
+        edges = EdgeMask(question, union, objective, edge_init, init_std, restart) if edge_mask else None
         nodes = None
         if node_mask_type is not None:
             nodes = node_mask(question, union, objective, node_mask_type, init_std, restart)
