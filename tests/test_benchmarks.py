@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch_geometric.data import Data
+from torch_geometric.utils import k_hop_subgraph
 
 import gnn_xai as gx
-from benchmarks import measure, molecules, report, scale, speed, workloads
+from benchmarks import measure, molecules, report, reproduce, scale, speed, workloads
 from benchmarks.peers import EXACT, PEERS, as_explanations, in_play, missing
 from benchmarks.plot import plot_rates
 
@@ -306,3 +308,97 @@ def test_without_the_zinc_molecules_the_others_are_measured(tmp_path: Path, monk
 
 def test_all_algorithms_are_measured_on_molecules() -> None:
     assert set(gx.algorithms.REGISTRY) <= set(molecules.algorithms())
+
+
+# The published benchmark #############################################################################################
+
+
+def scores_of(explanation: gx.Explanation) -> dict[tuple[int, int], list[float]]:
+    """The scores of each undirected edge in play, one for each of its directions that are."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for (u, v), score in zip(explanation.edge_index.t().tolist(), explanation.edge_mask.tolist(), strict=True):
+        found.setdefault((min(u, v), max(u, v)), []).append(score)
+    return found
+
+
+@pytest.mark.parametrize(("name", "index"), [("tree_grid", [511, 700, 1230]), ("ba_2motifs", [0, 999, 1, 500])])
+def test_the_published_area_counts_every_edge_around_an_instance_once(name: str, index: list[int]) -> None:
+    ds = gx.datasets.load(name)
+    within = reproduce.Reach.of(ds, torch.tensor(index))
+    found = gx.explain(ds.model, ds.data, "random", task=ds.task, index=index, undirected=False, progress=False)
+    scores, truth = [], []
+    for explanation in found:
+        i, best = explanation.index, {edge: max(values) for edge, values in scores_of(explanation).items()}
+        graph, motif, own = ds.data, ds.ground_truth.edge, None
+        if isinstance(graph, list):
+            graph, motif = graph[i], motif[i]
+            near = torch.ones(graph.num_edges, dtype=torch.bool)
+        else:
+            near, own = k_hop_subgraph(i, 3, graph.edge_index, num_nodes=graph.num_nodes)[3], ds.ground_truth.node[i]
+        for e in near.nonzero().flatten().tolist():
+            u, v = graph.edge_index[:, e].tolist()
+            if u < v:
+                scores.append(best.pop((u, v), 0.0))
+                truth.append(bool(motif[e] >= 0 if own is None else motif[e] == own))
+        assert not best  # nothing is scored outside
+    assert reproduce.as_published(found, ds, within) == pytest.approx(roc_auc_score(truth, scores))
+
+
+def test_directions_of_an_edge_share_the_mean_of_those_in_play() -> None:
+    ds = gx.datasets.load("tree_cycles")
+    index = ds.index[[0, 7]]
+    found = gx.explain(ds.model, ds.data, "random", index=index, undirected=False, progress=False)
+    shared = reproduce.one_score(found, reproduce.Reach.of(ds, index))
+    for before, after in zip(found, shared, strict=True):
+        means = {edge: sum(values) / len(values) for edge, values in scores_of(before).items()}
+        assert {len(values) for values in scores_of(before).values()} == {1, 2}
+        for edge, values in scores_of(after).items():
+            assert values == pytest.approx([means[edge]] * len(values))
+
+
+def test_an_edge_between_two_nodes_scores_as_they_do() -> None:
+    ds = gx.datasets.load("tree_cycles")
+    found = gx.explain(ds.model, ds.data, "node_ablation", index=ds.index[[0, 7]], progress=False)
+    for before, after in zip(found, reproduce.by_ends(found), strict=True):
+        node = dict(zip(before.node_id.tolist(), before.node_mask[:, 0].abs().tolist(), strict=True))
+        expected = [(node[u] + node[v]) / 2 for u, v in after.edge_index.t().tolist()]
+        assert after.edge_mask.tolist() == pytest.approx(expected)
+
+
+def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatch, capsys) -> None:
+    few = {"random": gx.Random(), "saliency": gx.Saliency(), "node_ablation": gx.NodeAblation()}
+    monkeypatch.setattr(reproduce, "ALGORITHMS", few | {"gnn_explainer": gx.GNNExplainer(epochs=2)})
+    monkeypatch.setattr(reproduce, "PYG", ("gnn_explainer",))
+    monkeypatch.setattr(gx.datasets, "checkpoints", lambda name: ("reference", "seed1"))
+    for name in ("tree_cycles", "ba_2motifs"):
+        reproduce.main(["--datasets", name, "--seeds", "2", "--pyg", "2", "--out", str(tmp_path)])
+    capsys.readouterr()
+    reproduce.main(["--datasets", "--out", str(tmp_path)])
+    page = capsys.readouterr().out
+    assert page.strip() == (tmp_path / "reproduce.md").read_text(encoding="utf-8").strip()
+    for part in page.split("\n\n"):
+        if part.startswith("|"):
+            assert len({text.count("|") for text in part.splitlines()}) == 1
+    assert "Tree-Cycles | BA-2motifs | mean |" in page
+    assert "| PGExplainer (Luo et al. 2020) | 0.987 | 0.926 |" in page
+    found = json.loads((tmp_path / "tree_cycles.json").read_text(encoding="utf-8"))
+    rows = {row["algorithm"]: row for row in found["rows"] if row["checkpoint"] == "reference"}
+    assert {name: len(row["runs"]) for name, row in rows.items()} == {
+        "random": 2,
+        "saliency": 1,
+        "node_ablation": 1,
+        "gnn_explainer": 2,
+        "PyG's gnn_explainer": 1,
+        "gnn_explainer, same instances": 1,
+    }
+    assert abs(rows["random"]["runs"][0]["pooled"] - 0.5) < 0.05
+    assert rows["random"]["runs"][0] != rows["random"]["runs"][1]
+    mean = reproduce.mean(rows["random"], "pooled")
+    assert mean == pytest.approx((rows["random"]["runs"][0]["pooled"] + rows["random"]["runs"][1]["pooled"]) / 2)
+
+
+def test_every_algorithm_that_scores_nodes_or_edges_is_in_the_published_benchmark() -> None:
+    """Constant features and graphs without fragments leave nothing to measure for the others."""
+    missing = {"feature_ablation", "fragment_ablation", "fragment_shapley"}
+    assert {algorithm.name for algorithm in reproduce.ALGORITHMS.values()} == set(gx.algorithms.REGISTRY) - missing
+    assert {reproduce.BASELINE, reproduce.GRADIENT, reproduce.RECOMMENDED, *reproduce.PYG} <= set(reproduce.ALGORITHMS)
