@@ -371,7 +371,7 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
     monkeypatch.setattr(reproduce, "PYG", ("gnn_explainer",))
     monkeypatch.setattr(gx.datasets, "checkpoints", lambda name: ("reference", "seed1"))
     for name in ("tree_cycles", "ba_2motifs"):
-        reproduce.main(["--datasets", name, "--seeds", "2", "--pyg", "2", "--out", str(tmp_path)])
+        reproduce.main(["--datasets", name, "--instances", "50", "--seeds", "2", "--pyg", "2", "--out", str(tmp_path)])
     capsys.readouterr()
     reproduce.main(["--datasets", "--out", str(tmp_path)])
     page = capsys.readouterr().out
@@ -391,7 +391,7 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
         "PyG's gnn_explainer": 1,
         "gnn_explainer, same instances": 1,
     }
-    assert abs(rows["random"]["runs"][0]["pooled"] - 0.5) < 0.05
+    assert abs(rows["random"]["runs"][0]["pooled"] - 0.5) < 0.1
     assert rows["random"]["runs"][0] != rows["random"]["runs"][1]
     mean = reproduce.mean(rows["random"], "pooled")
     assert mean == pytest.approx((rows["random"]["runs"][0]["pooled"] + rows["random"]["runs"][1]["pooled"]) / 2)
