@@ -12,6 +12,8 @@ motif nodes, or of graphs; true are the edges of the motif that a node lies in. 
 - `as published`: pooled as in the code of the papers, over all undirected edges within three hops, each once. Those that
   cannot reach the output score 0, so wherever there are many an algorithm gets them right for nothing, Random too.
 
+`nearness` asks no model: the nearer an edge to the explained node, the higher. Motifs lie around their nodes.
+
 Algorithms that draw random numbers run with ten seeds, and the standard deviation over these is given; the seed changes
 nothing for the others, which run once. PyG's GNNExplainer explains a sample of the same instances with the same models, one
 at a time, with settings that ours has, too; the score of an edge is the mean over its directions that are in play. (With 0
@@ -90,6 +92,9 @@ def part(name: str, instances: int, seeds: int, sample: int) -> dict[str, Any]:
         for label, algorithm in ALGORITHMS.items():
             runs = [run(ds, algorithm, within, seed) for seed in range(seeds if algorithm.stochastic else 1)]
             rows.append({"checkpoint": checkpoint, "algorithm": label, "runs": runs})
+        if not isinstance(ds.data, list):
+            near = nearness(explained(ds, ALGORITHMS[GRADIENT], within, seed=0))
+            rows.append({"checkpoint": checkpoint, "algorithm": "nearness", "runs": [areas(near, ds, within)]})
         if sample:
             some = Reach.of(ds, index[:sample].sort().values)
             for label in PYG:
@@ -119,17 +124,37 @@ def layers(ds: Benchmark) -> str:
 
 def run(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> dict[str, Any]:
     """The areas of one run of one algorithm."""
-    found = gx.explain(ds.model, ds.data, algorithm, task=ds.task, index=within.index, seed=seed, progress=False)
+    found = explained(ds, algorithm, within, seed)
     return areas(found if found.edge_mask is not None else by_ends(found), ds, within)
+
+
+def explained(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> gx.Explanations:
+    """One run of one algorithm."""
+    return gx.explain(ds.model, ds.data, algorithm, task=ds.task, index=within.index, seed=seed, progress=False)
+
+
+def nearness(explanations: gx.Explanations) -> gx.Explanations:
+    """No model is asked: the fewer steps the two ends of an edge are from the explained node, the higher its score."""
+    left, entered = ends(explanations)
+    steps = torch.full((len(explanations.node_id),), HOPS)
+    steps[explanations.node_id == explanations.index[explanations.node_owner]] = 0
+    for _ in range(HOPS):
+        steps = steps.scatter_reduce(0, left, steps[entered] + 1, "amin")
+    return dataclasses.replace(explanations, edge_mask=1 / (1.0 + steps[left] + steps[entered]))
+
+
+def ends(explanations: gx.Explanations) -> Tensor:
+    """Where the two ends of every edge are among the nodes of all explanations, `[2, ΣE]`."""
+    stride = 1 + int(explanations.node_id.max())
+    nodes = explanations.node_owner * stride + explanations.node_id
+    return torch.searchsorted(nodes, (explanations.edge_owner * stride + explanations.edge_index).contiguous())
 
 
 def by_ends(explanations: gx.Explanations) -> gx.Explanations:
     """Scores of nodes as scores of edges: the mean of the absolute scores of both ends."""
     assert explanations.node_mask is not None
-    stride = 1 + int(explanations.node_id.max())
-    nodes = explanations.node_owner * stride + explanations.node_id
-    ends = torch.searchsorted(nodes, (explanations.edge_owner * stride + explanations.edge_index).contiguous())
-    return dataclasses.replace(explanations, edge_mask=explanations.node_mask.sum(1).abs()[ends].mean(0))
+    node = explanations.node_mask.sum(1).abs()
+    return dataclasses.replace(explanations, edge_mask=node[ends(explanations)].mean(0))
 
 
 def pyg(ds: Benchmark, ours: gx.GNNExplainer, index: Tensor) -> gx.Explanations:
@@ -260,10 +285,11 @@ def overview(parts: Sequence[dict[str, Any]], measure: str) -> str:
     lines = []
     for label in dict.fromkeys(row["algorithm"] for one in parts for row in one["rows"]):
         of = [[row for row in one["rows"] if row["algorithm"] == label] for one in parts]
-        means = [statistics.fmean(mean(row, measure) for row in rows) for rows in of if rows]
-        if len(means) < len(parts):
+        means = [statistics.fmean(mean(row, measure) for row in rows) if rows else None for rows in of]
+        cells = ["" if value is None else f"{value:.3f}" for value in means]
+        if None in means:
+            lines.append(line([f"`{label}`", *cells, "", won(parts, label, measure)]))
             continue
-        cells = [f"{value:.3f}" for value in means]
         lines.append(
             line(
                 [

@@ -7,13 +7,14 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.utils import k_hop_subgraph
+from torch_geometric.utils import k_hop_subgraph, to_networkx
 
 import gnn_xai as gx
 from benchmarks import measure, molecules, report, reproduce, scale, speed, workloads
@@ -356,6 +357,16 @@ def test_directions_of_an_edge_share_the_mean_of_those_in_play() -> None:
             assert values == pytest.approx([means[edge]] * len(values))
 
 
+def test_near_edges_score_high_without_a_model() -> None:
+    ds = gx.datasets.load("tree_cycles")
+    graph = to_networkx(ds.data, to_undirected=True)
+    found = gx.explain(ds.model, ds.data, "saliency", index=ds.index[[0, 7]], progress=False)
+    for explanation in reproduce.nearness(found):
+        steps = nx.single_source_shortest_path_length(graph, explanation.index)
+        expected = [1 / (1 + steps[u] + steps[v]) for u, v in explanation.edge_index.t().tolist()]
+        assert explanation.edge_mask.tolist() == pytest.approx(expected)
+
+
 def test_an_edge_between_two_nodes_scores_as_they_do() -> None:
     ds = gx.datasets.load("tree_cycles")
     found = gx.explain(ds.model, ds.data, "node_ablation", index=ds.index[[0, 7]], progress=False)
@@ -388,6 +399,7 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
         "saliency": 1,
         "node_ablation": 1,
         "gnn_explainer": 2,
+        "nearness": 1,
         "PyG's gnn_explainer": 1,
         "gnn_explainer, same instances": 1,
     }
