@@ -16,6 +16,7 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.explain import DummyExplainer, Explainer, ModelConfig, metric
+from torch_geometric.nn import GCNConv
 
 import gnn_xai as gx
 from gnn_xai.core.graphs import as_graphs
@@ -332,6 +333,27 @@ def test_necessity_at_one_k_is_fidelity() -> None:
     assert (necessity.name, sufficiency.name) == ("necessity (phenomenon label)", "sufficiency (phenomenon label)")
 
 
+class Saturating(GCNConv):
+    """Messages that no fused layer makes, so that computation graphs need a further hop for its degrees."""
+
+    def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
+        return edge_weight.reshape(-1, 1) * x_j.tanh()
+
+
+@pytest.mark.parametrize("removal", ["message", "structural"])
+@pytest.mark.parametrize("undirected", [True, False])
+def test_edges_that_only_normalise_stay(undirected: bool, removal: str) -> None:
+    case = build("multiclass", "node", undirected=undirected)
+    layers = [Saturating(models.FEATURES, models.HIDDEN), Saturating(models.HIDDEN, models.HIDDEN)]
+    case.model = models.seeded(lambda: models.Net("node", layers))
+    found = case.explain(gx.EdgeAblation())
+    curve = gx.metrics.fidelity_curve(case.model, case.data, found, top=(1, 3), removal=removal)
+    for k, size in enumerate((1, 3)):
+        plus, minus = naive(case, found, "probability", top=size, removal=removal)
+        check(curve.plus[:, k], plus)
+        check(curve.minus[:, k], minus)
+
+
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 0.99)), min_size=2, max_size=6))
 def test_area_under_a_curve_is_that_of_pyg(points: list[tuple[float, float]]) -> None:
     plus, minus = torch.tensor(points, dtype=torch.float64).unbind(1)
@@ -347,9 +369,10 @@ def test_area_under_a_curve_is_that_of_pyg(points: list[tuple[float, float]]) ->
 def test_area_is_that_of_the_curve() -> None:
     case = build("multiclass", "node")
     found = case.explain(gx.Saliency())
-    curve = gx.metrics.fidelity_curve(case.model, case.data, found, top=(1, 3, 7))
-    assert curve.top.tolist() == [1, 3, 7]
-    area = gx.metrics.fidelity_curve_auc(case.model, case.data, found, top=(1, 3, 7))
+    curve = gx.metrics.fidelity_curve(case.model, case.data, found, top=(1, 3, 999))
+    assert curve.top.tolist() == [1, 3, 999]
+    assert curve.sparsity[:, 2].unique().tolist() == [0]  # there are not as many
+    area = gx.metrics.fidelity_curve_auc(case.model, case.data, found, top=(1, 3, 999))
     for position in range(len(found)):
         expected = metric.fidelity_curve_auc(curve.plus[position], curve.minus[position], curve.top)
         check(area.values[position], pytest.approx(float(expected)))
@@ -425,7 +448,7 @@ def test_unfaithfulness_of_every_task(task: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("task", ["multiclass", "log-probabilities", "probabilities"])
-@pytest.mark.parametrize("top_features", [None, 2])
+@pytest.mark.parametrize("top_features", [None, 1, 2, 3])
 def test_unfaithfulness_in_reverse_is_that_of_pyg(top_features: int | None, task: str, level: str) -> None:
     case = build(task, level, loops=0)
     found = case.explain(gx.GNNExplainer(epochs=5, lr=0.5, init_std=1.0, node_mask_type="attributes"))
