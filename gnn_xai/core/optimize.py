@@ -46,8 +46,8 @@ def optimize(
 ) -> Masks:
     """Learn sigmoid masks by Adam; the masks after the last step, in [0, 1].
 
-    Masks start from N(0, `init_std`²) before the sigmoid, those of edges from N(`edge_init`, `init_std`²). Elements that
-    cannot change the output (context edges, features that are 0) stay at 0.
+    Before the sigmoid, masks start from a normal distribution with standard deviation `init_std`, around `edge_init` for
+    edges and 0 for nodes. Elements that cannot change the output (context edges, features that are 0) stay at 0.
 
     Args:
         question: the problem and how to run it.
