@@ -413,17 +413,19 @@ class Pipeline:
         found = [model(x=plain(probe, node) if lazy else probe.x[node]) for probe in self.probes]
         return torch.cat([model(), *found], dim=1)
 
+    def maskable(self, masks: Masks) -> bool:
+        """Whether masks can be applied: those of nodes to features, those of edges to the messages of every layer."""
+        features = self.question.problem.graphs.features
+        nodes = masks.node is None or (features is not None and features.is_floating_point())
+        return nodes and (masks.edge is None or self.traced.maskable)
+
     def faithful(self, graphs: ComputationGraphs, masks: Masks) -> tuple[Tensor, Tensor]:
         """The model's output under soft masks and under their complement, each `[B, C]`.
 
         NaN where a mask cannot be applied: on codes that do not only go into embeddings, or in a model whose layers an edge
         mask cannot reach.
         """
-        features = self.question.problem.graphs.features
-        maskable = masks.node is None or (features is not None and features.is_floating_point())
-        if masks.edge is not None:
-            maskable = maskable and self.traced.maskable
-        if not maskable:
+        if not self.maskable(masks):
             nothing = outputs(self.question, graphs) * torch.nan
             return nothing, nothing
 

@@ -74,7 +74,7 @@ class Part:
         several numbers of them at once: `[P, len(keep), K, C]`. NaN where masks cannot be applied.
         """
         question, graphs, size, many = self.pipeline.question, self.graphs, len(self.graphs), len(tops)
-        if removal == "message" and not self.maskable:
+        if removal == "message" and not self.pipeline.maskable(self.masks):
             return (self.prediction * torch.nan).reshape(size, 1, 1, -1).expand(-1, len(keep), many, -1)
         edges, nodes = self._edges, self._nodes
         kept = torch.tensor(list(keep), device=graphs.edge.device)
@@ -101,13 +101,6 @@ class Part:
         ranks = [each for each in (self._edges, self._nodes) if each is not None]
         chosen = torch.stack([torch.minimum(r.limit(tops), r.count.unsqueeze(1)) for r in ranks]).sum(0)
         return chosen / torch.stack([r.count for r in ranks]).sum(0).unsqueeze(1).double()
-
-    @property
-    def maskable(self) -> bool:
-        """Masks can be applied: to the features, and to messages of all layers."""
-        features = self.pipeline.question.problem.graphs.features
-        nodes = self.masks.node is None or (features is not None and features.is_floating_point())
-        return nodes and (self.masks.edge is None or self.pipeline.traced.maskable)
 
     @cached_property
     def _edges(self) -> Ranks | None:

@@ -101,7 +101,7 @@ def robust_fidelity(
     stream = explanations.seed if seed is None else seed
 
     def measure(part: Part) -> Tensor:
-        if not part.maskable and removal == "message":
+        if removal == "message" and not part.pipeline.maskable(part.masks):
             return part.prediction[:, :2] * torch.nan
         question, graphs, size = part.pipeline.question, part.graphs, len(part.graphs)
         first, unit = question.removable(graphs)
