@@ -290,7 +290,10 @@ def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
         task = "node" if isinstance(data, Data) and not isinstance(data, Batch) else "graph"
     if isinstance(task, ModelConfig):
         if task.task_level == ModelTaskLevel.edge:
-            raise InputError("expected a node- or graph-level task, got task_level='edge', which is not supported yet")
+            raise InputError(
+                "expected a node- or graph-level task, got task_level='edge'; gnn_xai.pyg.algorithm explains edges inside "
+                "torch_geometric.explain.Explainer"
+            )
         return task
     if task not in ("node", "graph"):
         raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
