@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -124,9 +125,9 @@ class _Wrapped(ExplainerAlgorithm):
         asked = tuple(None if kind is None else kind.value for kind in (config.node_mask_type, config.edge_mask_type))
         fields = {"node_mask_type": asked[0], "edge_mask_type": asked[1]}
         if all(hasattr(self.algorithm, name) for name in fields):
-            replace = getattr(type(self.algorithm), "__replace__", dataclasses.replace)
+            replace: Any = getattr(type(self.algorithm), "__replace__", dataclasses.replace)
             return replace(self.algorithm, **fields)
-        scored = _scored(self.algorithm)
+        scored = self._scored
         if scored != asked:
             raise InputError(
                 f"{type(self.algorithm).__name__} scores node_mask_type={scored[0]!r}, edge_mask_type={scored[1]!r}, but "
@@ -134,7 +135,21 @@ class _Wrapped(ExplainerAlgorithm):
             )
         return self.algorithm
 
-    def forward(
+    @cached_property
+    def _scored(self) -> tuple[str | None, str | None]:
+        """What an algorithm without mask types to choose scores, seen on a graph of two nodes: its node and edge mask type.
+
+        Raises:
+            InputError: if it does not run there.
+        """
+        data = Data(x=torch.ones(2, 2), edge_index=torch.tensor([[0, 1], [1, 0]]))
+        task = ModelConfig("regression", "node", "raw")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = explain(SimpleConv(), data, self.algorithm, task=task, index=0, target=0, progress=False)
+        return found.node_mask_type, None if found.edge_mask is None else "object"
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] - homogeneous graphs alone
         self,
         model: nn.Module,
         x: Tensor,
@@ -164,26 +179,14 @@ class _Wrapped(ExplainerAlgorithm):
         return PyGExplanation(node_mask=node, edge_mask=edge)
 
 
-def _scored(algorithm: Algorithm) -> tuple[str | None, str | None]:
-    """What an algorithm without mask types to choose scores, seen on a graph of two nodes: its node and edge mask type.
-
-    Raises:
-        InputError: if it does not run there.
-    """
-    data = Data(x=torch.ones(2, 2), edge_index=torch.tensor([[0, 1], [1, 0]]))
-    task = ModelConfig("regression", "node", "raw")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = explain(SimpleConv(), data, algorithm, task=task, index=0, target=0, progress=False)
-    return found.node_mask_type, None if found.edge_mask is None else "object"
-
-
 class _Call:
     """One call of an `Explainer`: a model, its arguments, and what it returns.
 
     Attributes:
+        size: numbers of nodes and edges.
         data: the arguments that are tensors, as a `Data`; those whose names mean something else there, under others.
         out: `[R, C]` the model's output.
+        batch: `[N]` the graph of each node, where the arguments say it.
     """
 
     def __init__(
@@ -196,6 +199,7 @@ class _Call:
         options: dict[str, Any],
     ) -> None:
         self.model, self.kwargs, self.config, self.options = model, kwargs, config, options
+        self.x, self.size = x, (len(x), edge_index.size(1))
         tensors = [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.dim()]
         self.keys = {name: f"{name}_given" if name in _TAKEN else name for name in tensors}
         self.data = Data(x=x, edge_index=edge_index, **{key: kwargs[name] for name, key in self.keys.items()})
@@ -207,6 +211,10 @@ class _Call:
         if out.dim() > 2 and config.mode == ModelMode.multiclass_classification:
             raise InputError(f"expected output of shape [rows, classes] for a multiclass task, got {list(out.shape)}")
         self.out = out.reshape(len(out), -1) if out.dim() else out.reshape(1, 1)
+        batch = kwargs.get("batch")
+        self.batch = None
+        if isinstance(batch, Tensor) and batch.shape == (len(x),) and not batch.is_floating_point():
+            self.batch = batch.to(out.device)
 
     def forward(self, model: nn.Module, data: Any) -> Tensor:
         """The model on a part of the data, with the arguments that follow it."""
@@ -250,10 +258,12 @@ class _Call:
         """Masks of one output on its computation graph; `None` where that does not give what the model returns."""
         if self.config.task_level == ModelTaskLevel.node:
             part: Any = self.data
-            nodes, edges = (torch.arange(count) for count in (self.data.num_nodes, self.data.num_edges))
+            nodes, edges = (torch.arange(count) for count in self.size)
             index, forward = row, self.forward
-        elif self.config.task_level == ModelTaskLevel.graph and _is_batch(self.kwargs.get("batch"), self.data):
+        elif self.config.task_level == ModelTaskLevel.graph and self.batch is not None:
             part, nodes, edges = self._graph(row)
+            if not self._says_the_same(part, row):
+                return None
             index, forward = 0, self.forward_graph
         else:
             return None
@@ -271,34 +281,42 @@ class _Call:
             )
         except InputError:  # a model that runs on the whole graph alone, say; others fail again there
             return None
-        if not bool(close(found.prediction, self.out[[row]]).all()):
-            return None
         e, device = found[0], found.index.device
         edge, node = e.edge_mask, e.node_mask
         if edge is not None:
-            edge = edge.new_zeros(self.data.num_edges).index_copy(0, edges.to(device)[e.edge_id], edge)
+            edge = edge.new_zeros(self.size[1]).index_copy(0, edges.to(device)[e.edge_id], edge)
         if node is not None:
             if found.node_mask_type == "common_attributes":
                 node = node.unsqueeze(0)
             else:
-                whole = node.new_zeros(self.data.num_nodes or 0, node.size(1))
+                whole = node.new_zeros(self.size[0], node.size(1))
                 node = whole.index_copy(0, nodes.to(device)[e.node_id], node)
         return node, edge
 
     def _graph(self, row: int) -> tuple[Batch, Tensor, Tensor]:
         """One graph of a batch, and which nodes and edges it has."""
         graphs = as_graphs(self.data, self.out.device)
-        batch = self.kwargs["batch"].to(self.out.device)
+        batch = self.batch
+        assert batch is not None
         nodes = (batch == row).nonzero().flatten()
         edges = (batch[graphs.edge_index[0]] == row).nonzero().flatten()
         place = torch.empty_like(batch).index_copy(0, nodes, torch.arange(len(nodes), device=batch.device))
         first = nodes.new_zeros(1)
         part = graphs.slice(nodes, edges, place[graphs.edge_index[:, edges]], torch.zeros_like(nodes), 1, first)
-        part.x = self.data.x[nodes]
+        part.x = self.x.to(self.out.device)[nodes]
         for key, value in graphs.other.items():
             if isinstance(value, Tensor) and value.dim() and len(value) == len(self.out):
                 part[key] = value[[row]]
         return part, nodes, edges
+
+    def _says_the_same(self, part: Batch, row: int) -> bool:
+        """Whether the model says of a graph alone what it says of it among others."""
+        try:
+            with untouched(self.model), torch.no_grad():
+                out = self.forward_graph(self.model, part)
+        except Exception:  # it needs the others
+            return False
+        return out.numel() == self.out.size(1) and bool(close(out.reshape(1, -1), self.out[[row]]).all())
 
     def jointly(
         self, method: Algorithm, rows: Tensor, targets: Tensor, values: Tensor | None
@@ -335,13 +353,13 @@ class _Call:
 
     def _read(self, rows: Tensor) -> Tensor:
         """The nodes whose last state rows of the output are computed from, `[N]` bool; all, where nothing tells."""
-        count, level = self.data.num_nodes or 0, self.config.task_level
+        count, level = self.size[0], self.config.task_level
         read = torch.zeros(count, dtype=torch.bool, device=rows.device)
         if level == ModelTaskLevel.node and len(self.out) == count:
             read[rows] = True
             return read
-        if level == ModelTaskLevel.graph and _is_batch(batch := self.kwargs.get("batch"), self.data):
-            return torch.isin(batch.to(rows.device), rows)
+        if level == ModelTaskLevel.graph and self.batch is not None:
+            return torch.isin(self.batch, rows)
         if level == ModelTaskLevel.edge:
             for value in self.kwargs.values():
                 if isinstance(value, Tensor) and value.shape == (2, len(self.out)) and not value.is_floating_point():
@@ -366,11 +384,6 @@ def _rows(index: Any, count: int) -> Tensor:
     if len(rows) == 0:
         raise InputError("expected at least one index, got none; index=None explains every output")
     return rows
-
-
-def _is_batch(batch: Any, data: Data) -> bool:
-    """Whether this names the graph of each node."""
-    return isinstance(batch, Tensor) and batch.shape == (data.num_nodes,) and not batch.is_floating_point()
 
 
 # And back ############################################################################################################
@@ -532,7 +545,7 @@ class _Given:
             raise InputError(
                 "expected explanations with the same kinds of masks, got several; read each kind by itself"
             )
-        self.kind = next(kind for kind in (*NODE_MASK_TYPES, None) if kind in kinds)
+        self.kind: NodeMaskType | None = next((kind for kind in NODE_MASK_TYPES if kind in kinds), None)
         self.edge, self.edge_start = _joined([each.edge for each in laid], device)
         self.node, self.node_start = _joined([each.node for each in laid], device)
         scores = [mask for mask in (self.edge, self.node) if mask is not None]

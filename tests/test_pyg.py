@@ -18,6 +18,7 @@ from torch_geometric.explain.metric import characterization_score, fidelity, gro
 from torch_geometric.nn import GCNConv, GraphConv, GraphNorm, SAGEConv, global_add_pool
 
 import gnn_xai as gx
+from gnn_xai.core import neighborhoods
 from gnn_xai.errors import InputError
 from tests import models, references
 
@@ -289,7 +290,8 @@ class Named(nn.Module):
         return self.inner(x, edge_index, batch) * size
 
 
-def test_arguments_follow_one_graph() -> None:
+def test_arguments_follow_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("gnn_xai.pyg._Call.jointly")  # the graph is explained alone
     config = config_of(level="graph")
     model, given = Named(net(config)), arguments()
     explainer = explainer_of(model, gx.Saliency(), config, edge_mask_type="object")
@@ -305,6 +307,15 @@ def test_arguments_follow_one_graph() -> None:
     )
     assert torch.equal(found.edge_mask[[2, 7]], ours.to_pyg(0).edge_mask)
     assert int((found.edge_mask != 0).sum()) == 2
+
+
+def test_a_node_level_model_may_take_a_batch() -> None:
+    config, given, more = config_of(), arguments(), further("graph")
+    model = net(config)
+    explainer = explainer_of(model, gx.Saliency(), config, edge_mask_type="object")
+    for index in INDICES:
+        _, edge = by_autograd(model, given, explainer, index)
+        assert torch.allclose(explainer(**given, **more, index=index).edge_mask, edge, atol=1e-6)
 
 
 def test_edge_weights_follow_their_edges() -> None:
@@ -418,7 +429,8 @@ def test_joint_saliency_is_the_gradient_of_the_mean(level: str, mode: str, undir
 @pytest.mark.parametrize("mode", RETURNS)
 @pytest.mark.parametrize("kind", ["model", "phenomenon"])
 @pytest.mark.parametrize("width", [1, 2])
-def test_joint_masks_minimise_the_mean_loss(mode: str, kind: str, width: int) -> None:
+@pytest.mark.parametrize("index", [torch.tensor([2]), torch.tensor([2, 0])], ids=["one", "two"])
+def test_joint_masks_minimise_the_mean_loss(mode: str, kind: str, width: int, index: Tensor) -> None:
     """Against a plain loop of Adam over PyG's loss, from masks of 1/2."""
     config = config_of(mode)
     model, given = net(config, width=width), arguments()
@@ -427,14 +439,13 @@ def test_joint_masks_minimise_the_mean_loss(mode: str, kind: str, width: int) ->
     explainer = explainer_of(
         model, gx.pyg.algorithm(algorithm, undirected=False), config, explanation_type=kind, edge_mask_type="object"
     )
-    index = torch.tensor([2, 0])
     target = target_of(kind, config, 8, width if mode == "regression" else 1)
     if mode == "binary_classification" and target is not None:
         target = (torch.arange(8 * width) % 3 == 0).long()
     found = explainer(**given, target=target, index=index)
 
     aim = explainer.get_target(model(**given).detach()) if target is None else target
-    in_play = torch.tensor([0, 1, 5, 6])  # the path of nodes 0, 1 and 2
+    in_play = torch.tensor(sorted(reached(given, index.tolist(), 2)))
     theta = torch.zeros(10, requires_grad=True)
     adam = torch.optim.Adam([theta], lr=0.1)
     for _ in range(epochs):
@@ -497,6 +508,36 @@ def test_joint_ablation_is_the_drop_of_the_mean(removal: Any) -> None:
         else:
             left = mean_margin(model, {**silent, "edge_index": edge_index[:, kept]}, index)
         assert float(found[node, 0]) == pytest.approx(whole - left, abs=1e-5)
+
+
+def test_graphs_are_in_play_that_are_explained() -> None:
+    config = config_of(level="graph")
+    explainer = explainer_of(net(config), gx.GNNExplainer(epochs=2), config, edge_mask_type="object")
+    found = explainer(**arguments(), index=torch.tensor([2, 0]), **further("graph"))
+    assert (found.edge_mask == 0).nonzero().flatten().tolist() == [2, 7]  # the edges of graph 1
+
+
+class Compared(nn.Module):
+    """Says how graphs differ from the mean of their batch, so that each matters for every other."""
+
+    def __init__(self, inner: Net) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        out = self.inner(x, edge_index, batch)
+        return out - out.mean(0)
+
+
+def test_one_graph_among_others_that_matter() -> None:
+    config = config_of(level="graph")
+    model, given, more = Compared(net(config)), arguments(), further("graph")
+    explainer = explainer_of(model, gx.Saliency(), config, node_mask_type="attributes", edge_mask_type="object")
+    found = explainer(**given, index=1, **more)
+    node, edge = by_autograd(model, given, explainer, 1, nodes=list(range(8)), **more)
+    assert torch.allclose(found.node_mask, node, atol=1e-6)
+    assert torch.allclose(found.edge_mask, edge, atol=1e-6)
+    assert bool((found.edge_mask != 0).all())
 
 
 def test_pairs_of_nodes_read_their_ends_alone() -> None:
@@ -616,7 +657,12 @@ def test_thresholds_and_pictures_of_pyg(threshold: tuple[str, Any], tmp_path: Pa
 
 
 @pytest.mark.parametrize("algorithm", [gx.GNNExplainer(epochs=3), gx.EdgeAblation(), gx.NodeAblation()], ids=named)
-def test_there_and_back(algorithm: Any) -> None:
+def test_there_and_back(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_by_one(size: int, device: Any, extract: Any, limit: int, *more: Any) -> Any:
+        return in_pieces(size, device, extract, 1, *more)
+
+    in_pieces = neighborhoods.in_pieces
+    monkeypatch.setattr(neighborhoods, "in_pieces", one_by_one)
     config = config_of()
     model, data = net(config), Data(**arguments())
     ours = gx.explain(model, data, algorithm, index=[4, 1, 4], progress=False)
@@ -643,6 +689,9 @@ def test_graphs_there_and_back() -> None:
     assert torch.equal(back.edge_mask, ours.edge_mask)
     assert torch.equal(back.node_mask, ours.node_mask)
     assert torch.equal(back.index, torch.arange(4))
+    by_node = gx.explain(model, graphs, gx.Random(), progress=False)
+    back = gx.Explanations.from_pyg([by_node.to_pyg(i) for i in range(4)], model, graphs)
+    assert torch.equal(back.node_mask, by_node.node_mask)
     some = gx.Explanations.from_pyg([every[3], every[1]], model, graphs, index=[3, 1])
     assert torch.equal(some.edge_mask, ours[[3, 1]].edge_mask)
     with pytest.raises(InputError, match="index= with the graph"):
