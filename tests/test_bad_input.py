@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -535,3 +536,20 @@ def test_a_graph_without_edges_alone_may_have_edge_attributes(algorithm: str) ->
     lonely.edge_attr = torch.zeros(0, 3)
     model = make("gine", "graph", dtype=torch.float32)
     assert len(gx.explain(model, [lonely], algorithm, task="graph", progress=False)) == 1
+
+
+@pytest.mark.parametrize("name", gx.metrics.REGISTRY)
+def test_metrics_name_what_is_no_explanations(name: str, tmp_path: Path) -> None:
+    model, data = network(), graph()
+    found = explain(model, data, index=[0, 3])
+    stored = explain(model, data, index=[0, 3], out=tmp_path / "run")
+    motifs = torch.zeros(data.num_edges, dtype=torch.long), torch.zeros(10, dtype=torch.long)
+    metric = gx.metrics.REGISTRY[name]
+    given = {"model": model, "data": data, "ground_truth": gx.GroundTruth(*motifs), "labels": motifs[1]}
+    given = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
+    for other in (found[0], stored, [found[0]], data):
+        sentence = (
+            rf"expected Explanations, got {type(other).__name__}; for a single one pass .* stored.explanations\(\)"
+        )
+        with pytest.raises(InputError, match=sentence):
+            metric(explanations=other, **given)

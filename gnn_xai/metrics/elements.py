@@ -12,7 +12,7 @@ from gnn_xai.core.graphs import pair_directions
 from gnn_xai.core.segments import pointers, segment_max, segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
-from gnn_xai.metrics.selection import allowed
+from gnn_xai.metrics.selection import allowed, check_explanations
 
 Level = Literal["auto", "edge", "node", "feature"]
 LEVELS = ("edge", "node", "feature")
@@ -56,8 +56,9 @@ def elements(explanations: Explanations, level: str = "auto", levels: tuple[str,
     """The scores of one level; `auto` takes the first of `levels` that the explanations score.
 
     Raises:
-        InputError: for an unknown level, or one that the explanations do not score.
+        InputError: for an unknown level, or one that the explanations do not score, or what are no `Explanations`.
     """
+    check_explanations(explanations)
     if level not in ("auto", *levels):
         raise InputError(f"expected level={', '.join(map(repr, levels))} or 'auto', got {level!r}")
     scored: dict[str, Tensor | None] = {

@@ -24,7 +24,7 @@ from gnn_xai.core.problem import Forward, Problem, bind, eager
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.losses import Loss, one_of, true_of
-from gnn_xai.metrics.selection import Ranks, Top, ranked
+from gnn_xai.metrics.selection import Ranks, Top, check_explanations, ranked
 
 Level = Literal["edge", "node", "feature", "both"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -198,8 +198,9 @@ def at_level(explanations: Explanations, level: str) -> Explanations:
     """The explanations with the masks of one level.
 
     Raises:
-        InputError: for an unknown level, or one that the explanations do not score.
+        InputError: for an unknown level, or one that the explanations do not score, or what are no `Explanations`.
     """
+    check_explanations(explanations)
     if level not in LEVELS:
         raise InputError(f"expected {one_of('level', LEVELS)}, got {level!r}")
     mask = explanations.edge_mask if level == "edge" else explanations.node_mask

@@ -26,6 +26,7 @@ from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.elements import Elements, Level, aligned, chosen, cosine, elements, overlap, spearman
 from gnn_xai.metrics.result import Result
+from gnn_xai.metrics.selection import check_explanations
 
 
 def ges(
@@ -221,6 +222,7 @@ def contrastivity(
     >>> 0 <= contrastivity(karate.model, karate.data, explanations).mean <= 1
     True
     """
+    check_explanations(explanations)
     if explanations.task.mode == ModelMode.regression:
         raise InputError(
             "contrastivity compares classes and is not defined for a regression; use ges or seed_stability"
@@ -257,6 +259,7 @@ def algorithm_of(explanations: Explanations, algorithm: str | Attributing | None
     """
     if algorithm is not None:
         return get(algorithm)
+    check_explanations(explanations)
     hyper = dict(explanations.algorithm)
     name = hyper.pop("name")
     if name not in REGISTRY:

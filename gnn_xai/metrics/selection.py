@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
+from gnn_xai.explanation import Explanations
 
 Top = int | float
 
@@ -20,6 +21,15 @@ def check_top(top: Top | None) -> None:
         top is None or (isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)
     ):
         raise InputError(f"expected top as a positive int, a fraction in (0, 1] or None, got {top!r}")
+
+
+def check_explanations(explanations: object) -> None:
+    """Raise unless they are `Explanations`: neither a single one, nor a stored run, nor something else."""
+    if not isinstance(explanations, Explanations):
+        raise InputError(
+            f"expected Explanations, got {type(explanations).__name__}; for a single one pass explanations[i : i + 1], "
+            "for a stored run stored.explanations(), or its shards() one by one"
+        )
 
 
 def as_tops(top: Top | Sequence[Top]) -> tuple[Top, ...]:
