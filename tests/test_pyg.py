@@ -845,3 +845,36 @@ def test_edge_level_results_of_pyg_are_refused() -> None:
     explanation = explainer(**arguments(), index=1, **further("edge"))
     with pytest.raises(InputError, match="task_level='edge'"):
         gx.Explanations.from_pyg(explanation, model, Data(**arguments()))
+
+
+class _Decoder(nn.Module):
+    def forward(self, z: Tensor, pairs: Tensor) -> Tensor:
+        return (z[pairs[0]] * z[pairs[1]]).sum(1)
+
+
+class _Links(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.decoder = GCNConv(4, 8), _Decoder()
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_label_index: Tensor) -> Tensor:
+        return self.decoder(self.conv(x, edge_index), edge_label_index)
+
+
+def test_pairs_that_are_the_edges_of_the_graph_are_no_adjacency() -> None:
+    torch.manual_seed(0)
+    model, x = _Links(), torch.randn(6, 4)
+    edges = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 2], [1, 2, 3, 4, 5, 0, 3, 5]])
+    explainer = Explainer(
+        model,
+        gx.pyg.algorithm("saliency"),
+        explanation_type="model",
+        node_mask_type="attributes",
+        edge_mask_type="object",
+        model_config={"mode": "binary_classification", "task_level": "edge", "return_type": "raw"},
+    )
+    few = explainer(x, edges, edge_label_index=edges[:, :3], index=1)
+    for pairs in (edges, edges.clone()):
+        same = explainer(x, edges, edge_label_index=pairs, index=1)
+        torch.testing.assert_close(same.edge_mask, few.edge_mask)
+        torch.testing.assert_close(same.node_mask, few.node_mask)

@@ -52,6 +52,12 @@ class Joint(Problem):
         return True
 
     @property
+    def pairs(self) -> tuple[Tensor, ...]:
+        """What an edge-level task asks about, its `edge_label_index`."""
+        given = self.graphs.other.values() if self.task.task_level == ModelTaskLevel.edge else ()
+        return tuple(value for value in given if isinstance(value, Tensor))
+
+    @property
     def nodes_stay(self) -> bool:
         """Unless outputs belong to graphs."""
         return self.task.task_level != ModelTaskLevel.graph

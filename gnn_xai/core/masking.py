@@ -461,6 +461,8 @@ class MaskedModel:
         edges = self.union.edge_index
         if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
             return False
+        if any(value is pairs for pairs in self.problem.pairs):
+            return False
         return value is edges or bool(torch.equal(value, edges))
 
     def _meet(self, module: MessagePassing, label: str, edge_index: Any, size: Any, kwargs: dict[str, Any]) -> Call:

@@ -60,6 +60,11 @@ class Problem:
         return False
 
     @property
+    def pairs(self) -> tuple[Tensor, ...]:
+        """Arguments of the model that name pairs of nodes, and are no adjacency even where they equal `edge_index`."""
+        return ()
+
+    @property
     def nodes_stay(self) -> bool:
         """Outputs are numbered by nodes that no union can renumber; removed nodes stay, without features and edges."""
         return False
