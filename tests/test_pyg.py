@@ -878,3 +878,9 @@ def test_pairs_that_are_the_edges_of_the_graph_are_no_adjacency() -> None:
         same = explainer(x, edges, edge_label_index=pairs, index=1)
         torch.testing.assert_close(same.edge_mask, few.edge_mask)
         torch.testing.assert_close(same.node_mask, few.node_mask)
+
+
+def test_an_algorithm_that_was_not_wrapped_is_named() -> None:
+    config = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
+    with pytest.raises(InputError, match=r"takes algorithms of this package as gnn_xai.pyg.algorithm\(Random\("):
+        Explainer(GCNConv(3, 2), gx.Random(), explanation_type="model", edge_mask_type="object", model_config=config)

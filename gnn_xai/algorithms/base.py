@@ -83,9 +83,22 @@ def algorithm(
         __init__.__signature__ = inspect.signature(construct)  # pyright: ignore[reportFunctionMemberAccess]
         __init__.__doc__ = None
         cls.__init__ = __init__
+        cls.connect = _connect
         return cls
 
     return decorate
+
+
+def _connect(self: Any, *_: Any) -> None:
+    """What PyG's `Explainer` calls first of all on an algorithm.
+
+    Raises:
+        InputError: always; it takes algorithms of this package in another form.
+    """
+    raise InputError(
+        f"torch_geometric.explain.Explainer takes algorithms of this package as gnn_xai.pyg.algorithm({self!r}), "
+        f"got {type(self).__name__} itself"
+    )
 
 
 def get(algorithm: str | Attributing | type[Attributing], **hyper: Any) -> Algorithm:

@@ -270,7 +270,7 @@ def _build(rows: Sequence[tuple[int, object, str]], featurizer: str | nn.Module 
         raise InputError(f"expected at least one molecule, got {len(rows)} lines without any{what}")
     if left_out:
         some = "; ".join(map(str, left_out[:3])) + ("; …" if len(left_out) > 3 else "")
-        warn(f"{len(left_out)} of {len(rows)} lines were left out, see problems: {some}")
+        warn(f"{len(left_out)} of {len(rows)} lines left out: {some}")
     return Molecules(graphs, lines, problems, encoding)
 
 
