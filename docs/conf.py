@@ -1,5 +1,6 @@
 """Sphinx configuration; `make docs` builds with warnings as errors."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def figures_by_name(block, block_vars, gallery_conf):
     return figure_rst([path], gallery_conf["src_dir"])
 
 
+logging.getLogger("gnn_xai").setLevel(logging.WARNING)  # the gallery's build shows every log there is
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "pictures",
