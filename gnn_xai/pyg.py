@@ -93,7 +93,9 @@ def algorithm(
         )
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InputError(f"expected seed as an integer, got {seed!r}")
-    return _Wrapped(get(algorithm), {"seed": seed, "undirected": undirected, "batch_budget": batch_budget})
+    method = get(algorithm)
+    named = type(type(method).__name__, (_Wrapped,), {})  # PyG's own messages name the class
+    return named(method, {"seed": seed, "undirected": undirected, "batch_budget": batch_budget})
 
 
 class _Wrapped(ExplainerAlgorithm):

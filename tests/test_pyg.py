@@ -884,3 +884,16 @@ def test_an_algorithm_that_was_not_wrapped_is_named() -> None:
     config = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
     with pytest.raises(InputError, match=r"takes algorithms of this package as gnn_xai.pyg.algorithm\(Random\("):
         Explainer(GCNConv(3, 2), gx.Random(), explanation_type="model", edge_mask_type="object", model_config=config)
+
+
+def test_pyg_names_the_algorithm_that_does_not_score_what_is_asked() -> None:
+    config = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
+    with pytest.raises(ValueError, match="'EdgeAblation' does not support"):
+        Explainer(
+            GCNConv(3, 2),
+            gx.pyg.algorithm("edge_ablation"),
+            explanation_type="model",
+            node_mask_type="attributes",
+            edge_mask_type="object",
+            model_config=config,
+        )
