@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
-from torch_geometric.explain.config import ModelConfig
+from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 
 from gnn_xai.core.epochs import Epoch
-from gnn_xai.core.graphs import as_graphs
+from gnn_xai.core.graphs import Shelf
 from gnn_xai.core.layers import layer_outputs
 from gnn_xai.core.masking import untouched
 from gnn_xai.core.problem import Forward, Problem, bind
@@ -57,10 +56,10 @@ class Run:
         """What each message-passing layer of the model makes of the first `most` instances, `[b, H]` by layer: the layer's
         output on the explained node, or its mean over the nodes of the graph.
         """
-        index, data = self.index[:most], self.data
-        if not isinstance(data, Data):  # the graphs that are asked for, and no others
-            data, index = [data[int(i)] for i in index], torch.arange(len(index), device=index.device)
-        graphs = as_graphs(data, index.device)
+        index, by_node = self.index[:most], self.task.task_level == ModelTaskLevel.node
+        graphs = Shelf(self.data, index.device, whole=by_node).take(None if by_node else index)
+        if graphs.many and not by_node:  # the graphs that are asked for, and no others
+            index = torch.arange(len(index), device=index.device)
         problem = Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
         with untouched(self.model), torch.no_grad():
             return layer_outputs(problem, index)

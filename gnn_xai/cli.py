@@ -69,6 +69,10 @@ Returns = Annotated[str, typer.Option(help="What your model returns: raw, log_pr
 MaxNeighbors = Annotated[
     int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
 ]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")]
 
@@ -134,9 +138,9 @@ def _root(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+    out: Out = Path("out/demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Explain molecules, a social network and BA-Shapes; write tables, figures and a page."""
     from gnn_xai.demo import run
@@ -171,16 +175,13 @@ def explain(
     weights: Weights = None,
     data: Material = None,
     algorithm: Annotated[str, typer.Option(help="One of `gnn-xai list`.")] = "gnn_explainer",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable."),
-    ] = None,
+    settings: Settings = None,
     index: Index = None,
     target: Target = None,
     task: Level = None,
     mode: Mode = "multiclass_classification",
     returns: Returns = "raw",
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    seed: Seed = 0,
     max_neighbors: MaxNeighbors = None,
     figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
     overwrite: Overwrite = False,
@@ -280,27 +281,21 @@ def molecules(
             help="A reference model, such as reference:nitro, or a function that returns your model.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Out,
     algorithm: Annotated[str, typer.Option(help="One of `gnn-xai list`.")] = "integrated_gradients",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable."),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")] = None,
+    settings: Settings = None,
+    weights: Weights = None,
     featurizer: Annotated[
         str | None, typer.Option(help="pyg, ogb or one_hot; by default what the model reads, where it says so.")
     ] = None,
-    mode: Annotated[
-        str,
-        typer.Option(help="multiclass_classification, binary_classification or regression; with your own model."),
-    ] = "multiclass_classification",
-    returns: Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")] = "raw",
+    mode: Mode = "multiclass_classification",
+    returns: Returns = "raw",
     column: Annotated[str | None, typer.Option(help="The column of a .csv with the SMILES.")] = None,
     name_column: Annotated[str | None, typer.Option(help="The column of a .csv with the names.")] = None,
-    target: Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    target: Target = None,
+    seed: Seed = 0,
     columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Explain predictions for molecules, and draw them.
 

@@ -86,7 +86,7 @@ def compare(
 
     Raises:
         InputError: if an argument is not as described, or a metric lacks what it needs.
-        GnnXaiError: if pandas or tabulate is not installed.
+        GnnXaiError: if pandas, SciPy or tabulate is not installed.
 
     >>> import gnn_xai as gx
     >>> karate = gx.datasets.load("karate")
@@ -98,7 +98,7 @@ def compare(
     0    random  fidelity+      8
     1    random  fidelity−      8
     """
-    for package in ("pandas", "tabulate"):
+    for package in ("pandas", "scipy", "tabulate"):
         need(package, "research", "comparisons")
     methods, reference = _with_random(_labelled("algorithm", algorithms, get, _names_of_algorithm))
     measures = _labelled("metric", metrics, _Metric.of, lambda metric: (metric.base, metric.full))

@@ -26,7 +26,7 @@ from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs, Union
 from gnn_xai.core.problem import OBJECTIVES, Objective
 from gnn_xai.core.question import Question
 from gnn_xai.core.rng import keyed_bits
-from gnn_xai.core.segments import pointers
+from gnn_xai.core.segments import segment_ranks
 from gnn_xai.errors import InputError, unknown, warn
 from gnn_xai.optional import need
 
@@ -294,10 +294,10 @@ class _Inputs:
             self.width = require_float_features(question.problem, f"node_mask_type={node_type!r}")[:1].numel()
             place = graphs.node_in_play.nonzero().flatten()
             key = graphs.graphs.node_key[graphs.node[place]]
-            self.node_slot[place] = _ranks(graphs.node_owner[place], key, len(graphs))
+            self.node_slot[place] = segment_ranks(key, graphs.node_owner[place], len(graphs))
         if edges:
             first, unit = question.removable(graphs)
-            slot = _ranks(graphs.edge_owner[first], question.edge_key(graphs)[first], len(graphs))
+            slot = segment_ranks(question.edge_key(graphs)[first], graphs.edge_owner[first], len(graphs))
             self.edge_slot = torch.cat([slot, slot.new_full((1,), -1)])[unit]
 
     def cost(self) -> Tensor:
@@ -369,16 +369,6 @@ class _Inputs:
             here = slot >= 0
             found = scores[0].detach()[union.node_owner[here], slot[here]]
             masks.node[union.node[here]] = found.reshape(int(here.sum()), -1).to(self.dtype)
-
-
-def _ranks(owner: Tensor, key: Tensor, size: int) -> Tensor:
-    """The place of each element among those of its owner, in the order of their keys."""
-    by_key = torch.argsort(key, stable=True)
-    order = by_key[torch.argsort(owner[by_key], stable=True)]
-    start = pointers(torch.bincount(owner, minlength=size))[:-1]
-    return torch.empty_like(order).index_copy(
-        0, order, torch.arange(len(order), device=order.device) - start[owner[order]]
-    )
 
 
 class _Score(nn.Module):

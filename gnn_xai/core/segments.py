@@ -50,6 +50,18 @@ def segment_mean(values: Tensor, owner: Tensor, size: int) -> Tensor:
     return segment_sum(values, owner, size) / count
 
 
+def segment_ranks(values: Tensor, owner: Tensor, size: int, descending: bool = False) -> Tensor:
+    """How many values `[total]` of its segment come before each, `[total]`; of equal ones, those that stand before it.
+
+    >>> segment_ranks(torch.tensor([0.1, 0.9, 0.9, 0.5]), torch.tensor([0, 0, 0, 1]), 2, descending=True)
+    tensor([2, 0, 1, 0])
+    """
+    order = torch.argsort(values, descending=descending, stable=True)
+    order = order[torch.argsort(owner[order], stable=True)]
+    start = pointers(torch.bincount(owner, minlength=size))[owner[order]]
+    return torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device) - start)
+
+
 def segment_max(values: Tensor, owner: Tensor, size: int) -> Tensor:
     """Maximum of non-negative `values` `[total]` per segment, `[size]`; 0 for an empty segment."""
     return values.new_zeros(size).scatter_reduce(0, owner, values, "amax")

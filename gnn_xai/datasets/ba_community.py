@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnn_xai.datasets import ba_shapes, planted
-from gnn_xai.datasets.recipe import Recipe, Training
 
 JOINS, NOISE = 350, 8
 CLASS_NAMES = tuple(f"{corner} {community}" for community in "AB" for corner in ba_shapes.CLASS_NAMES)
@@ -52,25 +49,13 @@ def shifted(motif: Tensor) -> Tensor:
     return torch.where(motif >= 0, motif + ba_shapes.HOUSES, motif)
 
 
-MODEL = partial(planted.graphconv, len(CLASS_NAMES))
-# Weights decay much: eight of ten features are noise that 1 120 nodes can learn by heart.
-FIT = partial(planted.fit, steps=1000, rate=0.01, weight_decay=2.0)
-
-RECIPE = Recipe(
+RECIPE = planted.recipe(
     name="ba_community",
     title="BA-Community",
     summary="which corner of a house, in which community? two BA-Shapes joined; 1 400 nodes, truth known",
-    task_level="node",
     generate=generate,
-    read=partial(planted.read, class_names=CLASS_NAMES),
-    model=MODEL,
-    fit=FIT,
-    measure=planted.measure,
-    instances=planted.instances,
-    others={
-        "seed1": Training(MODEL, FIT, seed=1),
-        "gcn": Training(
-            partial(planted.gcn, len(CLASS_NAMES)), partial(planted.fit, steps=4000, rate=0.01, weight_decay=0.3)
-        ),
-    },
+    class_names=CLASS_NAMES,
+    # Weights decay much: eight of ten features are noise that 1 120 nodes can learn by heart.
+    reference=planted.training(planted.graphconv, len(CLASS_NAMES), steps=1000, rate=0.01, weight_decay=2.0),
+    others={"gcn": planted.training(planted.gcn, len(CLASS_NAMES), steps=4000, rate=0.01, weight_decay=0.3)},
 )

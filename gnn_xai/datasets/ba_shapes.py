@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import networkx as nx
 from torch import Tensor
 
 from gnn_xai.datasets import planted
-from gnn_xai.datasets.recipe import Recipe, Training
 
 BASE_NODES, BASE_DEGREE, HOUSES, EXTRA = 300, 5, 80, 70
 CLASS_NAMES = ("base", "middle", "bottom", "top")
@@ -24,26 +21,16 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     return planted.plant(base, planted.HOUSE, HOUSES, EXTRA, seed)
 
 
-MODEL = partial(planted.gcn, len(CLASS_NAMES))
-# Departure from the paper (1 000 steps of Adam at 1e-3): with PyG's degree-normalised GCN and
-# constant features that ends near 0.8.
-FIT = partial(planted.fit, steps=5000, rate=0.03, weight_decay=0.01)
-
-RECIPE = Recipe(
+RECIPE = planted.recipe(
     name="ba_shapes",
     title="BA-Shapes",
     summary="which corner of a house? 80 houses on a Barabasi-Albert graph; 700 nodes, truth known",
-    task_level="node",
     generate=generate,
-    read=partial(planted.read, class_names=CLASS_NAMES),
-    model=MODEL,
-    fit=FIT,
-    measure=planted.measure,
-    instances=planted.instances,
+    class_names=CLASS_NAMES,
+    # Departure from the paper (1 000 steps of Adam at 1e-3): with PyG's degree-normalised GCN and
+    # constant features that ends near 0.8.
+    reference=planted.training(planted.gcn, len(CLASS_NAMES), steps=5000, rate=0.03, weight_decay=0.01),
     others={
-        "seed1": Training(MODEL, FIT, seed=1),
-        "graphconv": Training(
-            partial(planted.graphconv, len(CLASS_NAMES)), partial(planted.fit, steps=1000, rate=0.01, weight_decay=0.01)
-        ),
+        "graphconv": planted.training(planted.graphconv, len(CLASS_NAMES), steps=1000, rate=0.01, weight_decay=0.01)
     },
 )

@@ -21,6 +21,11 @@ from torch_geometric.nn import (
 )
 
 
+def _mlp(width_in: int, width_out: int) -> nn.Module:
+    """The two-layer MLP of GIN layers."""
+    return nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out))
+
+
 class GCN(nn.Module):
     """Graph convolutional network for node classification (Kipf and Welling, ICLR 2017).
 
@@ -79,7 +84,7 @@ class NodeGIN(GCN):
     @staticmethod
     def layer(width_in: int, width_out: int) -> MessagePassing:
         """One convolution from ``width_in`` to ``width_out`` columns."""
-        return GINConv(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)))
+        return GINConv(_mlp(width_in, width_out))
 
 
 class PooledGraphConvs(nn.Module):
@@ -127,8 +132,7 @@ class GIN(nn.Module):
         super().__init__()
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.convs = nn.ModuleList(
-            GINConv(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)))
-            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+            GINConv(_mlp(width_in, width_out)) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)
         self.head = nn.Sequential(
@@ -162,7 +166,7 @@ class GINE(nn.Module):
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.convs = nn.ModuleList(
             GINEConv(
-                nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out)),
+                _mlp(width_in, width_out),
                 edge_dim=edge_channels,
             )
             for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)

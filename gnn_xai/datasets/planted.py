@@ -6,7 +6,8 @@ Making the graph, reading it, training and measuring models, and the nodes to ex
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import networkx as nx
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gnn_xai.datasets.models import GCN, GraphConvs, NodeGIN
-from gnn_xai.datasets.recipe import Material, graph_and_labels, split_ids
+from gnn_xai.datasets.recipe import Material, Recipe, Training, graph_and_labels, split_ids
 from gnn_xai.ground_truth import GroundTruth
 
 FEATURES = 10
@@ -175,3 +176,36 @@ def owners(material: Material) -> Tensor:
     assert material.ground_truth is not None
     assert isinstance(material.ground_truth.node, Tensor)
     return material.ground_truth.node
+
+
+def training(
+    model: Callable[[int], nn.Module], classes: int, *, seed: int = 0, steps: int, rate: float, weight_decay: float
+) -> Training:
+    """A checkpoint of `gcn`, `graphconv` or `gin`, trained by `fit`."""
+    return Training(partial(model, classes), partial(fit, steps=steps, rate=rate, weight_decay=weight_decay), seed=seed)
+
+
+def recipe(
+    *,
+    name: str,
+    title: str,
+    summary: str,
+    generate: Callable[[], dict[str, Tensor]],
+    class_names: tuple[str, ...],
+    reference: Training,
+    others: dict[str, Training],
+) -> Recipe:
+    """How such a benchmark is made; a checkpoint of another seed of the reference is among the others, as "seed1"."""
+    return Recipe(
+        name=name,
+        title=title,
+        summary=summary,
+        task_level="node",
+        generate=generate,
+        read=partial(read, class_names=class_names),
+        model=reference.model,
+        fit=reference.fit,
+        measure=measure,
+        instances=instances,
+        others={"seed1": replace(reference, seed=1), **others},
+    )

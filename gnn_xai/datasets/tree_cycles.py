@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import networkx as nx
 from torch import Tensor
 
 from gnn_xai.datasets import planted
-from gnn_xai.datasets.recipe import Recipe, Training
 
 HEIGHT, CYCLES, EXTRA = 8, 60, 9
 CYCLE = planted.Motif(edges=((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)), classes=(1,) * 6)
@@ -24,26 +21,12 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     return planted.plant(nx.balanced_tree(2, HEIGHT), CYCLE, CYCLES, EXTRA, seed)
 
 
-MODEL = partial(planted.graphconv, len(CLASS_NAMES))
-FIT = partial(planted.fit, steps=2000, rate=0.01, weight_decay=0.01)
-
-RECIPE = Recipe(
+RECIPE = planted.recipe(
     name="tree_cycles",
     title="Tree-Cycles",
     summary="tree or cycle? 60 hexagons on a binary tree; 871 nodes, truth known",
-    task_level="node",
     generate=generate,
-    read=partial(planted.read, class_names=CLASS_NAMES),
-    model=MODEL,
-    fit=FIT,
-    measure=planted.measure,
-    instances=planted.instances,
-    others={
-        "seed1": Training(MODEL, FIT, seed=1),
-        "gcn": Training(
-            partial(planted.gcn, len(CLASS_NAMES)),
-            partial(planted.fit, steps=5000, rate=0.01, weight_decay=0.01),
-            seed=1,
-        ),
-    },
+    class_names=CLASS_NAMES,
+    reference=planted.training(planted.graphconv, len(CLASS_NAMES), steps=2000, rate=0.01, weight_decay=0.01),
+    others={"gcn": planted.training(planted.gcn, len(CLASS_NAMES), seed=1, steps=5000, rate=0.01, weight_decay=0.01)},
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import networkx as nx
 from torch import Tensor
 
 from gnn_xai.datasets import planted
-from gnn_xai.datasets.recipe import Recipe, Training
 
 HEIGHT, GRIDS, EXTRA = 8, 80, 123
 # Three rows of three: node 0 is a corner, node 4 the middle.
@@ -28,26 +25,12 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     return planted.plant(nx.balanced_tree(2, HEIGHT), GRID, GRIDS, EXTRA, seed)
 
 
-MODEL = partial(planted.graphconv, len(CLASS_NAMES))
-FIT = partial(planted.fit, steps=4000, rate=0.01, weight_decay=0.01)
-
-RECIPE = Recipe(
+RECIPE = planted.recipe(
     name="tree_grid",
     title="Tree-Grid",
     summary="tree or grid? 80 grids of 3 x 3 on a binary tree; 1 231 nodes, truth known",
-    task_level="node",
     generate=generate,
-    read=partial(planted.read, class_names=CLASS_NAMES),
-    model=MODEL,
-    fit=FIT,
-    measure=planted.measure,
-    instances=planted.instances,
-    others={
-        "seed1": Training(MODEL, FIT, seed=1),
-        "gin": Training(
-            partial(planted.gin, len(CLASS_NAMES)),
-            partial(planted.fit, steps=4000, rate=0.005, weight_decay=0.001),
-            seed=1,
-        ),
-    },
+    class_names=CLASS_NAMES,
+    reference=planted.training(planted.graphconv, len(CLASS_NAMES), steps=4000, rate=0.01, weight_decay=0.01),
+    others={"gin": planted.training(planted.gin, len(CLASS_NAMES), seed=1, steps=4000, rate=0.005, weight_decay=0.001)},
 )

@@ -12,12 +12,12 @@ from gnn_xai.core.masks import Masks
 from gnn_xai.core.neighborhoods import ComputationGraphs
 from gnn_xai.core.perturb import Removal
 from gnn_xai.core.problem import Forward, Problem
-from gnn_xai.core.segments import segment_sum
+from gnn_xai.core.segments import segment_ranks, segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.evaluation import Level, Part, at_level, check_removal, rerun
 from gnn_xai.metrics.result import Result
-from gnn_xai.metrics.selection import Top, check_top, ranked
+from gnn_xai.metrics.selection import Top, check_top
 
 
 def unfaithfulness(
@@ -127,5 +127,5 @@ def _whole_features(masks: Masks, graphs: ComputationGraphs, count: int) -> Mask
     if masks.node_type == "attributes":
         total = segment_sum(masks.node, graphs.node_owner, size)
     owner = torch.arange(size, device=total.device).repeat_interleave(total.size(1))
-    kept = ranked(total.reshape(-1), owner, size).reshape(total.shape) < count
+    kept = segment_ranks(total.reshape(-1), owner, size, descending=True).reshape(total.shape) < count
     return Masks(masks.edge, kept.to(total.dtype), "common_attributes")

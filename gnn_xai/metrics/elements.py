@@ -63,7 +63,7 @@ def elements(explanations: Explanations, level: str = "auto", levels: tuple[str,
         raise InputError(f"expected level={', '.join(map(repr, levels))} or 'auto', got {level!r}")
     scored: dict[str, Tensor | None] = {
         "edge": explanations.edge_mask,
-        "node": node_scores(explanations),
+        "node": _masks_of_nodes(explanations),
         "feature": None if explanations.node_mask_type == "object" else explanations.node_mask,
     }
     wanted = levels if level == "auto" else (level,)
@@ -93,7 +93,7 @@ def elements(explanations: Explanations, level: str = "auto", levels: tuple[str,
     return Elements(name, scores, owner, key, weight, size, explanations.signed)
 
 
-def node_scores(explanations: Explanations) -> Tensor | None:
+def _masks_of_nodes(explanations: Explanations) -> Tensor | None:
     """The score of every node, `[ΣN]`: its mask, summed over features; `None` where there is no mask per node."""
     mask = explanations.node_mask
     if mask is None or explanations.node_mask_type == "common_attributes":

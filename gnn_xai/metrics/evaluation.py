@@ -21,10 +21,11 @@ from gnn_xai.core.neighborhoods import ComputationGraphs, Union
 from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
 from gnn_xai.core.pipeline import Pipeline, close
 from gnn_xai.core.problem import Forward, Problem, bind, eager
+from gnn_xai.core.segments import segment_ranks
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.losses import Loss, one_of, true_of
-from gnn_xai.metrics.selection import Ranks, Top, check_explanations, ranked
+from gnn_xai.metrics.selection import Ranks, Top, check_explanations
 
 Level = Literal["edge", "node", "feature", "both"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -76,7 +77,7 @@ class Part:
         question, graphs, size, many = self.pipeline.question, self.graphs, len(self.graphs), len(tops)
         if removal == "message" and not self.pipeline.maskable(self.masks):
             return (self.prediction * torch.nan).reshape(size, 1, 1, -1).expand(-1, len(keep), many, -1)
-        edges, nodes = self._edges, self._nodes
+        edges, nodes = self.edges, self._nodes
         kept = torch.tensor(list(keep), device=graphs.edge.device)
         instance = torch.arange(size, device=graphs.edge.device).repeat_interleave(len(keep) * many)
 
@@ -98,18 +99,18 @@ class Part:
 
     def shares(self, tops: Sequence[Top]) -> Tensor:
         """The share of elements that each of several tops selects, `[P, K]`; NaN where there are none."""
-        ranks = [each for each in (self._edges, self._nodes) if each is not None]
+        ranks = [each for each in (self.edges, self._nodes) if each is not None]
         chosen = torch.stack([torch.minimum(r.limit(tops), r.count.unsqueeze(1)) for r in ranks]).sum(0)
         return chosen / torch.stack([r.count for r in ranks]).sum(0).unsqueeze(1).double()
 
     @cached_property
-    def _edges(self) -> Ranks | None:
+    def edges(self) -> Ranks | None:
         """Ranks of edges, by units that are removed whole; edges of none have -1."""
         if self.masks.edge is None:
             return None
         first, unit = self.pipeline.question.removable(self.graphs)
         owner = self.graphs.edge_owner[first]
-        rank = ranked(self.masks.edge[first], owner, len(self.graphs))
+        rank = segment_ranks(self.masks.edge[first], owner, len(self.graphs), descending=True)
         return Ranks(
             torch.cat([rank, rank.new_full((1,), -1)])[unit], torch.bincount(owner, minlength=len(self.graphs))
         )
@@ -125,7 +126,8 @@ class Part:
         in_play = torch.ones_like(owner, dtype=torch.bool) if common else self.graphs.node_in_play
         owner = owner[in_play].repeat_interleave(mask.size(1))
         rank = torch.full_like(mask, -1, dtype=torch.int64)
-        rank[in_play] = ranked(mask[in_play].reshape(-1), owner, size).reshape(-1, mask.size(1))
+        found = segment_ranks(mask[in_play].reshape(-1), owner, size, descending=True)
+        rank[in_play] = found.reshape(-1, mask.size(1))
         return Ranks(rank, torch.bincount(owner, minlength=size), common)
 
 

@@ -17,7 +17,7 @@ from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.evaluation import Part, check_removal, rerun
 from gnn_xai.metrics.losses import Kind, Loss
 from gnn_xai.metrics.result import Result
-from gnn_xai.metrics.selection import Top, check_top, strongest
+from gnn_xai.metrics.selection import Top, check_top
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,9 @@ def robust_fidelity(
         question, graphs, size = part.pipeline.question, part.graphs, len(part.graphs)
         first, unit = question.removable(graphs)
         assert part.masks.edge is not None
-        scores = part.masks.edge[first]
-        chosen = scores > 0.5 if top is None else strongest(scores, graphs.edge_owner[first], size, top)
+        chosen = part.masks.edge[first] > 0.5
+        if top is not None and part.edges is not None:
+            chosen = part.edges.rank[first] < part.edges.limit([top])[graphs.edge_owner[first], 0]
         # Edges of no unit have -1, which reads the last place of both: they are never removed.
         chosen, key = (
             torch.cat([values, values.new_zeros(1)]) for values in (chosen, question.edge_key(graphs)[first])

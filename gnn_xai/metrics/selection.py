@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnn_xai.core.segments import pointers
 from gnn_xai.errors import InputError
 from gnn_xai.explanation import Explanations
 
@@ -65,20 +64,6 @@ class Ranks:
         return torch.stack([allowed(top, self.count) for top in tops], dim=1)
 
 
-def ranked(scores: Tensor, owner: Tensor, size: int) -> Tensor:
-    """How many of its segment come before each score, the largest first; ties go to the smaller position; `owner` is
-    sorted.
-
-    >>> ranked(torch.tensor([0.1, 0.9, 0.9, 0.5]), torch.tensor([0, 0, 0, 1]), 2)
-    tensor([2, 0, 1, 0])
-    """
-    order = torch.argsort(scores, descending=True, stable=True)
-    order = order[torch.argsort(owner[order], stable=True)]
-    start = pointers(torch.bincount(owner, minlength=size))[:-1]
-    place = torch.arange(len(scores), device=scores.device) - start[owner]
-    return torch.empty_like(order).index_copy(0, order, place)
-
-
 def allowed(top: Top, count: Tensor) -> Tensor:
     """How many of `count` elements `top` selects: itself, or that share of them, rounded up.
 
@@ -86,8 +71,3 @@ def allowed(top: Top, count: Tensor) -> Tensor:
     tensor([7, 8])
     """
     return torch.full_like(count, top) if isinstance(top, int) else (count.double() * top * (1 - 1e-12)).ceil().long()
-
-
-def strongest(scores: Tensor, owner: Tensor, size: int, top: Top) -> Tensor:
-    """Which scores are among the strongest of their segment, bool; `owner` is sorted."""
-    return ranked(scores, owner, size) < allowed(top, torch.bincount(owner, minlength=size))[owner]
