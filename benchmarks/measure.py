@@ -132,7 +132,7 @@ def bytes_per_epoch(workload: Workload, explanations: gx.Explanations) -> int:
       `width · (3·entering + 2·leaving)` numbers.
     - An edge is a column number and one value a head, read forward, read backward, and the gradient of the value is
       written: `2 + 3·heads` numbers.
-    - Masks over features act on the non-zero features, a column number and a value each, forward and backward: 4
+    - Scores over features act on the non-zero features, a column number and a value each, forward and backward: 4
       numbers. With an `object` mask the product with the weights is the same in every epoch and moves nothing.
 
     A layer counts only what still matters: with k layers to follow, the nodes within k steps of the target leave it,

@@ -23,7 +23,7 @@ from gnn_xai.metrics import Result
 TOP = {"ba_shapes": 6, "nci_nitro": 3, "nci_benzene": 6, "nci_halogen_carbonyl": 3}  # edges of one motif
 # A size term that can stand up to the loss, given time, and edges alone.
 SPARSER = gx.GNNExplainer(epochs=300, node_mask_type=None, edge_size=0.1, edge_ent=0.1)
-# Masks that start near 1 and pay for every edge in log-odds.
+# Scores that start near 1 and pay for every edge in log-odds.
 FROM_ALL = gx.GNNExplainer(epochs=300, node_mask_type=None, edge_size=2.0, edge_ent=0.0, loss="margin", edge_init=3.0)
 # What choose.md recommends for edges.
 SQUARED = gx.SmoothGrad(average="square", noise=0.3, node_mask_type=None)

@@ -7,9 +7,7 @@ from pathlib import Path
 import torch
 
 import gnn_xai as gx
-from gnn_xai.algorithms import algorithm
-from gnn_xai.core.gradients import gradients
-from gnn_xai.core.masks import Masks
+from gnn_xai.extend import Scores, algorithm, gradients
 
 
 @algorithm("midway_saliency", "gradient for edge masks between 0 and 1", signed=True)
@@ -19,11 +17,11 @@ class MidwaySaliency:
     at: float = 0.5
     edge_mask_type: str = "object"  # edge masks have to reach the layers: it is checked
 
-    def attribute(self, question, graphs, target, prediction):
+    def attribute(self, session, graphs, target, prediction):
         """Scores of all edges of all instances of a batch."""
-        midway = lambda union, k: (None, prediction.new_full((len(union.edge),), self.at))  # noqa: E731
-        _, edge = gradients(question, graphs, target, features=False, edges=True, objective="margin", point=midway)
-        return Masks(edge)
+        midway = lambda replicas, k: (None, prediction.new_full((len(replicas.edge),), self.at))  # noqa: E731
+        _, edge = gradients(session, graphs, target, features=False, edges=True, objective="margin", point=midway)
+        return Scores(edge)
 
 
 def main(out: Path) -> None:

@@ -29,12 +29,11 @@ from gnn_xai.algorithms import (
     SmoothGrad,
 )
 from gnn_xai.api import explain
-from gnn_xai.callbacks import Callback, Trace
-from gnn_xai.compare import compare
-from gnn_xai.comparison import Comparison
-from gnn_xai.explanation import Explanation, Explanations, load
-from gnn_xai.ground_truth import GroundTruth
-from gnn_xai.store import StoredExplanations
+from gnn_xai.comparison import Comparison, compare
+from gnn_xai.results.explanations import Explanation, Explanations, load
+from gnn_xai.results.ground_truth import GroundTruth
+from gnn_xai.results.runs import StoredExplanations
+from gnn_xai.watch.callbacks import Callback, Trace
 
 if TYPE_CHECKING:
     from gnn_xai import molecules, testing, viz

@@ -18,17 +18,17 @@ from tqdm.auto import tqdm
 
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
-from gnn_xai.callbacks import Callback, Callbacks, Run, as_callbacks
-from gnn_xai.core.graphs import Graphs, Shelf, as_graphs
-from gnn_xai.core.masking import untouched
-from gnn_xai.core.masks import Masks, soft
-from gnn_xai.core.packing import batches
-from gnn_xai.core.pipeline import PIECE, Piece, Pipeline, outputs
-from gnn_xai.core.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
-from gnn_xai.core.segments import pointers
+from gnn_xai.core.arrays.batches import batches
+from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.engines.prepare import PIECE, Chunk, Pipeline, outputs
+from gnn_xai.core.engines.scores import Scores, soft
+from gnn_xai.core.graphs.source import Graphs, Shelf, as_graphs
+from gnn_xai.core.model.interventions import untouched
+from gnn_xai.core.model.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations, joined
-from gnn_xai.store import BLOCK, Digest, StoredExplanations, checksum, described, writing
+from gnn_xai.results.explanations import Explanations, joined
+from gnn_xai.results.runs import BLOCK, Digest, StoredExplanations, checksum, described, writing
+from gnn_xai.watch.callbacks import Callback, Callbacks, Run, as_callbacks
 
 _log = logging.getLogger("gnn_xai")
 T = TypeVar("T", Explanations, StoredExplanations)
@@ -220,13 +220,13 @@ class _Call:
         for piece in pipeline.pieces(limit, done):
             here = None if targets is None else targets[piece.positions]
             chosen = as_target(here, piece.prediction, problem)
-            pipeline.question.advance = progress.through(len(piece.positions))
+            pipeline.session.advance = progress.through(len(piece.positions))
             if self.callbacks is not None:
                 self.callbacks.positions = start + piece.positions
-                pipeline.question.observer = self.callbacks
-            masks = method.attribute(pipeline.question, piece.graphs, chosen, piece.prediction)
+                pipeline.session.observer = self.callbacks
+            masks = method.attribute(pipeline.session, piece.graphs, chosen, piece.prediction)
             if pipeline.cap is not None:
-                masks.extras["prediction_capped"] = outputs(pipeline.question, piece.graphs)
+                masks.extras["prediction_capped"] = outputs(pipeline.session, piece.graphs)
             faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
             yield int(piece.positions[0]), _explanations(piece, masks, chosen, faithful, method, pipeline)
             progress.passed(len(piece.positions))
@@ -345,15 +345,15 @@ class _Progress:
 
 
 def _explanations(
-    piece: Piece,
-    masks: Masks,
+    piece: Chunk,
+    masks: Scores,
     target: Tensor,
     faithful: tuple[Tensor, Tensor],
     algorithm: Algorithm,
     pipeline: Pipeline,
 ) -> Explanations:
     """The answer for a piece: what is in play, in original ids."""
-    question, graphs = pipeline.question, piece.graphs
+    session, graphs = pipeline.session, piece.graphs
     source, size = graphs.graphs, len(graphs)
     node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
     node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
@@ -384,8 +384,8 @@ def _explanations(
         signed=algorithm.signed,
         removal=removal(algorithm),
         algorithm=describe(algorithm),
-        task=question.problem.task,
-        seed=question.seed,
+        task=session.problem.task,
+        seed=session.seed,
         extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in masks.extras.items()},
         provenance={
             "gnn_xai": __version__,
@@ -393,12 +393,12 @@ def _explanations(
             "torch_geometric": torch_geometric.__version__,
             "python": platform.python_version(),
             "device": str(source.device),
-            "model": type(question.problem.model).__name__,
-            "undirected": question.undirected,
+            "model": type(session.problem.model).__name__,
+            "undirected": session.undirected,
             "symmetric": bool((source.reverse >= 0).all()),
             "layers": pipeline.layers,
             "features": pipeline.features,
             "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
         },
-        data=question.problem.graphs.source,
+        data=session.problem.graphs.source,
     )

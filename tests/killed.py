@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import gnn_xai as gx
-from gnn_xai import store
+from gnn_xai.results import runs as store
 from tests.models import model_and_graph
 
 MOMENTS = 10

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 
-from gnn_xai.core.rng import keyed_normal, keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
 
 
 def run(model: nn.Module, data: Data, x: Tensor | None = None) -> Tensor:
@@ -394,7 +394,7 @@ class Reference:
         restart: int = 0,
         edge_init: float = 0.0,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Masks for nodes `[N, 1]`, `[N, F]` or `[F]`, and for edges `[E]`.
+        """Scores for nodes `[N, 1]`, `[N, F]` or `[F]`, and for edges `[E]`.
 
         Args:
             coefficients: edge size, edge entropy, feature size, feature entropy.

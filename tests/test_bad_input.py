@@ -437,7 +437,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gnn_xai.explanation.save_file", full)
+    monkeypatch.setattr("gnn_xai.results.explanations.save_file", full)
     with pytest.raises(StorageError, match="No space left on device"):
         explain(index=1).save(path)
     assert path.read_bytes() == before

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import gnn_xai as gx
-from gnn_xai.core.masking import MaskedModel
+from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.errors import GnnXaiError, InputError
 from tests import models
 
@@ -339,7 +339,7 @@ ALGORITHM = gx.GNNExplainer(epochs=20, restarts=2, init_std=0.5)
 
 @needs("tensorboard", "tensorboard")
 def test_tensorboard_shows_what_was_written(tmp_path: Path) -> None:
-    from gnn_xai.viz.tensorboard import TensorBoard
+    from gnn_xai.watch.tensorboard import TensorBoard
 
     model, data = problem("node")
     board = TensorBoard(tmp_path / "karate", instances=[0, 2], top=5)
@@ -398,7 +398,7 @@ def test_tensorboard_shows_what_was_written(tmp_path: Path) -> None:
 
 @needs("visdom", "visdom")
 def test_visdom_shows_what_was_sent(tmp_path: Path) -> None:
-    from gnn_xai.viz.visdom import Visdom
+    from gnn_xai.watch.visdom import Visdom
 
     # As 'python -m visdom.server' does, without its attempt to download parts of its page.
     start = "from visdom.server.run_server import start_server; import sys; start_server("
@@ -434,7 +434,7 @@ def test_visdom_shows_what_was_sent(tmp_path: Path) -> None:
 
 @needs("visdom", "visdom")
 def test_a_server_that_is_not_there() -> None:
-    from gnn_xai.viz.visdom import Visdom
+    from gnn_xai.watch.visdom import Visdom
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
@@ -446,7 +446,7 @@ def test_a_server_that_is_not_there() -> None:
 @needs("tensorboard", "tensorboard")
 @pytest.mark.parametrize("instances", [[-1], ["all"]])
 def test_instances_are_positions(instances: Any, tmp_path: Path) -> None:
-    from gnn_xai.viz.tensorboard import TensorBoard
+    from gnn_xai.watch.tensorboard import TensorBoard
 
     with pytest.raises(InputError, match="expected instances= as positions within index"):
         TensorBoard(tmp_path, instances=instances)

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from torch_geometric.nn import GCN
 
 import gnn_xai as gx
-from gnn_xai import cli, demo, runs
+from gnn_xai.cli import app as cli
+from gnn_xai.cli import demo
+from gnn_xai.cli import outputs as runs
 
 USER_CODE = """
 import torch

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import gnn_xai as gx
-from gnn_xai import cli
-from gnn_xai.comparison import RESAMPLES, interval
+from gnn_xai.cli import app as cli
+from gnn_xai.comparison.table import RESAMPLES, interval
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
 from gnn_xai.metrics import Result
 from tests import models
@@ -265,7 +265,7 @@ def test_everything_is_explained_once(setting, monkeypatch: pytest.MonkeyPatch) 
         calls.append((arguments[2].name, len(options["index"]), options["seed"]))
         return gx.explain(*arguments, **options)
 
-    monkeypatch.setattr(sys.modules["gnn_xai.compare"], "explain", counted)
+    monkeypatch.setattr(sys.modules["gnn_xai.comparison.compare"], "explain", counted)
     gx.compare(model, data, ["saliency", "random"], [noise], index=list(range(6)), seeds=[0, 1], progress=False)
     assert [call for call in calls if call[1] == 6] == [("random", 6, 0), ("random", 6, 1), ("saliency", 6, 0)]
     assert [call for call in calls if call[1] < 6] == [("saliency", 2, 0), ("random", 2, 0)]
@@ -490,7 +490,7 @@ def test_what_fails_on_later_instances_is_an_error(setting) -> None:
 def test_bad_input_is_told_before_anything_is_explained(
     setting, monkeypatch: pytest.MonkeyPatch, changes: dict, message: str
 ) -> None:
-    monkeypatch.setattr(sys.modules["gnn_xai.compare"], "explain", lambda *a, **o: pytest.fail("explained"))
+    monkeypatch.setattr(sys.modules["gnn_xai.comparison.compare"], "explain", lambda *a, **o: pytest.fail("explained"))
     arguments = {"algorithms": ["saliency"], "metrics": ["fidelity"], **changes}
     with pytest.raises(InputError, match=re.escape(message)):
         gx.compare(setting[0], setting[1], progress=False, **arguments)

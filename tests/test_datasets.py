@@ -23,7 +23,7 @@ from gnn_xai import datasets
 from gnn_xai.datasets import ba_shapes, files, nci, planted, train
 from gnn_xai.datasets.recipe import Benchmark, Material
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
 WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate"]

@@ -91,7 +91,7 @@ def public_names() -> list[str]:
     names = [f"gnn_xai.{name}" for name in gx.__all__ if not isinstance(getattr(gx, name), ModuleType)]
     for module in (gx.metrics, gx.datasets, gx.molecules, viz):
         names += [f"{module.__name__}.{name}" for name in module.__all__]
-    names += ["gnn_xai.pyg.algorithm", "gnn_xai.viz.tensorboard.TensorBoard", "gnn_xai.viz.visdom.Visdom"]
+    names += ["gnn_xai.pyg.algorithm", "gnn_xai.watch.tensorboard.TensorBoard", "gnn_xai.watch.visdom.Visdom"]
     for module in (errors, testing):
         mine = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
         # The functions of `errors` make messages for the package itself.

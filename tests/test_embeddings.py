@@ -21,8 +21,8 @@ from torch_geometric.explain import ModelConfig
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core import perturb
-from gnn_xai.core.masks import Masks
+from gnn_xai.core.engines import evaluate as engine
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.errors import GnnXaiWarning, InputError
 from tests import models
 
@@ -216,18 +216,18 @@ def test_masks_on_columns_mean_factors(kind: Any) -> None:
 class Halving:
     removal = "message"
 
-    def attribute(self, question: Any, graphs: Any, target: Tensor, prediction: Tensor) -> Masks:
-        def change(union: Any, select: Tensor) -> perturb.Change:
-            x, chosen = union.features.clone(), union.node == select[union.node_owner]
+    def attribute(self, question: Any, graphs: Any, target: Tensor, prediction: Tensor) -> Scores:
+        def change(replicas: Any, select: Tensor) -> engine.Change:
+            x, chosen = replicas.features.clone(), replicas.node == select[replicas.node_owner]
             x[chosen] *= 0.5
-            x[union.node == select[union.node_owner] + 1] = 0
-            return perturb.Change(edges=chosen[union.edge_index[0]], x=x)
+            x[replicas.node == select[replicas.node_owner] + 1] = 0
+            return engine.Change(edges=chosen[replicas.edge_index[0]], x=x)
 
         def reduce(out: Tensor, select: Tensor) -> Tensor:
             return question.problem.score(out, target[graphs.node_owner[select]])
 
-        left = perturb.evaluate(question, graphs, graphs.node_owner, change, "message", reduce)
-        return Masks(node=left.unsqueeze(1), node_type="object")
+        left = engine.evaluate(question, graphs, graphs.node_owner, change, "message", reduce)
+        return Scores(node=left.unsqueeze(1), node_type="object")
 
 
 @pytest.mark.parametrize("looked_up", [True, False])
@@ -236,13 +236,13 @@ def test_variants_that_follow_a_change_carry_codes_and_factors(
 ) -> None:
     """Following is given up where it does not give what whole variants give, so it is seen to go on after its test."""
     calls: list[int] = []
-    followed = perturb._followed
+    followed = engine._followed
 
-    def counted(question: Any, union: Any, *args: Any) -> Tensor:
-        calls.append(len(union))
-        return followed(question, union, *args)
+    def counted(question: Any, replicas: Any, *args: Any) -> Tensor:
+        calls.append(len(replicas))
+        return followed(question, replicas, *args)
 
-    monkeypatch.setattr(perturb, "_followed", counted)
+    monkeypatch.setattr(engine, "_followed", counted)
     data = coded(nodes=30, edges=40)
     if looked_up:
         data.x[::2] = 0  # so that a factor of 0 looks like the code
@@ -252,8 +252,8 @@ def test_variants_that_follow_a_change_carry_codes_and_factors(
         model = body(models.seeded(lambda: Otherwise(OTHERWISE["an index"][0])))
         algorithm = gx.NodeAblation(removal="message")
     found = explain(model, data, algorithm, index=[0, 3, 9])
-    assert max(calls) > perturb.SAMPLE
-    monkeypatch.setattr(perturb, "followable", lambda *_: False)
+    assert max(calls) > engine.SAMPLE
+    monkeypatch.setattr(engine, "followable", lambda *_: False)
     close(found.node_mask, explain(model, data, algorithm, index=[0, 3, 9]).node_mask)
 
 

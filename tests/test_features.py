@@ -11,7 +11,16 @@ from torch.nn import functional
 from torch_geometric.nn import Linear
 from torch_geometric.utils import softmax, to_dense_batch
 
-from gnn_xai.core.features import Columns, Features, MaskedFeatures, by_column, by_row, by_value, plain, structure
+from gnn_xai.core.inputs.features import (
+    Columns,
+    Features,
+    MaskedFeatures,
+    by_column,
+    by_row,
+    by_value,
+    plain,
+    structure,
+)
 
 NODES, WIDTH = 9, 20
 NODE = torch.tensor([4, 0, 8, 4, 2, 7])  # of a union: out of order, some twice, some not at all

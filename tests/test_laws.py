@@ -17,8 +17,8 @@ from torch import nn
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.engines.scores import Scores
 
 # The laws hold for any number of steps, so few are taken.
 FEW: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ def test_law(law: testing.Law, name: str, case: testing.Case) -> None:
     law(gx.algorithms.get(name, **FEW.get(name, {})), case)
 
 
-# Masks mean what they say on every layer (law 5), beyond the layers of the cases ######################################
+# Scores mean what they say on every layer (law 5), beyond the layers of the cases ######################################
 
 LAYERS: dict[str, Any] = {
     "GCNConv": lambda: pyg.GCNConv(4, 4),
@@ -105,10 +105,10 @@ def user_algorithm(**traits: Any) -> Any:
     class FeatureDistance:
         power: float = 2.0
 
-        def attribute(self, question: Any, graphs: Any, target: Any, prediction: Any) -> Masks:
+        def attribute(self, question: Any, graphs: Any, target: Any, prediction: Any) -> Scores:
             u, v = graphs.graphs.edge_index[:, graphs.edge]
             x = graphs.graphs.x
-            return Masks(edge=(x[u] - x[v]).abs().pow(self.power).sum(1))
+            return Scores(edge=(x[u] - x[v]).abs().pow(self.power).sum(1))
 
     return FeatureDistance
 
@@ -128,15 +128,15 @@ def test_an_algorithm_that_ignores_the_model_is_caught() -> None:
     ("attribute", "law"),
     [
         # keyed by the position in the batch
-        (lambda s, q, g, t, p: Masks(edge=keyed_uniform(q.seed, torch.arange(len(g.edge)))), "instance_independence"),
+        (lambda s, q, g, t, p: Scores(edge=keyed_uniform(q.seed, torch.arange(len(g.edge)))), "instance_independence"),
         # scaled by all instances of the batch
-        (lambda s, q, g, t, p: Masks(edge=torch.ones(len(g.edge)) / len(g)), "instance_independence"),
+        (lambda s, q, g, t, p: Scores(edge=torch.ones(len(g.edge)) / len(g)), "instance_independence"),
         # keyed by the position of an edge instead of its identity
-        (lambda s, q, g, t, p: Masks(edge=g.edge.float() / g.graphs.num_edges), "right_edge"),
+        (lambda s, q, g, t, p: Scores(edge=g.edge.float() / g.graphs.num_edges), "right_edge"),
         # random numbers from the global state
-        (lambda s, q, g, t, p: Masks(edge=torch.rand(len(g.edge))), "instance_independence"),
+        (lambda s, q, g, t, p: Scores(edge=torch.rand(len(g.edge))), "instance_independence"),
         # not in [0, 1]
-        (lambda s, q, g, t, p: Masks(edge=2.0 * torch.ones(len(g.edge))), "says_what_it_means"),
+        (lambda s, q, g, t, p: Scores(edge=2.0 * torch.ones(len(g.edge))), "says_what_it_means"),
         (lambda s, q, g, t, p: _trains(q, g), "model_untouched"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_broken_algorithm_is_caught(attribute: Any, law: str) -> None:
         testing.check(Broken(), laws=laws)
 
 
-def _trains(question: Any, graphs: Any) -> Masks:
+def _trains(question: Any, graphs: Any) -> Scores:
     for parameter in question.problem.model.parameters():
         parameter.data.add_(1e-3)
-    return Masks(edge=torch.ones(len(graphs.edge)))
+    return Scores(edge=torch.ones(len(graphs.edge)))

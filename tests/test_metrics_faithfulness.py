@@ -19,8 +19,9 @@ from torch_geometric.explain import DummyExplainer, Explainer, ModelConfig, metr
 from torch_geometric.nn import GCNConv
 
 import gnn_xai as gx
-from gnn_xai.core.graphs import as_graphs
-from gnn_xai.core.rng import keyed_uniform
+import gnn_xai.extend
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import FidelityCurve
 from gnn_xai.metrics.divergence import divergence
@@ -468,9 +469,7 @@ def test_features_in_common_are_kept_whole() -> None:
 
 def test_divergence_of_a_certain_prediction_is_finite() -> None:
     case = build("probabilities", "node")
-    problem = gx.core.problem.Problem(
-        case.model, as_graphs(case.data, torch.device("cpu")), case.config, lambda m, d: None
-    )
+    problem = gx.extend.Problem(case.model, as_graphs(case.data, torch.device("cpu")), case.config, lambda m, d: None)
     sure = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]), torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]])
     assert divergence(problem, *sure).tolist() == pytest.approx([0, math.log(2)])
 

@@ -15,9 +15,9 @@ from torch_geometric.explain import ModelConfig
 from torch_geometric.nn import GCNConv, MessagePassing
 
 import gnn_xai as gx
-from gnn_xai.core.graphs import as_graphs
-from gnn_xai.core.problem import Problem
-from gnn_xai.core.rng import keyed_normal, keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
+from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import robustness, sanity
 from gnn_xai.metrics.robustness import _perturbed, _same_prediction

@@ -25,7 +25,8 @@ pytest.importorskip("pandas")
 from rdkit import Chem
 
 import gnn_xai as gx
-from gnn_xai import cli, molecules
+from gnn_xai import molecules
+from gnn_xai.cli import app as cli
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
 from gnn_xai.molecules import drawing, featurizers, fragments, from_smiles, read, tables
 from gnn_xai.viz.color import signed_text

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn_xai.core import packing
-from gnn_xai.core.graphs import match_edges
-from gnn_xai.core.rng import keyed_bits, keyed_normal, keyed_uniform, mix
-from gnn_xai.core.segments import gather_segments, owners, pointers, segment_max, segment_mean, segment_sum
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform, mix
+from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_max, segment_mean, segment_sum
+from gnn_xai.core.graphs.source import match_edges
 from gnn_xai.errors import InputError
 
 settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
@@ -91,7 +91,7 @@ def test_match_edges_undoes_a_permutation(edges: list[tuple[int, int]], random) 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 20))
 def test_batches(cost: list[int], limit: int) -> None:
-    found = [batch.tolist() for batch in packing.batches(torch.tensor(cost, dtype=torch.float64), float(limit))]
+    found = [batch.tolist() for batch in batches.batches(torch.tensor(cost, dtype=torch.float64), float(limit))]
     assert [i for batch in found for i in batch] == list(range(len(cost)))
     for batch in found:
         total = sum(cost[i] for i in batch)
@@ -109,7 +109,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(size: int, fits: int) -> None
             raise torch.OutOfMemoryError("CUDA out of memory")
         done.extend(positions.tolist())
 
-    packing.run(work, torch.ones(size), math.inf)
+    batches.run(work, torch.ones(size), math.inf)
     assert done == list(range(size))
 
 
@@ -118,7 +118,7 @@ def test_an_instance_that_does_not_fit_is_named() -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(InputError, match="one instance alone does not fit into memory"):
-        packing.run(work, torch.ones(4), math.inf)
+        batches.run(work, torch.ones(4), math.inf)
 
 
 def test_other_errors_come_through() -> None:
@@ -126,7 +126,7 @@ def test_other_errors_come_through() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        packing.run(work, torch.ones(4), math.inf)
+        batches.run(work, torch.ones(4), math.inf)
 
 
 # Keyed random numbers ################################################################################################

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.utils import softmax
 
-from gnn_xai.core.segments import pointers
-from gnn_xai.core.sparse import Csr, row_softmax, row_sum, sddmm, spmm
+from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.arrays.sparse import Csr, row_softmax, row_sum, sddmm, spmm
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 

@@ -24,12 +24,14 @@ from torch_geometric.data import Batch, Data
 
 import gnn_xai as gx
 from benchmarks import store as benchmark
-from gnn_xai import api, frames, store
-from gnn_xai.core import packing
-from gnn_xai.core.graphs import Shelf, as_graphs
+from gnn_xai import api
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.graphs.source import Shelf, as_graphs
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
-from gnn_xai.explanation import Explanations
-from gnn_xai.store import MANIFEST, StoredExplanations, checksum
+from gnn_xai.results import runs as store
+from gnn_xai.results import tables as frames
+from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.runs import MANIFEST, StoredExplanations, checksum
 from tests.models import model_and_graph, random_graph, seeded_gcn, small_graph
 
 ROOT = Path(__file__).parent.parent
@@ -248,15 +250,15 @@ def test_a_finished_run_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_batches_are_those_of_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that is free later decides nothing: other batches round otherwise."""
     limits = []
-    run = packing.run
-    monkeypatch.setattr(packing, "run", lambda work, cost, limit: limits.append(limit) or run(work, cost, limit))
-    monkeypatch.setattr(packing, "free_bytes", lambda device: 80_000)
+    run = batches.run
+    monkeypatch.setattr(batches, "run", lambda work, cost, limit: limits.append(limit) or run(work, cost, limit))
+    monkeypatch.setattr(batches, "free_bytes", lambda device: 80_000)
     with monkeypatch.context() as patch:
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
             explained(tmp_path / "run")
     assert set(limits) == {20_000.0}
-    monkeypatch.setattr(packing, "free_bytes", lambda device: 2**33)
+    monkeypatch.setattr(batches, "free_bytes", lambda device: 2**33)
     explained(tmp_path / "run")
     assert set(limits) == {20_000.0}
     assert json.loads((tmp_path / "run" / MANIFEST).read_text())["batch_bytes"] == 20_000

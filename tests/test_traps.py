@@ -24,7 +24,7 @@ from torch_geometric.utils import to_undirected
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core.graphs import as_graphs
+from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing import Network, distance, random_graph, seeded
 
@@ -755,9 +755,9 @@ def _drawn(scores: list[float]) -> tuple[Any, gx.Explanation]:
     @gx.algorithms.algorithm("given", "scores given beforehand", signed=False, uses_model=False)
     class Given:
         def attribute(self, question: Any, graphs: Any, target: Any, prediction: Any) -> Any:
-            from gnn_xai.core.masks import Masks
+            from gnn_xai.core.engines.scores import Scores
 
-            return Masks(edge=torch.tensor(scores)[graphs.edge])
+            return Scores(edge=torch.tensor(scores)[graphs.edge])
 
     model = seeded(lambda: Network([pyg.SAGEConv(1 if i == 0 else 2, 2) for i in range(len(scores))]))()
     e = explain(model, graph, Given(), index=nodes - 1)[0]

@@ -18,17 +18,15 @@ from torch_geometric.nn import GCN
 
 import gnn_xai as gx
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanation, Explanations
+from gnn_xai.report import Picture, Section, write_report
+from gnn_xai.results.explanations import Explanation, Explanations
 from gnn_xai.viz import (
-    Picture,
-    Section,
     describe,
     draw,
     drawn_graph,
     features,
     grid,
     stress_layout,
-    write_report,
 )
 from gnn_xai.viz.color import DIVERGING, NEUTRAL_NODE, SEQUENTIAL, Scale, ink_on
 
@@ -487,7 +485,7 @@ def test_drawn_graph_is_what_is_drawn(ax):
     assert graph.number_of_edges() == len(lines(ax)) == 3
 
 
-# Layout ##########################################################################################
+# Coefficients ##########################################################################################
 
 
 @pytest.mark.parametrize(

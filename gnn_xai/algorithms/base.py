@@ -10,21 +10,21 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.problem import OBJECTIVES
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.model.problem import OBJECTIVES
 from gnn_xai.errors import InputError, unknown
 
 
 class Attributing(Protocol):
     """The one method that an algorithm's class writes; the decorator `algorithm` adds the rest."""
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         """Scores for all nodes and edges of B computation graphs.
 
         Args:
-            question: problem, seed and budget.
+            session: problem, seed and budget.
             graphs: B computation graphs.
             target: `[B]` class or column explained.
             prediction: `[B, C]` the model's output on the full graph.

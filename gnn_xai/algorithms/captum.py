@@ -18,15 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from gnn_xai.algorithms.base import require_one_of, require_some_mask
-from gnn_xai.core import packing
-from gnn_xai.core.gradients import NO_GRADIENT
-from gnn_xai.core.masking import MaskedModel, require_float_features
-from gnn_xai.core.masks import NODE_MASK_TYPES, Masks, NodeMaskType
-from gnn_xai.core.neighborhoods import WHOLE_GRAPH, ComputationGraphs, Union
-from gnn_xai.core.problem import OBJECTIVES, Objective
-from gnn_xai.core.question import Question
-from gnn_xai.core.rng import keyed_bits
-from gnn_xai.core.segments import segment_ranks
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.keyed_random import keyed_bits
+from gnn_xai.core.arrays.segments import segment_ranks
+from gnn_xai.core.engines.gradients import NO_GRADIENT
+from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
+from gnn_xai.core.model.interventions import MaskedModel, require_float_features
+from gnn_xai.core.model.problem import OBJECTIVES, Objective
 from gnn_xai.errors import InputError, unknown, warn
 from gnn_xai.optional import need
 
@@ -82,7 +82,7 @@ class Captum:
         node_mask_type: `attributes` scores each feature of each node; `object` a factor of 1 on all features of a node, and
             `common_attributes` one on a feature of all nodes, both with baseline 0; `None` no features.
         edge_mask_type: `object`, or `None` for no edge scores.
-        objective: the scalar to explain, see `gnn_xai.core.problem.Problem.score`. `raw` is what DeepLift's rules are exact
+        objective: the scalar to explain, see `gnn_xai.extend.Problem.score`. `raw` is what DeepLift's rules are exact
             for, on features alone: other objectives and edge masks multiply what varies with what varies.
         options: further arguments of the method's constructor and of its `attribute`, such as `n_steps=20`; an
             `attribution_method=` is a class, too. `baselines=` is a row of features `[F]` that every node has, or several
@@ -149,15 +149,15 @@ class Captum:
         """Whether the scores depend on the seed."""
         return any(_named(cls, "ShapleyValues", *_RANDOM) in _RANDOM for cls in _classes(self.method, self.options))
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         rule = next((name for cls in _classes(self.method, self.options) if (name := _named(cls, *_HOOKED))), None)
-        question = replace(question, features=None) if rule is None else _for_hooks(question)
-        inputs = _Inputs(question, graphs, self.node_mask_type, self.edge_mask_type is not None)
-        score = _Score(question, inputs, target, self.objective, hooked=rule is not None)
+        session = replace(session, features=None) if rule is None else _for_hooks(session)
+        inputs = _Inputs(session, graphs, self.node_mask_type, self.edge_mask_type is not None)
+        score = _Score(session, inputs, target, self.objective, hooked=rule is not None)
         if rule is not None:
-            _warn_of_missed(rule, question, graphs)
+            _warn_of_missed(rule, session, graphs)
         method, options = _built(self.method, self.options, score)
-        seeds = keyed_bits(question.seed, graphs.instance_key).tolist() if self.stochastic else None
+        seeds = keyed_bits(session.seed, graphs.instance_key).tolist() if self.stochastic else None
         masks = inputs.masks()
 
         def work(select: Tensor) -> None:
@@ -173,9 +173,9 @@ class Captum:
                 every = masks.extras.setdefault("completeness_error", prediction.new_zeros(len(graphs)))
                 every[select] = error.detach().to(every).reshape(len(select), -1).mean(1)
             inputs.keep(masks, select, found)
-            question.advance(len(select) / len(graphs))
+            session.advance(len(select) / len(graphs))
 
-        packing.run(work, inputs.cost(), 0.0 if self.stochastic else question.limit)
+        batches.run(work, inputs.cost(), 0.0 if self.stochastic else session.limit)
         return masks
 
 
@@ -284,69 +284,69 @@ class _Inputs:
     """
 
     def __init__(
-        self, question: Question, graphs: ComputationGraphs, node_type: NodeMaskType | None, edges: bool
+        self, session: Session, graphs: ComputationGraphs, node_type: NodeMaskType | None, edges: bool
     ) -> None:
-        self.question, self.graphs, self.edges = question, graphs, edges
+        self.session, self.graphs, self.edges = session, graphs, edges
         self.node_type: NodeMaskType | None = node_type
-        self.dtype, self.width = question.problem.dtype, 0
+        self.dtype, self.width = session.problem.dtype, 0
         self.node_slot = self.edge_slot = torch.full_like(graphs.node, -1)
         if node_type is not None:
-            self.width = require_float_features(question.problem, f"node_mask_type={node_type!r}")[:1].numel()
+            self.width = require_float_features(session.problem, f"node_mask_type={node_type!r}")[:1].numel()
             place = graphs.node_in_play.nonzero().flatten()
             key = graphs.graphs.node_key[graphs.node[place]]
             self.node_slot[place] = segment_ranks(key, graphs.node_owner[place], len(graphs))
         if edges:
-            first, unit = question.removable(graphs)
-            slot = segment_ranks(question.edge_key(graphs)[first], graphs.edge_owner[first], len(graphs))
+            first, unit = session.removable(graphs)
+            slot = segment_ranks(session.edge_key(graphs)[first], graphs.edge_owner[first], len(graphs))
             self.edge_slot = torch.cat([slot, slot.new_full((1,), -1)])[unit]
 
     def cost(self) -> Tensor:
         """What an instance takes of a batch, `[B]`."""
-        cost = self.question.cost(self.graphs)
-        if not self.question.budget.in_bytes:
+        cost = self.session.cost(self.graphs)
+        if not self.session.budget.in_bytes:
             return cost
         return cost + 4 * torch.finfo(self.dtype).bits // 8 * self.width * self.graphs.num_nodes
 
     def of(self, select: Tensor) -> tuple[Tensor, ...]:
         """The inputs of some instances: of nodes `[b, n, F]`, `[b, n]` or `[b, F]`, then of edges `[b, k]`."""
-        union, size = self.graphs.union(select), len(select)
+        replicas, size = self.graphs.replicas(select), len(select)
         found = []
         if self.node_type == "common_attributes":
             found.append(torch.ones(size, self.width, dtype=self.dtype, device=select.device))
         elif self.node_type is not None:
-            slot = self.node_slot[union.node]
+            slot = self.node_slot[replicas.node]
             shape = (size, int(slot.max()) + 1, *([self.width] if self.node_type == "attributes" else []))
             value = torch.ones(shape, dtype=self.dtype, device=select.device)
             if self.node_type == "attributes":
-                assert union.features is not None
+                assert replicas.features is not None
                 here = slot >= 0
-                value[union.node_owner[here], slot[here]] = union.features.reshape(len(slot), -1)[here]
+                value[replicas.node_owner[here], slot[here]] = replicas.features.reshape(len(slot), -1)[here]
             found.append(value)
         if self.edges:
-            slot = self.edge_slot[union.edge]
+            slot = self.edge_slot[replicas.edge]
             most = int(slot.max()) + 1 if len(slot) else 0
             found.append(torch.ones(size, max(most, 1), dtype=self.dtype, device=select.device))
         return tuple(value.requires_grad_() for value in found)
 
-    def spread(self, union: Union, values: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
+    def spread(self, replicas: Replicas, values: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
         """Features `[ΣN, ...]` and edge mask `[ΣE]` of a union of replicas, from one row of inputs for each."""
         x = mask = None
         if self.node_type is not None:
-            features, value, owner = union.features, values[0], union.node_owner
+            features, value, owner = replicas.features, values[0], replicas.node_owner
             assert features is not None
-            rows, slot = features.reshape(len(union.node), -1), self.node_slot[union.node].unsqueeze(1)
+            rows, slot = features.reshape(len(replicas.node), -1), self.node_slot[replicas.node].unsqueeze(1)
             taken = value[owner] if self.node_type == "common_attributes" else value[owner, slot.squeeze(1)]
             if self.node_type != "attributes":
                 taken = rows * (taken.unsqueeze(1) if self.node_type == "object" else taken)
             x = torch.where(slot >= 0, taken, rows).reshape(features.shape)
         if self.edges:
-            slot = self.edge_slot[union.edge]
-            mask = torch.where(slot >= 0, values[-1][union.edge_owner, slot], 1.0)
+            slot = self.edge_slot[replicas.edge]
+            mask = torch.where(slot >= 0, values[-1][replicas.edge_owner, slot], 1.0)
         return x, mask
 
-    def masks(self) -> Masks:
+    def masks(self) -> Scores:
         """Scores of 0 for all instances, to be filled."""
-        masks, graphs = Masks(node_type=self.node_type), self.graphs
+        masks, graphs = Scores(node_type=self.node_type), self.graphs
         if self.edges:
             masks.edge = torch.zeros(len(graphs.edge), dtype=self.dtype, device=graphs.edge.device)
         if self.node_type is not None:
@@ -355,20 +355,20 @@ class _Inputs:
             masks.node = torch.zeros(rows, width, dtype=self.dtype, device=graphs.node.device)
         return masks
 
-    def keep(self, masks: Masks, select: Tensor, scores: tuple[Tensor, ...]) -> None:
+    def keep(self, masks: Scores, select: Tensor, scores: tuple[Tensor, ...]) -> None:
         """Write what Captum found for some instances."""
-        union = self.graphs.union(select)
+        replicas = self.graphs.replicas(select)
         if masks.edge is not None:
-            slot = self.edge_slot[union.edge]
-            here = (slot >= 0) & self.graphs.edge_in_play[union.edge]
-            masks.edge[union.edge[here]] = scores[-1].detach()[union.edge_owner[here], slot[here]].to(self.dtype)
+            slot = self.edge_slot[replicas.edge]
+            here = (slot >= 0) & self.graphs.edge_in_play[replicas.edge]
+            masks.edge[replicas.edge[here]] = scores[-1].detach()[replicas.edge_owner[here], slot[here]].to(self.dtype)
         if masks.node is not None and self.node_type == "common_attributes":
             masks.node[select] = scores[0].detach().to(self.dtype)
         elif masks.node is not None:
-            slot = self.node_slot[union.node]
+            slot = self.node_slot[replicas.node]
             here = slot >= 0
-            found = scores[0].detach()[union.node_owner[here], slot[here]]
-            masks.node[union.node[here]] = found.reshape(int(here.sum()), -1).to(self.dtype)
+            found = scores[0].detach()[replicas.node_owner[here], slot[here]]
+            masks.node[replicas.node[here]] = found.reshape(int(here.sum()), -1).to(self.dtype)
 
 
 class _Score(nn.Module):
@@ -377,12 +377,12 @@ class _Score(nn.Module):
     It is a module that holds the model where Captum looks for the model's activations.
     """
 
-    def __init__(self, question: Question, inputs: _Inputs, target: Tensor, objective: Objective, hooked: bool) -> None:
+    def __init__(self, session: Session, inputs: _Inputs, target: Tensor, objective: Objective, hooked: bool) -> None:
         super().__init__()
-        self.question, self.inputs, self.target, self.hooked = question, inputs, target, hooked
+        self.session, self.inputs, self.target, self.hooked = session, inputs, target, hooked
         self.objective: Objective = objective
         if hooked:
-            self.model = question.problem.model
+            self.model = session.problem.model
         self.opened: MaskedModel | None = None
 
     def __enter__(self) -> None:
@@ -396,9 +396,9 @@ class _Score(nn.Module):
     def forward(self, *given: Tensor) -> Tensor:
         """Inputs as `_Inputs.of` makes them, `[R, ...]` each, and the instances."""
         *values, instance = given
-        question, graphs = self.question, self.inputs.graphs
+        session, graphs = self.session, self.inputs.graphs
         if self.hooked:  # its halves have to run together
-            mixes = question.alone or bool((graphs.hops[instance] == WHOLE_GRAPH).any())
+            mixes = session.alone or bool((graphs.hops[instance] == WHOLE_GRAPH).any())
             if len(instance) > 1 and mixes:
                 raise InputError(
                     "the model mixes the graphs of a batch, or needs the whole graph, so an input cannot run beside its "
@@ -406,7 +406,7 @@ class _Score(nn.Module):
                 )
             parts = [torch.arange(len(instance), device=instance.device)]
         else:
-            parts = packing.batches(question.cost(graphs, instance), question.limit)
+            parts = batches.batches(session.cost(graphs, instance), session.limit)
         found = torch.cat([self._run(instance[part], tuple(value[part] for value in values)) for part in parts])
         if torch.is_grad_enabled() and not found.requires_grad:
             warn(NO_GRADIENT)
@@ -414,21 +414,21 @@ class _Score(nn.Module):
         return found + sum(0 * value.flatten(1).sum(1) for value in values)
 
     def _run(self, instance: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        if self.opened is None or not torch.equal(self.opened.union.instance, instance):
+        if self.opened is None or not torch.equal(self.opened.replicas.instance, instance):
             self.__exit__(None, None, None)
-            self.opened = self.question.model(self.question.union(self.inputs.graphs, instance)).__enter__()
-        x, mask = self.inputs.spread(self.opened.union, values)
-        return self.question.problem.score(self.opened(edge_mask=mask, x=x), self.target[instance], self.objective)
+            self.opened = self.session.model(self.session.replicas(self.inputs.graphs, instance)).__enter__()
+        x, mask = self.inputs.spread(self.opened.replicas, values)
+        return self.session.problem.score(self.opened(edge_mask=mask, x=x), self.target[instance], self.objective)
 
 
 # What goes on around #####################################################################################################
 
 
-def _for_hooks(question: Question) -> Question:
+def _for_hooks(session: Session) -> Session:
     """The question about a copy of the model, in which Captum may leave what it likes, and with rows by instance."""
-    problem = replace(question.problem, model=copy.deepcopy(question.problem.model))
-    plan = None if question.plan is None else replace(question.plan, trim=False, shrink=False)
-    return replace(question, problem=problem, plan=plan, features=None)
+    problem = replace(session.problem, model=copy.deepcopy(session.problem.model))
+    plan = None if session.plan is None else replace(session.plan, trim=False, shrink=False)
+    return replace(session, problem=problem, plan=plan, features=None)
 
 
 class _Activations(TorchDispatchMode):
@@ -450,11 +450,11 @@ class _Activations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _warn_of_missed(rule: str, question: Question, graphs: ComputationGraphs) -> None:
+def _warn_of_missed(rule: str, session: Session, graphs: ComputationGraphs) -> None:
     """Say which activations a rule does not see, because they are no modules."""
     first = torch.zeros(1, dtype=torch.int64, device=graphs.node.device)
-    seen = _Activations(question.problem.model, _HOOKED[rule])
-    with torch.no_grad(), question.model(question.union(graphs, first)) as model, seen.tracker, seen:
+    seen = _Activations(session.problem.model, _HOOKED[rule])
+    with torch.no_grad(), session.model(session.replicas(graphs, first)) as model, seen.tracker, seen:
         model()
     if seen.missed:
         warn(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_one_of
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.problem import OBJECTIVES, Objective
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import OBJECTIVES, Objective
 
 
 @algorithm("edge_ablation", "drop of the score when an edge is removed, one forward pass each", signed=True)
@@ -21,7 +21,7 @@ class EdgeAblation:
     Attributes:
         removal: `structural` rebuilds the graph, so that degrees and softmax see the edge gone; `message` multiplies its
             messages by 0.
-        objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar compared, see `gnn_xai.extend.Problem.score`.
     """
 
     removal: Removal = "structural"
@@ -31,21 +31,21 @@ class EdgeAblation:
         require_one_of(self, "removal", REMOVALS)
         require_one_of(self, "objective", OBJECTIVES)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        score = question.problem.score
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        score = session.problem.score
         scores = score(prediction, target, self.objective)
         edge = scores.new_zeros(len(graphs.edge))
-        first, unit = question.removable(graphs)
+        first, unit = session.removable(graphs)
         if len(first) == 0:
-            return Masks(edge)
+            return Scores(edge)
         instance = graphs.edge_owner[first]
 
-        def change(union: Union, select: Tensor) -> Change:
-            return Change(edges=unit[union.edge] == select[union.edge_owner])
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            return Change(edges=unit[replicas.edge] == select[replicas.edge_owner])
 
         def reduce(out: Tensor, select: Tensor) -> Tensor:
             return score(out, target[instance[select]], self.objective)
 
-        drop = scores[instance] - evaluate(question, graphs, instance, change, self.removal, reduce)
+        drop = scores[instance] - evaluate(session, graphs, instance, change, self.removal, reduce)
         edge[graphs.edge_in_play] = drop[unit[graphs.edge_in_play]]
-        return Masks(edge)
+        return Scores(edge)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_one_of
-from gnn_xai.core.masking import require_float_features
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import Change, evaluate
-from gnn_xai.core.problem import OBJECTIVES, Objective
-from gnn_xai.core.question import Question
-from gnn_xai.core.segments import segment_sum
+from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.engines.evaluate import Change, evaluate
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.interventions import require_float_features
+from gnn_xai.core.model.problem import OBJECTIVES, Objective
 
 
 @algorithm(
@@ -28,7 +28,7 @@ class FeatureAblation:
     column of `x`, set to an embedding of zeros.
 
     Attributes:
-        objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar compared, see `gnn_xai.extend.Problem.score`.
     """
 
     objective: Objective = "margin"
@@ -36,9 +36,9 @@ class FeatureAblation:
     def __post_init__(self) -> None:
         require_one_of(self, "objective", OBJECTIVES)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        x = require_float_features(question.problem, "FeatureAblation")
-        score = question.problem.score
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        x = require_float_features(session.problem, "FeatureAblation")
+        score = session.problem.score
         scores = score(prediction, target, self.objective)
         rows = x.reshape(len(x), -1)
         present = (rows != 0)[graphs.node] & graphs.node_in_play.unsqueeze(1)
@@ -47,17 +47,17 @@ class FeatureAblation:
         )
         result = scores.new_zeros(len(graphs), rows.size(1))
         if len(instance) == 0:
-            return Masks(node=result, node_type="common_attributes")
+            return Scores(node=result, node_type="common_attributes")
 
-        def change(union: Union, select: Tensor) -> Change:
+        def change(replicas: Replicas, select: Tensor) -> Change:
             columns = torch.arange(rows.size(1), device=rows.device)
-            ablated = feature[select][union.node_owner].unsqueeze(1) == columns
-            features = rows[graphs.node[union.node]].masked_fill(ablated, 0)
+            ablated = feature[select][replicas.node_owner].unsqueeze(1) == columns
+            features = rows[graphs.node[replicas.node]].masked_fill(ablated, 0)
             return Change(x=features.reshape(-1, *x.shape[1:]))
 
         def reduce(out: Tensor, select: Tensor) -> Tensor:
             return score(out, target[instance[select]], self.objective)
 
-        drop = scores[instance] - evaluate(question, graphs, instance, change, "structural", reduce)
+        drop = scores[instance] - evaluate(session, graphs, instance, change, "structural", reduce)
         result[instance, feature] = drop
-        return Masks(node=result, node_type="common_attributes")
+        return Scores(node=result, node_type="common_attributes")

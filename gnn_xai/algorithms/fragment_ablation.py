@@ -6,13 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from gnn_xai.algorithms._fragments import FragmentKind, fragments_of, require_fragment_fields
 from gnn_xai.algorithms.base import algorithm
-from gnn_xai.algorithms.pieces import PieceKind, pieces_of, require_piece_fields
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import Change, Removal, evaluate
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("fragment_ablation", "drop of the score when a whole fragment (group, ring, ...) is removed", signed=True)
@@ -37,30 +37,30 @@ class FragmentAblation:
             place: same bonds, aromaticity and ring, the hydrogens that the valence leaves room for and the hybridisation
             that follows. For features of `gnn_xai.molecules.featurizers`, which are recognised by value; with others set
             `data.x_neutral` `[N, F]`.
-        objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar compared, see `gnn_xai.extend.Problem.score`.
     """
 
-    kind: PieceKind = "auto"
+    kind: FragmentKind = "auto"
     removal: Removal = "structural"
     replacement: Literal["carbon"] | None = None
     objective: Objective = "margin"
 
     def __post_init__(self) -> None:
-        require_piece_fields(self)
+        require_fragment_fields(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        score = question.problem.score
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        score = session.problem.score
         scores = score(prediction, target, self.objective)
-        pieces = pieces_of(question, graphs, self.kind, self.replacement)
-        if len(pieces.owner) == 0:
-            return pieces.masks(scores.new_zeros(0))
+        fragments = fragments_of(session, graphs, self.kind, self.replacement)
+        if len(fragments.owner) == 0:
+            return fragments.masks(scores.new_zeros(0))
 
-        def change(union: Union, select: Tensor) -> Change:
-            fragment, replica = pieces.members(union)
-            return pieces.change(union, fragment == select[replica])
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            fragment, replica = fragments.members(replicas)
+            return fragments.change(replicas, fragment == select[replica])
 
         def reduce(out: Tensor, select: Tensor) -> Tensor:
-            return score(out, target[pieces.owner[select]], self.objective)
+            return score(out, target[fragments.owner[select]], self.objective)
 
-        left = evaluate(question, graphs, pieces.owner, change, self.removal, reduce)
-        return pieces.masks(scores[pieces.owner] - left)
+        left = evaluate(session, graphs, fragments.owner, change, self.removal, reduce)
+        return fragments.masks(scores[fragments.owner] - left)

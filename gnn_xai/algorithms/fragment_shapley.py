@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gnn_xai.algorithms._fragments import FragmentKind, Fragments, fragments_of, require_fragment_fields
 from gnn_xai.algorithms.base import algorithm, require_positive
-from gnn_xai.algorithms.pieces import PieceKind, Pieces, pieces_of, require_piece_fields
-from gnn_xai.core import packing
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import Change, Removal, evaluate
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
-from gnn_xai.core.rng import keyed_uniform
-from gnn_xai.core.segments import gather_segments, owners
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.arrays.segments import gather_segments, owners
+from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import Objective
 from gnn_xai.errors import InputError
 
 MOST = float(2**18)
@@ -47,7 +47,7 @@ class FragmentShapley:
         samples: orders drawn, each run forwards and backwards: 2 · `samples` · (n − 1) coalitions of n fragments.
     """
 
-    kind: PieceKind = "auto"
+    kind: FragmentKind = "auto"
     exact_up_to: int = 12
     samples: int = 32
     removal: Removal = "structural"
@@ -55,7 +55,7 @@ class FragmentShapley:
     objective: Objective = "margin"
 
     def __post_init__(self) -> None:
-        require_piece_fields(self)
+        require_fragment_fields(self)
         require_positive(self, "exact_up_to", "samples", integer=True)
         if self.exact_up_to > 16:
             raise InputError(
@@ -65,25 +65,25 @@ class FragmentShapley:
         if self.samples < 2:
             raise InputError("expected FragmentShapley(samples=) as at least 2, got 1, which has no standard error")
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        full = question.problem.score(prediction, target, self.objective)
-        pieces = pieces_of(question, graphs, self.kind, self.replacement)
-        size = pieces.ptr.diff()
-        value, error, empty = full.new_zeros(len(pieces.owner)), full.new_zeros(len(pieces.owner)), full.clone()
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        full = session.problem.score(prediction, target, self.objective)
+        fragments = fragments_of(session, graphs, self.kind, self.replacement)
+        size = fragments.ptr.diff()
+        value, error, empty = full.new_zeros(len(fragments.owner)), full.new_zeros(len(fragments.owner)), full.clone()
         few = size <= self.exact_up_to
         runs = torch.where(few, 2.0 ** size.clamp(max=self.exact_up_to), 2 * self.samples * size.double())
         runs = runs * (size > 0)
-        game = _Game(self, question, pieces, target, full, max(float(runs.sum()), 1.0))
+        game = _Game(self, session, fragments, target, full, max(float(runs.sum()), 1.0))
         for players in size[few & (size > 0)].unique().tolist():
             which = (few & (size == players)).nonzero().flatten()
-            for some in packing.batches(runs[which], MOST):
-                at = pieces.ptr[which[some]].unsqueeze(1) + torch.arange(players, device=full.device)
+            for some in batches.batches(runs[which], MOST):
+                at = fragments.ptr[which[some]].unsqueeze(1) + torch.arange(players, device=full.device)
                 value[at], empty[which[some]] = game.exactly(which[some], players)
         which = (~few).nonzero().flatten()
-        for some in packing.batches(runs[which], MOST):
-            at, _ = gather_segments(pieces.ptr, which[some])
+        for some in batches.batches(runs[which], MOST):
+            at, _ = gather_segments(fragments.ptr, which[some])
             value[at], error[at], empty[which[some]] = game.sampled(which[some])
-        masks = pieces.masks(value, standard_error=error)
+        masks = fragments.masks(value, standard_error=error)
         masks.extras["without_fragments"] = empty
         return masks
 
@@ -93,22 +93,22 @@ class _Game:
 
     Args:
         method: hyper-parameters.
-        question, pieces, target: what is asked, the players, and the class explained.
+        session, pieces, target: what is asked, the players, and the class explained.
         full: `[B]` score with all fragments.
         runs: coalitions that there are, for the progress bar.
     """
 
     def __init__(
-        self, method: FragmentShapley, question: Question, pieces: Pieces, target: Tensor, full: Tensor, runs: float
+        self, method: FragmentShapley, session: Session, fragments: Fragments, target: Tensor, full: Tensor, runs: float
     ) -> None:
-        self.method, self.question, self.pieces, self.target = method, question, pieces, target
+        self.method, self.session, self.fragments, self.target = method, session, fragments, target
         self.full, self.runs = full, runs
 
     def exactly(self, which: Tensor, players: int) -> tuple[Tensor, Tensor]:
         """Values `[I, players]` of instances with as many fragments, and their scores without any `[I]`."""
         codes = torch.arange(2**players - 1, device=which.device)  # bit i: fragment i is there; all of them is known
         code = codes.repeat(len(which))
-        place = torch.arange(len(self.pieces.owner), device=which.device) - self.pieces.ptr[self.pieces.owner]
+        place = torch.arange(len(self.fragments.owner), device=which.device) - self.fragments.ptr[self.fragments.owner]
 
         def absent(fragment: Tensor, variant: Tensor) -> Tensor:
             return (code[variant] >> place[fragment]) & 1 == 0
@@ -119,13 +119,13 @@ class _Game:
 
     def sampled(self, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values and standard errors of all fragments of some instances, and their scores without any `[I]`."""
-        pieces, samples = self.pieces, self.method.samples
-        fragment, ptr = gather_segments(pieces.ptr, which)
+        fragments, samples = self.fragments, self.method.samples
+        fragment, ptr = gather_segments(fragments.ptr, which)
         owner = owners(ptr)
         position = torch.arange(len(fragment), device=which.device)
         stream = torch.arange(samples, device=which.device).unsqueeze(1)
         drawn = keyed_uniform(
-            self.question.seed, pieces.graphs.instance_key[which][owner], pieces.key[fragment], stream
+            self.session.seed, fragments.graphs.instance_key[which][owner], fragments.key[fragment], stream
         )
         order = torch.argsort(owner + drawn, dim=1)
         rank = torch.empty_like(order).scatter_(1, order, (position - ptr[owner]).expand_as(order).contiguous())
@@ -138,7 +138,7 @@ class _Game:
         inner = ((arrived > 0) & (arrived < ptr.diff()[arrived_owner])).nonzero().flatten()
         number = torch.arange(len(rank), device=which.device).repeat_interleave(len(inner))
         slot = inner.repeat(len(rank))
-        place = torch.full_like(pieces.owner, -1).index_copy(0, fragment, position)
+        place = torch.full_like(fragments.owner, -1).index_copy(0, fragment, position)
 
         def absent(fragment: Tensor, variant: Tensor) -> Tensor:
             return rank[number[variant], place[fragment]] >= arrived[slot[variant]]
@@ -155,18 +155,18 @@ class _Game:
 
     def _scores(self, instance: Tensor, absent: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Scores of variants `[V]`, in which the fragments are missing that `absent(fragment, variant)` names."""
-        pieces, problem, objective = self.pieces, self.question.problem, self.method.objective
+        fragments, problem, objective = self.fragments, self.session.problem, self.method.objective
 
-        def change(union: Union, select: Tensor) -> Change:
-            fragment, replica = pieces.members(union)
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            fragment, replica = fragments.members(replicas)
             gone = absent(fragment.clamp(min=0), select[replica])
-            return pieces.change(union, gone & (fragment >= 0))
+            return fragments.change(replicas, gone & (fragment >= 0))
 
         def reduce(out: Tensor, select: Tensor) -> Tensor:
             return problem.score(out, self.target[instance[select]], objective)
 
         share = len(instance) / self.runs
-        return evaluate(self.question, pieces.graphs, instance, change, self.method.removal, reduce, share)
+        return evaluate(self.session, fragments.graphs, instance, change, self.method.removal, reduce, share)
 
 
 def _weights(players: int, device: torch.device) -> Tensor:

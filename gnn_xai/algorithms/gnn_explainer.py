@@ -14,11 +14,11 @@ from gnn_xai.algorithms.base import (
     require_positive,
     require_some_mask,
 )
-from gnn_xai.core.learnable import MaskObjective
-from gnn_xai.core.masks import NODE_MASK_TYPES, Masks, NodeMaskType
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.optimize import optimize
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.learn import learn
+from gnn_xai.core.engines.parameters import MaskObjective
+from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 
 
 @algorithm(
@@ -77,11 +77,11 @@ class GNNExplainer:
         require_one_of(self, "loss", ("nll", "margin"))
         require_some_mask(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         objective = MaskObjective(self.loss, self.edge_size, self.edge_ent, self.node_feat_size, self.node_feat_ent)
         runs = [
-            optimize(
-                question,
+            learn(
+                session,
                 graphs,
                 target,
                 prediction,
@@ -100,7 +100,7 @@ class GNNExplainer:
         ]
         if self.restarts == 1:
             return runs[0]
-        masks = Masks(node_type=self.node_mask_type)
+        masks = Scores(node_type=self.node_mask_type)
         if self.tol is not None:
             masks.extras["epochs"] = torch.stack([run.extras["epochs"] for run in runs]).amax(0)
         for part in ("edge", "node"):

@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields
-from gnn_xai.core.gradients import gradients
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("input_x_gradient", "gradient times input, first-order contribution (Shrikumar et al. 2017)", signed=True)
@@ -24,7 +24,7 @@ class InputXGradient:
         node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
             `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
-        objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
     """
 
     node_mask_type: Literal["attributes"] | None = "attributes"
@@ -34,9 +34,9 @@ class InputXGradient:
     def __post_init__(self) -> None:
         require_gradient_fields(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         node, edge = gradients(
-            question,
+            session,
             graphs,
             target,
             features=self.node_mask_type is not None,
@@ -44,7 +44,7 @@ class InputXGradient:
             objective=self.objective,
         )
         if node is not None:
-            features = question.problem.graphs.features
+            features = session.problem.graphs.features
             assert features is not None
             node = node * features[graphs.node].reshape(node.shape)
-        return Masks(edge, node, self.node_mask_type)
+        return Scores(edge, node, self.node_mask_type)

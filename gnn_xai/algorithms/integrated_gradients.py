@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields, require_positive
-from gnn_xai.core.gradients import gradients
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import Change, evaluate
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
-from gnn_xai.core.segments import segment_sum
+from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.engines.evaluate import Change, evaluate
+from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("integrated_gradients", "path integral of gradients, complete (Sundararajan et al. 2017)", signed=True)
@@ -32,7 +32,7 @@ class IntegratedGradients:
         node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
             `x`, with a factor that is 1 as it stands.
         edge_mask_type: `object`, or `None` for no edge scores.
-        objective: the scalar to integrate, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar to integrate, see `gnn_xai.extend.Problem.score`.
     """
 
     steps: int = 50
@@ -44,18 +44,18 @@ class IntegratedGradients:
         require_positive(self, "steps", integer=True)
         require_gradient_fields(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
         nodes_at, weights = np.polynomial.legendre.leggauss(self.steps)
         alphas = ((1 + nodes_at) / 2).tolist()
 
-        def point(union: Union, k: int) -> tuple[Tensor | None, Tensor | None]:
-            x = union.features * alphas[k] if features and union.features is not None else None
-            ones = torch.ones(len(union.edge), dtype=question.problem.dtype, device=union.edge.device)
+        def point(replicas: Replicas, k: int) -> tuple[Tensor | None, Tensor | None]:
+            x = replicas.features * alphas[k] if features and replicas.features is not None else None
+            ones = torch.ones(len(replicas.edge), dtype=session.problem.dtype, device=replicas.edge.device)
             return x, ones * alphas[k] if edges else None
 
         node, edge = gradients(
-            question,
+            session,
             graphs,
             target,
             features=features,
@@ -64,31 +64,31 @@ class IntegratedGradients:
             weights=(weights / 2).tolist(),
             point=point,
         )
-        total = torch.zeros(len(graphs), dtype=question.problem.dtype, device=target.device)
+        total = torch.zeros(len(graphs), dtype=session.problem.dtype, device=target.device)
         if node is not None:
-            x = question.problem.graphs.features
+            x = session.problem.graphs.features
             assert x is not None
             node = node * x[graphs.node].reshape(node.shape)
             total = total + segment_sum(node.sum(1), graphs.node_owner, len(graphs))
         if edge is not None:
-            once, _ = question.removable(graphs)
+            once, _ = session.removable(graphs)
             total = total + segment_sum(edge[once], graphs.edge_owner[once], len(graphs))
-        score = question.problem.score(prediction, target, self.objective)
-        change = score - self._baseline(question, graphs, target)
-        return Masks(edge, node, self.node_mask_type, {"completeness_error": total - change})
+        score = session.problem.score(prediction, target, self.objective)
+        change = score - self._baseline(session, graphs, target)
+        return Scores(edge, node, self.node_mask_type, {"completeness_error": total - change})
 
-    def _baseline(self, question: Question, graphs: ComputationGraphs, target: Tensor) -> Tensor:
+    def _baseline(self, session: Session, graphs: ComputationGraphs, target: Tensor) -> Tensor:
         """Score of every instance at the start of the path, `[B]`."""
 
-        def change(union: Union, select: Tensor) -> Change:
-            edges = torch.ones_like(union.edge, dtype=torch.bool) if self.edge_mask_type is not None else None
-            zero = union.features * 0 if self.node_mask_type is not None and union.features is not None else None
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            edges = torch.ones_like(replicas.edge, dtype=torch.bool) if self.edge_mask_type is not None else None
+            zero = replicas.features * 0 if self.node_mask_type is not None and replicas.features is not None else None
             return Change(edges=edges, x=zero)
 
         every = torch.arange(len(graphs), device=target.device)
-        score = question.problem.score
+        score = session.problem.score
         return evaluate(
-            question,
+            session,
             graphs,
             every,
             change,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_one_of
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.problem import OBJECTIVES, Objective
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import OBJECTIVES, Objective
 
 
 @algorithm("node_ablation", "drop of the score when a node is removed, one forward pass each", signed=True)
@@ -23,7 +23,7 @@ class NodeAblation:
     Attributes:
         removal: `structural` takes the node and its edges out, of the pooling too; `message` sets its features to 0 and
             multiplies the messages of its edges by 0.
-        objective: the scalar compared, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar compared, see `gnn_xai.extend.Problem.score`.
     """
 
     removal: Removal = "structural"
@@ -33,8 +33,8 @@ class NodeAblation:
         require_one_of(self, "removal", REMOVALS)
         require_one_of(self, "objective", OBJECTIVES)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        score = question.problem.score
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        score = session.problem.score
         scores = score(prediction, target, self.objective)
         node = scores.new_zeros(len(graphs.node), 1)
         removed = graphs.node_in_play.nonzero().flatten()
@@ -43,10 +43,10 @@ class NodeAblation:
         if graphs.root is not None:
             stays = stays | (removed == (graphs.root + graphs.node_ptr[:-1])[instance])
 
-        def change(union: Union, select: Tensor) -> Change:
-            chosen = union.node == removed[select][union.node_owner]
-            kept = stays[select][union.node_owner]
-            x = union.features
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            chosen = replicas.node == removed[select][replicas.node_owner]
+            kept = stays[select][replicas.node_owner]
+            x = replicas.features
             if x is not None:
                 x = x.masked_fill((chosen & kept).reshape(-1, *[1] * (x.dim() - 1)), 0)
             return Change(nodes=chosen & ~kept, x=x)
@@ -54,5 +54,5 @@ class NodeAblation:
         def reduce(out: Tensor, select: Tensor) -> Tensor:
             return score(out, target[instance[select]], self.objective)
 
-        drop = scores[instance] - evaluate(question, graphs, instance, change, self.removal, reduce)
-        return Masks(node=node.index_copy(0, removed, drop.unsqueeze(1)), node_type="object")
+        drop = scores[instance] - evaluate(session, graphs, instance, change, self.removal, reduce)
+        return Scores(node=node.index_copy(0, removed, drop.unsqueeze(1)), node_type="object")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_one_of, require_some_mask
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.question import Question
-from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 
 
 @algorithm(
@@ -38,16 +38,16 @@ class Random:
         require_one_of(self, "edge_mask_type", ("object", None))
         require_some_mask(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
-        source, dtype = graphs.graphs, question.problem.dtype
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
+        source, dtype = graphs.graphs, session.problem.dtype
 
         def draw(owner: Tensor, element: Tensor, stream: int) -> Tensor:
             key = graphs.instance_key[owner]
-            return keyed_uniform(question.seed, key, element, torch.full_like(owner, stream)).to(dtype)
+            return keyed_uniform(session.seed, key, element, torch.full_like(owner, stream)).to(dtype)
 
-        masks = Masks(node_type=self.node_mask_type)
+        masks = Scores(node_type=self.node_mask_type)
         if self.edge_mask_type is not None:
-            masks.edge = draw(graphs.edge_owner, question.edge_key(graphs), 0) * graphs.edge_in_play
+            masks.edge = draw(graphs.edge_owner, session.edge_key(graphs), 0) * graphs.edge_in_play
         if self.node_mask_type is not None:
             node = draw(graphs.node_owner, source.node_key[graphs.node], 1) * graphs.node_in_play
             masks.node = node.unsqueeze(1)

@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from gnn_xai.algorithms.base import algorithm, require_gradient_fields
-from gnn_xai.core.gradients import gradients
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
+from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("saliency", "absolute gradient for features and tied edge masks (Simonyan et al. 2014)", signed=True)
@@ -26,7 +26,7 @@ class Saliency:
             `x`, with a factor that is 1 as it stands, so its score is the size of embedding × gradient.
         edge_mask_type: `object`, or `None` for no edge scores.
         absolute: take absolute values (as Captum does); `False` keeps the sign.
-        objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
     """
 
     node_mask_type: Literal["attributes"] | None = "attributes"
@@ -37,9 +37,9 @@ class Saliency:
     def __post_init__(self) -> None:
         require_gradient_fields(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         node, edge = gradients(
-            question,
+            session,
             graphs,
             target,
             features=self.node_mask_type is not None,
@@ -48,4 +48,4 @@ class Saliency:
         )
         if self.absolute:
             node, edge = (None if value is None else value.abs() for value in (node, edge))
-        return Masks(edge, node, self.node_mask_type)
+        return Scores(edge, node, self.node_mask_type)

@@ -14,12 +14,12 @@ from gnn_xai.algorithms.base import (
     require_one_of,
     require_positive,
 )
-from gnn_xai.core.gradients import gradients
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.problem import Objective
-from gnn_xai.core.question import Question
-from gnn_xai.core.rng import keyed_normal
+from gnn_xai.core.arrays.keyed_random import keyed_normal
+from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("smooth_grad", "saliency averaged over noisy inputs (Smilkov et al. 2017)", signed=True, stochastic=True)
@@ -48,7 +48,7 @@ class SmoothGrad:
         edge_mask_type: `object`, or `None` for no edge scores.
         average: of the copies' gradients, `gradient` for their mean, or `square` for their root mean square.
         absolute: take the absolute value of the mean; `False` keeps the sign. A root mean square has none.
-        objective: the scalar to differentiate, see `gnn_xai.core.problem.Problem.score`.
+        objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
     """
 
     samples: int = 25
@@ -65,30 +65,34 @@ class SmoothGrad:
         require_one_of(self, "average", ("gradient", "square"))
         require_gradient_fields(self)
 
-    def attribute(self, question: Question, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Masks:
+    def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
-        source, edge_key = graphs.graphs, question.edge_key(graphs)
+        source, edge_key = graphs.graphs, session.edge_key(graphs)
 
-        def point(union: Union, k: int) -> tuple[Tensor | None, Tensor | None]:
+        def point(replicas: Replicas, k: int) -> tuple[Tensor | None, Tensor | None]:
             x = mask = None
-            key = graphs.instance_key[union.instance]
-            if features and union.features is not None:
-                rows = union.features.reshape(len(union.node), -1)
-                node_key = source.node_key[graphs.node[union.node]].unsqueeze(1)
+            key = graphs.instance_key[replicas.instance]
+            if features and replicas.features is not None:
+                rows = replicas.features.reshape(len(replicas.node), -1)
+                node_key = source.node_key[graphs.node[replicas.node]].unsqueeze(1)
                 feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
                 stream = torch.full_like(feature, 2 * k)
-                normal = keyed_normal(question.seed, key[union.node_owner].unsqueeze(1), node_key, feature, stream)
-                spread = _range(rows, union, len(union)) if source.factors is None else rows.new_ones(len(union))
+                normal = keyed_normal(session.seed, key[replicas.node_owner].unsqueeze(1), node_key, feature, stream)
+                spread = (
+                    _range(rows, replicas, len(replicas)) if source.factors is None else rows.new_ones(len(replicas))
+                )
                 scale = self.noise * spread
-                x = (rows + scale[union.node_owner].unsqueeze(1) * normal.to(rows.dtype)).reshape(union.features.shape)
+                x = (rows + scale[replicas.node_owner].unsqueeze(1) * normal.to(rows.dtype)).reshape(
+                    replicas.features.shape
+                )
             if edges:
-                stream = torch.full_like(union.edge, 2 * k + 1)
-                normal = keyed_normal(question.seed, key[union.edge_owner], edge_key[union.edge], stream)
-                mask = 1 + self.noise * normal.to(question.problem.dtype)
+                stream = torch.full_like(replicas.edge, 2 * k + 1)
+                normal = keyed_normal(session.seed, key[replicas.edge_owner], edge_key[replicas.edge], stream)
+                mask = 1 + self.noise * normal.to(session.problem.dtype)
             return x, mask
 
         node, edge = gradients(
-            question,
+            session,
             graphs,
             target,
             features=features,
@@ -102,12 +106,12 @@ class SmoothGrad:
             node, edge = (None if value is None else value.sqrt() for value in (node, edge))
         elif self.absolute:
             node, edge = (None if value is None else value.abs() for value in (node, edge))
-        return Masks(edge, node, self.node_mask_type)
+        return Scores(edge, node, self.node_mask_type)
 
 
-def _range(rows: Tensor, union: Union, size: int) -> Tensor:
+def _range(rows: Tensor, replicas: Replicas, size: int) -> Tensor:
     """Largest less smallest feature value of each replica, `[R]`, over the nodes in play."""
-    in_play = union.source.node_in_play[union.node]
-    rows, owner = rows[in_play], union.node_owner[in_play]
+    in_play = replicas.source.node_in_play[replicas.node]
+    rows, owner = rows[in_play], replicas.node_owner[in_play]
     high = rows.new_full((size,), -torch.inf).scatter_reduce(0, owner, rows.amax(1), "amax")
     return high - rows.new_full((size,), torch.inf).scatter_reduce(0, owner, rows.amin(1), "amin")

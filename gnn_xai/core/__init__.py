@@ -1,1 +1,1 @@
-"""From a question to masks: problem, neighborhoods, packing, and the engines that run a model under masks."""
+"""From a model and its data to scores: chunks of verified computation graphs, and three engines that run on them."""

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data
 from gnn_xai.datasets import planted
 from gnn_xai.datasets.models import GIN, PooledGraphConvs
 from gnn_xai.datasets.recipe import Material, Recipe, Training, split_ids
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 GRAPHS, BASE_NODES, BASE_DEGREE, MOTIF_NODES = 1000, 20, 1, 5
 CYCLE_EDGES = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 0))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GIN
 from gnn_xai.datasets.recipe import Material, Recipe, split_ids
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -22,7 +22,7 @@ from gnn_xai.datasets.nci import (
     to_graphs,
 )
 from gnn_xai.datasets.recipe import Material, Recipe, split_ids
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from gnn_xai.datasets.models import GCN, GraphConvs, NodeGIN
 from gnn_xai.datasets.recipe import Material, Recipe, Training, graph_and_labels, split_ids
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 FEATURES = 10
 

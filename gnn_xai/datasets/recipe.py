@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.explain import ModelConfig
 
-from gnn_xai.ground_truth import GroundTruth
+from gnn_xai.results.ground_truth import GroundTruth
 
 SPLITS = ("train", "val", "test")
 REFERENCE = "reference"  # the checkpoint that every benchmark has

@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.core.segments import segment_sum
+from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
-from gnn_xai.ground_truth import GroundTruth
 from gnn_xai.metrics.elements import Elements, Ranking, chosen, elements, overlap, strongest
 from gnn_xai.metrics.result import Result
+from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.ground_truth import GroundTruth
 
 Level = Literal["auto", "edge", "node"]
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelMode, ModelReturnType
 
-from gnn_xai.core.masks import Masks
-from gnn_xai.core.neighborhoods import ComputationGraphs
-from gnn_xai.core.perturb import Removal
-from gnn_xai.core.problem import Forward, Problem
-from gnn_xai.core.segments import segment_ranks, segment_sum
+from gnn_xai.core.arrays.segments import segment_ranks, segment_sum
+from gnn_xai.core.engines.evaluate import Removal
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.evaluation import Level, Part, at_level, check_removal, rerun
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
+from gnn_xai.results.explanations import Explanations
 
 
 def unfaithfulness(
@@ -74,7 +74,7 @@ def unfaithfulness(
         else:
             kept, _ = part.pipeline.faithful(part.graphs, _whole_features(part.masks, part.graphs, top_features))
         before, after = (kept, part.prediction) if reverse else (part.prediction, kept)
-        return -torch.expm1(-divergence(part.pipeline.question.problem, before, after, scale))
+        return -torch.expm1(-divergence(part.pipeline.session.problem, before, after, scale))
 
     values = rerun(
         model,
@@ -120,12 +120,12 @@ def _check_features(count: int, top: Top | None, explanations: Explanations) -> 
         raise InputError(f"expected top_features from 1 to the {mask.size(1)} features, got {count!r}")
 
 
-def _whole_features(masks: Masks, graphs: ComputationGraphs, count: int) -> Masks:
-    """Masks of 1 for the features of each instance whose scores sum to the most, and of 0 for its others."""
+def _whole_features(masks: Scores, graphs: ComputationGraphs, count: int) -> Scores:
+    """Scores of 1 for the features of each instance whose scores sum to the most, and of 0 for its others."""
     assert masks.node is not None
     total, size = masks.node, len(graphs)
     if masks.node_type == "attributes":
         total = segment_sum(masks.node, graphs.node_owner, size)
     owner = torch.arange(size, device=total.device).repeat_interleave(total.size(1))
     kept = segment_ranks(total.reshape(-1), owner, size, descending=True).reshape(total.shape) < count
-    return Masks(masks.edge, kept.to(total.dtype), "common_attributes")
+    return Scores(masks.edge, kept.to(total.dtype), "common_attributes")

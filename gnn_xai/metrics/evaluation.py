@@ -14,18 +14,18 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from gnn_xai.core.graphs import as_graphs
-from gnn_xai.core.masking import untouched
-from gnn_xai.core.masks import Masks, soft
-from gnn_xai.core.neighborhoods import ComputationGraphs, Union
-from gnn_xai.core.perturb import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.pipeline import Pipeline, close
-from gnn_xai.core.problem import Forward, Problem, bind, eager
-from gnn_xai.core.segments import segment_ranks
+from gnn_xai.core.arrays.segments import segment_ranks
+from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
+from gnn_xai.core.engines.prepare import Pipeline, close
+from gnn_xai.core.engines.scores import Scores, soft
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.model.interventions import untouched
+from gnn_xai.core.model.problem import Forward, Problem, bind, eager
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.losses import Loss, one_of, true_of
 from gnn_xai.metrics.selection import Ranks, Top, check_explanations
+from gnn_xai.results.explanations import Explanations
 
 Level = Literal["edge", "node", "feature", "both"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -51,13 +51,13 @@ class Part:
     truth: Tensor | None
 
     @cached_property
-    def masks(self) -> Masks:
+    def masks(self) -> Scores:
         """The explanations as soft masks."""
         return soft(_laid(self.explanations, self.graphs), self.graphs, self.explanations.signed)
 
     def loss(self, loss: Loss, after: Tensor) -> Tensor:
         """What predictions lose when the model says `after` `[P, ..., C]`, as `[P, ...]`."""
-        problem, shape = self.pipeline.question.problem, after.shape[:-1]
+        problem, shape = self.pipeline.session.problem, after.shape[:-1]
         of = torch.arange(shape.numel(), device=after.device) // max(shape[1:].numel(), 1)
         truth = None if self.truth is None else self.truth[of]
         before, target = self.prediction[of], self.explanations.target[of]
@@ -74,27 +74,27 @@ class Part:
         """What the model says of variants in which the strongest elements alone are kept (`True`), or are dropped, for
         several numbers of them at once: `[P, len(keep), K, C]`. NaN where masks cannot be applied.
         """
-        question, graphs, size, many = self.pipeline.question, self.graphs, len(self.graphs), len(tops)
+        session, graphs, size, many = self.pipeline.session, self.graphs, len(self.graphs), len(tops)
         if removal == "message" and not self.pipeline.maskable(self.masks):
             return (self.prediction * torch.nan).reshape(size, 1, 1, -1).expand(-1, len(keep), many, -1)
         edges, nodes = self.edges, self._nodes
         kept = torch.tensor(list(keep), device=graphs.edge.device)
         instance = torch.arange(size, device=graphs.edge.device).repeat_interleave(len(keep) * many)
 
-        def change(union: Union, select: Tensor) -> Change:
+        def change(replicas: Replicas, select: Tensor) -> Change:
             number, keeps = select % many, kept[select // many % len(kept)]
             removed = x = None
             if edges is not None:
-                rank, limit = edges.rank[union.edge], edges.limit(tops)[union.instance, number]
-                removed = (rank >= 0) & ((rank < limit[union.edge_owner]) != keeps[union.edge_owner])
-            if nodes is not None and union.features is not None:
-                rank = nodes.rank[union.instance[union.node_owner] if nodes.common else union.node]
-                limit = nodes.limit(tops)[union.instance, number][union.node_owner].unsqueeze(1)
-                stays = (rank < 0) | ((rank < limit) == keeps[union.node_owner].unsqueeze(1))
-                x = (union.features.reshape(len(rank), -1) * stays).reshape(union.features.shape)
+                rank, limit = edges.rank[replicas.edge], edges.limit(tops)[replicas.instance, number]
+                removed = (rank >= 0) & ((rank < limit[replicas.edge_owner]) != keeps[replicas.edge_owner])
+            if nodes is not None and replicas.features is not None:
+                rank = nodes.rank[replicas.instance[replicas.node_owner] if nodes.common else replicas.node]
+                limit = nodes.limit(tops)[replicas.instance, number][replicas.node_owner].unsqueeze(1)
+                stays = (rank < 0) | ((rank < limit) == keeps[replicas.node_owner].unsqueeze(1))
+                x = (replicas.features.reshape(len(rank), -1) * stays).reshape(replicas.features.shape)
             return Change(edges=removed, x=x)
 
-        out = evaluate(question, graphs, instance, change, removal, lambda out, select: out)
+        out = evaluate(session, graphs, instance, change, removal, lambda out, select: out)
         return out.reshape(size, len(keep), many, -1)
 
     def shares(self, tops: Sequence[Top]) -> Tensor:
@@ -108,7 +108,7 @@ class Part:
         """Ranks of edges, by units that are removed whole; edges of none have -1."""
         if self.masks.edge is None:
             return None
-        first, unit = self.pipeline.question.removable(self.graphs)
+        first, unit = self.pipeline.session.removable(self.graphs)
         owner = self.graphs.edge_owner[first]
         rank = segment_ranks(self.masks.edge[first], owner, len(self.graphs), descending=True)
         return Ranks(
@@ -224,7 +224,7 @@ def check_removal(removal: str, explanations: Explanations, level: str, hard: bo
         raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
 
 
-def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Masks:
+def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Scores:
     """The scores of explanations laid on computation graphs that were cut out anew.
 
     Raises:
@@ -249,4 +249,4 @@ def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Masks:
             full = node.new_zeros(len(graphs.node), node.size(1))
             full[graphs.node_in_play] = node
             node = full
-    return Masks(edge, node, explanations.node_mask_type)
+    return Scores(edge, node, explanations.node_mask_type)

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gnn_xai.core.perturb import Removal
-from gnn_xai.core.problem import Forward
+from gnn_xai.core.engines.evaluate import Removal
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.evaluation import Level, Part, check_removal, rerun
 from gnn_xai.metrics.losses import Kind, Loss
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, as_tops, check_top
+from gnn_xai.results.explanations import Explanations
 
 TOPS = (0.01, 0.05, 0.1, 0.2, 0.5)
 """The shares that DeYoung et al. (2020) average over."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.explain.config import ModelMode
 
-from gnn_xai.core.problem import Problem
+from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
+from gnn_xai.results.explanations import Explanations
 
 Kind = Literal["probability", "label", "phenomenon_probability", "phenomenon_label"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

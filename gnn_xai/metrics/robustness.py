@@ -18,15 +18,15 @@ from torch_geometric.explain.config import ModelMode
 
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
 from gnn_xai.api import explain
-from gnn_xai.core.graphs import Graphs, Shelf
-from gnn_xai.core.pipeline import close
-from gnn_xai.core.problem import Forward, Problem, bind
-from gnn_xai.core.rng import keyed_normal, keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
+from gnn_xai.core.engines.prepare import close
+from gnn_xai.core.graphs.source import Graphs, Shelf
+from gnn_xai.core.model.problem import Forward, Problem, bind
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.elements import Elements, Level, aligned, chosen, cosine, elements, overlap, spearman
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import check_explanations
+from gnn_xai.results.explanations import Explanations
 
 
 def ges(
@@ -54,7 +54,7 @@ def ges(
 
     The prediction is the same if the predicted class is (multiclass), if the explained label is as much on or off as before
     (binary, multi-label), or if the explained value moves by no more than the share `tolerance` of its size (regression).
-    Lower is better, 0 is perfectly stable, 2 the opposite. Masks that hardly differ between elements are near 0 whatever
+    Lower is better, 0 is perfectly stable, 2 the opposite. Scores that hardly differ between elements are near 0 whatever
     they say, so read it beside `seed_stability`. Not defined, and NaN, where no copy keeps the prediction, or scores are 0
     throughout.
 

@@ -8,16 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gnn_xai.core.neighborhoods import Union
-from gnn_xai.core.perturb import Change, Removal, evaluate
-from gnn_xai.core.problem import Forward
-from gnn_xai.core.rng import keyed_uniform
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.evaluation import Part, check_removal, rerun
 from gnn_xai.metrics.losses import Kind, Loss
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
+from gnn_xai.results.explanations import Explanations
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def robust_fidelity(
     - RFidΔ = RFid+ − RFid−.
 
     Expectations are means over `samples` draws; α₁ = 1 and α₂ = 0 give `fidelity` of S. What f compares is up to `kind`.
-    Masks of nodes and features are not used.
+    Scores of nodes and features are not used.
 
     Args:
         model, data, kind, labels, removal, forward, batch_budget: as in `fidelity`.
@@ -103,26 +103,24 @@ def robust_fidelity(
     def measure(part: Part) -> Tensor:
         if removal == "message" and not part.pipeline.maskable(part.masks):
             return part.prediction[:, :2] * torch.nan
-        question, graphs, size = part.pipeline.question, part.graphs, len(part.graphs)
-        first, unit = question.removable(graphs)
+        session, graphs, size = part.pipeline.session, part.graphs, len(part.graphs)
+        first, unit = session.removable(graphs)
         assert part.masks.edge is not None
         chosen = part.masks.edge[first] > 0.5
         if top is not None and part.edges is not None:
             chosen = part.edges.rank[first] < part.edges.limit([top])[graphs.edge_owner[first], 0]
         # Edges of no unit have -1, which reads the last place of both: they are never removed.
-        chosen, key = (
-            torch.cat([values, values.new_zeros(1)]) for values in (chosen, question.edge_key(graphs)[first])
-        )
+        chosen, key = (torch.cat([values, values.new_zeros(1)]) for values in (chosen, session.edge_key(graphs)[first]))
         instance = torch.arange(size, device=unit.device).repeat_interleave(2 * samples)
 
-        def change(union: Union, select: Tensor) -> Change:
-            draw, of, owner = select % (2 * samples), unit[union.edge], union.edge_owner
-            number = keyed_uniform(stream, graphs.instance_key[union.instance][owner], key[of], draw[owner])
+        def change(replicas: Replicas, select: Tensor) -> Change:
+            draw, of, owner = select % (2 * samples), unit[replicas.edge], replicas.edge_owner
+            number = keyed_uniform(stream, graphs.instance_key[replicas.instance][owner], key[of], draw[owner])
             within = (draw < samples)[owner]
             removed = torch.where(within, chosen[of] & (number < alpha1), ~chosen[of] & (number >= alpha2))
             return Change(edges=removed & (of >= 0))
 
-        out = evaluate(question, graphs, instance, change, removal, lambda out, select: out)
+        out = evaluate(session, graphs, instance, change, removal, lambda out, select: out)
         return part.loss(loss, out.reshape(size, 2, samples, -1)).mean(2)
 
     plus, minus = rerun(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.algorithms.base import Attributing
-from gnn_xai.core.problem import Forward, eager
-from gnn_xai.core.rng import keyed_bits
+from gnn_xai.core.arrays.keyed_random import keyed_bits
+from gnn_xai.core.model.problem import Forward, eager
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
 from gnn_xai.metrics.elements import Elements, Level, aligned, elements, spearman
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.robustness import again, algorithm_of, explained
+from gnn_xai.results.explanations import Explanations
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.errors import InputError
-from gnn_xai.explanation import Explanations
+from gnn_xai.results.explanations import Explanations
 
 Top = int | float
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gnn_xai.core.segments import segment_max, segment_sum
-from gnn_xai.explanation import Explanations
+from gnn_xai.core.arrays.segments import segment_max, segment_sum
 from gnn_xai.metrics.elements import Elements, Level, elements, exceeding
 from gnn_xai.metrics.result import Result
+from gnn_xai.results.explanations import Explanations
 
 
 def sparsity(explanations: Explanations, *, level: Level = "auto", threshold: float | None = None) -> Result:

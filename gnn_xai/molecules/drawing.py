@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from rdkit.Chem import Mol
 
-    from gnn_xai.explanation import Explanation, Explanations
+    from gnn_xai.results.explanations import Explanation, Explanations
 
 DIVERGING = LinearSegmentedColormap.from_list(
     "gnn_xai_atoms", ["#2f86cf", "#8fc0e8", "#ffffff", "#f8b184", "#e66a2c"], N=257

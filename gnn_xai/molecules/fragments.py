@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from gnn_xai.errors import GnnXaiError, InputError, unknown
-from gnn_xai.explanation import Explanation
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.smiles import as_mol, chem
 from gnn_xai.molecules.tables import atom_scores, bond_scores, molecule, pandas
+from gnn_xai.results.explanations import Explanation
 
 if TYPE_CHECKING:
     import pandas as pd

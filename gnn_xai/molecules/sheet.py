@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from gnn_xai.explanation import Explanation, Explanations
 from gnn_xai.molecules import drawing, tables
 from gnn_xai.molecules.smiles import Molecules
-from gnn_xai.viz.report import render
+from gnn_xai.report.page import render
+from gnn_xai.results.explanations import Explanation, Explanations
 
 if TYPE_CHECKING:
     from pandas import DataFrame

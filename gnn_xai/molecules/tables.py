@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rdkit.Chem import Mol
 
-    from gnn_xai.explanation import Explanation
+    from gnn_xai.results.explanations import Explanation
 
 
 def atoms(explanation: Explanation) -> DataFrame:

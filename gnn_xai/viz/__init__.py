@@ -5,12 +5,9 @@ from gnn_xai.viz.features import features
 from gnn_xai.viz.grid import grid
 from gnn_xai.viz.layout import stress_layout
 from gnn_xai.viz.molecule import depiction
-from gnn_xai.viz.report import Picture, Section, write_report
 from gnn_xai.viz.subgraph import describe, draw, drawn_graph
 
 __all__ = [
-    "Picture",
-    "Section",
     "convergence",
     "depiction",
     "describe",
@@ -19,5 +16,4 @@ __all__ = [
     "features",
     "grid",
     "stress_layout",
-    "write_report",
 ]

@@ -11,7 +11,7 @@ from gnn_xai.viz.color import FAINT_TEXT, SERIES, TEXT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from gnn_xai.callbacks import Trace
+    from gnn_xai.watch.callbacks import Trace
 
 
 def convergence(

@@ -14,7 +14,7 @@ from gnn_xai.viz.subgraph import describe
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from gnn_xai.explanation import Explanation
+    from gnn_xai.results.explanations import Explanation
 
 
 def features(
@@ -27,7 +27,7 @@ def features(
 ) -> Axes:
     """Draw the `top` input features with the largest absolute score, the largest first.
 
-    Masks are drawn from 0 to 1. Signed attributions keep their sign: bars to the right raise the
+    Scores are drawn from 0 to 1. Signed attributions keep their sign: bars to the right raise the
     explained output, bars to the left lower it.
 
     Args:

@@ -16,7 +16,7 @@ from gnn_xai.viz.subgraph import draw, drawn_graph
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gnn_xai.explanation import Explanation
+    from gnn_xai.results.explanations import Explanation
 
 PANELS_AT_MOST = 60
 
@@ -33,7 +33,7 @@ def grid(
 ) -> Figure:
     """Draw explanations side by side, one panel each.
 
-    Masks share one scale and so one colour bar; signed attributions have a scale, and a bar, of
+    Scores share one scale and so one colour bar; signed attributions have a scale, and a bar, of
     their own.
 
     Args:

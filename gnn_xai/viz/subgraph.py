@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch_geometric.explain.config import ModelConfig
 
-    from gnn_xai.explanation import Explanation
+    from gnn_xai.results.explanations import Explanation
 
 Layout = Callable[[nx.Graph], Mapping] | Mapping[int, Sequence[float]] | np.ndarray
 
@@ -56,7 +56,7 @@ def draw(
 ) -> Axes:
     """Draw the graph of one explanation; colour and width of a line both say its weight.
 
-    Masks use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
+    Scores use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
     use a diverging scale from -max|a| to +max|a|: red raises the explained output, blue lowers it.
     The node that is explained wears a ring. The figure is never shown or saved: that is the
     caller's.

@@ -1,0 +1,258 @@
+"""What a run on the command line leaves behind: a folder that is complete or is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnn_xai import metrics, molecules, viz
+from gnn_xai._version import __version__
+from gnn_xai.algorithms import Algorithm
+from gnn_xai.algorithms.base import describe
+from gnn_xai.api import explain
+from gnn_xai.cli.subjects import Subject
+from gnn_xai.comparison.table import Comparison
+from gnn_xai.errors import GnnXaiError, InputError, StorageError
+from gnn_xai.molecules import Drawing
+from gnn_xai.results.explanations import Explanation, Explanations
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUMMARY = "summary.json"
+EXPLANATIONS = "explanations.safetensors"
+FIGURES = "figures"
+STRONGEST = 10  # elements that count as the explanation when its fidelity is measured
+
+
+@contextmanager
+def output_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `out` when the block ends well and vanishes when it does not.
+
+    An earlier run in `out` is replaced file by file; files of anyone else stay where they are.
+
+    Args:
+        out: the folder to write. It may be missing, empty, or hold an earlier run.
+        overwrite: also write into a folder that holds something else.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        InputError: `out` is a file, or a folder with other content and `overwrite` is False.
+        StorageError: nothing can be written there.
+    """
+    out = Path(os.path.abspath(out))
+    if out.exists() and not out.is_dir():
+        raise InputError(f"expected a folder for the output, got the file {out}; choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not (overwrite or _is_a_run(out)):
+        raise InputError(
+            f"the output folder {out} holds files of something else; choose another --out, "
+            "or add --overwrite to write between them"
+        )
+    # Beside `out`, on the same file system, so that the last step is a rename.
+    beside = next(folder for folder in (*out.parents, out) if folder.exists())
+    try:
+        work = Path(tempfile.mkdtemp(prefix=".gnn-xai-", dir=beside))
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    try:
+        yield work
+        _publish(work, out)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise _unwritable(out, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _unwritable(out: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write to {out}: {error.strerror or error}; choose another --out")
+
+
+def _is_a_run(folder: Path) -> bool:
+    try:
+        return "gnn_xai" in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _publish(work: Path, out: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    work.chmod(0o777 & ~umask)  # mkdtemp's folder is for its owner only
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.exists() or not any(out.iterdir()):
+        if out.exists():
+            out.rmdir()
+        work.rename(out)
+        return
+    # The summary goes last: it says that the folder is a complete run.
+    for entry in sorted(work.iterdir(), key=lambda path: path.name == SUMMARY):
+        place = out / entry.name
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        entry.replace(place)
+
+
+def write_summary(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `summary.json`, with the package's version first: it marks the folder as a run."""
+    text = json.dumps({"gnn_xai": __version__, **facts}, indent=2, ensure_ascii=False)
+    # Innermost lists of numbers on one line each, or predictions fill pages.
+    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda found: " ".join(found[0].split()), text)
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+
+
+def explain_and_measure(
+    subject: Subject, algorithm: Algorithm, *, strongest: int = STRONGEST, **options: Any
+) -> tuple[Explanations, dict[str, Any]]:
+    """Explanations, and their row of the results table (see `gnn_xai.report.page.COLUMNS`).
+
+    Args:
+        subject: what to explain.
+        algorithm: with which method.
+        strongest: elements that count as the explanation when its fidelity is measured.
+        **options: `index`, `target`, `seed`, `max_neighbors` and `progress` of `gnn_xai.explain`.
+    """
+    start = time.perf_counter()
+    explanations = explain(subject.model, subject.data, algorithm, task=subject.task, **options)
+    seconds = time.perf_counter() - start
+    area = None
+    scores_elements = explanations.node_mask_type in ("object", "attributes")
+    if subject.ground_truth is not None and (explanations.edge_mask is not None or scores_elements):
+        area = _number(metrics.roc_auc(explanations, subject.ground_truth))
+    # Of edges where there are any: an algorithm that scores nodes too would silence twice as much.
+    level = "edge" if explanations.edge_mask is not None else "node"
+    fidelity = metrics.fidelity(subject.model, subject.data, explanations, top=strongest, level=level)
+    return explanations, {
+        "dataset": subject.name,
+        "algorithm": explanations.algorithm["name"],
+        "instances": len(explanations),
+        "roc_auc": area,
+        "fidelity_plus": _number(fidelity.plus),
+        "fidelity_minus": _number(fidelity.minus),
+        "ms": 1000 * seconds / len(explanations),
+    }
+
+
+def _number(result: metrics.Result) -> float | None:
+    """A mean for JSON, which has no NaN."""
+    return result.mean if result.count else None
+
+
+def records(explanations: Explanations, strongest: int = 10) -> list[dict[str, Any]]:
+    """What `summary.json` says about each instance: its prediction and its strongest elements."""
+    rows = []
+    for e in explanations:
+        row: dict[str, Any] = {
+            "index": e.index,
+            "target": e.target,
+            "prediction": e.prediction.tolist(),
+            "prediction_masked": e.prediction_masked.tolist(),
+            "prediction_complement": e.prediction_complement.tolist(),
+            "exact": e.exact,
+            "hops": e.hops,
+        }
+        if e.edge_mask is not None:
+            row["top_edges"] = e.top_edges(strongest)
+        if e.node_mask is not None and explanations.node_mask_type != "common_attributes":
+            row["top_nodes"] = e.top_nodes(strongest)
+        if explanations.node_mask_type in ("attributes", "common_attributes"):
+            row["top_features"] = e.top_features(strongest)
+        rows.append(row)
+    return rows
+
+
+def write(
+    folder: Path,
+    subject: Subject,
+    explanations: Explanations,
+    row: Mapping[str, Any],
+    *,
+    figures: int,
+) -> None:
+    """Write explanations, `figures` drawings and the summary of one run into a folder."""
+    (folder / FIGURES).mkdir()
+    level = explanations.task.task_level.value
+    for e in explanations[:figures]:
+        save_figure(draw(subject, e), folder / FIGURES / f"{level}-{e.index}.png")
+    write_explanations(folder, explanations, row)
+
+
+def write_explanations(folder: Path, explanations: Explanations, facts: Mapping[str, Any]) -> None:
+    """Write explanations, and the summary of the run that they come from: what it was about, then each instance."""
+    explanations.save(folder / EXPLANATIONS)
+    write_summary(
+        folder,
+        {
+            **facts,
+            "hyper_parameters": explanations.algorithm,
+            "signed": explanations.signed,
+            "removal": explanations.removal,
+            "seed": explanations.seed,
+            "provenance": explanations.provenance,
+            "explanations": records(explanations),
+        },
+    )
+
+
+def comparison_files(curves: bool) -> list[str]:
+    """What a comparison writes."""
+    drawn = ["comparison.png", "curves.png"] if curves else ["comparison.png"]
+    return ["table.csv", "table.md", "table.tex", "values.csv", *drawn, SUMMARY]
+
+
+def write_comparison(folder: Path, subject: Subject, comparison: Comparison, *, curves: bool) -> None:
+    """Write the table of a comparison in three formats, the value of every instance, figures and the summary."""
+    table = comparison.to_pandas()
+    table.to_csv(folder / "table.csv", index=False)
+    comparison.values.to_csv(folder / "values.csv", index=False)
+    (folder / "table.md").write_text(comparison.to_markdown(), encoding="utf-8")
+    (folder / "table.tex").write_text(comparison.to_latex(), encoding="utf-8")
+    save_figure(comparison.draw(), folder / "comparison.png")
+    if curves:
+        save_figure(comparison.curves(), folder / "curves.png")
+    explanations = comparison.explanations[comparison.reference]
+    write_summary(
+        folder,
+        {
+            "dataset": subject.name,
+            "algorithms": {label: describe(algorithm) for label, algorithm in comparison.algorithms.items()},
+            "metrics": comparison.metrics,
+            "instances": len(explanations),
+            "seeds": list(comparison.seeds),
+            "level": comparison.level,
+            "confidence": comparison.confidence,
+            "table": table.astype(object).where(table.notna(), None).to_dict("records"),
+            "skipped": [
+                {"algorithm": label, "metric": metric, "reason": reason}
+                for (label, metric), reason in comparison.skipped.items()
+            ],
+            "provenance": explanations.provenance,
+        },
+    )
+
+
+def draw(subject: Subject, explanation: Explanation) -> Figure | Drawing:
+    """A molecule as its formula, anything else as a graph."""
+    try:
+        return molecules.draw(explanation, class_names=subject.class_names, mark=subject.true_nodes(explanation))
+    except GnnXaiError:  # no molecule, no RDKit, or scores of features alone
+        return viz.grid([explanation], panel=(6.4, 5.2), **subject.drawing(explanation))
+
+
+def save_figure(figure: Figure | Drawing, path: Path) -> Path:
+    """Write a figure as PNG, sharp enough for a page and for print."""
+    if isinstance(figure, Drawing):
+        return figure.save(path)
+    figure.savefig(path, dpi=150)
+    return path

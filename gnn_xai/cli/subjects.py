@@ -1,0 +1,188 @@
+"""What the command line explains: a model, its data, and how to draw them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.explain.config import ModelConfig
+
+from gnn_xai import datasets
+from gnn_xai.errors import GnnXaiError, InputError, unknown
+from gnn_xai.results.explanations import Explanation
+from gnn_xai.results.ground_truth import GroundTruth
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model with its data; the rest is None where nothing is known.
+
+    Attributes:
+        name: what to call it in tables.
+        index: the outputs worth explaining, [B].
+        featurizer: the encodings of molecules that the model reads, see `gnn_xai.molecules.featurizers`.
+    """
+
+    name: str
+    model: nn.Module
+    data: Any
+    task: ModelConfig
+    index: Tensor | None = None
+    ground_truth: GroundTruth | None = None
+    class_names: Sequence[str] | None = None
+    feature_names: Sequence[str] | None = None
+    node_names: Sequence[Any] | None = None
+    featurizer: str | None = None
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The true classes or values of all outputs, where the data carry them as `y`."""
+        graphs = [self.data] if isinstance(self.data, Data) else self.data
+        found = [getattr(graph, "y", None) for graph in graphs]
+        tensors = [torch.atleast_1d(y) for y in found if isinstance(y, Tensor)]
+        return torch.cat(tensors) if tensors and len(tensors) == len(found) else None
+
+    def drawing(self, explanation: Explanation) -> dict[str, Any]:
+        """Options of `gnn_xai.viz.draw` that suit this explanation."""
+        options: dict[str, Any] = {"class_names": self.class_names}
+        graph_level = self.task.task_level.value == "graph"
+        if self.node_names is not None:
+            names = self.node_names
+            options["node_labels"] = names[explanation.index] if graph_level else names
+        return options
+
+    def true_nodes(self, explanation: Explanation) -> list[int]:
+        """The nodes of the true motif, in original ids; none where the truth is unknown."""
+        if self.ground_truth is None:
+            return []
+        one = explanation.source[[explanation.position]]
+        return one.node_id[self.ground_truth.nodes(one)].tolist()
+
+
+def from_benchmark(name: str) -> Subject:
+    """A benchmark of `gnn_xai.datasets` with its reference model."""
+    benchmark = datasets.load(name)
+    return Subject(
+        name=name,
+        model=benchmark.model,
+        data=benchmark.data,
+        task=benchmark.task,
+        index=benchmark.index,
+        ground_truth=benchmark.ground_truth,
+        class_names=benchmark.class_names,
+        feature_names=benchmark.feature_names,
+        node_names=benchmark.node_names,
+        featurizer=benchmark.featurizer,
+    )
+
+
+def from_factories(model: str, data: str | None, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+    """A user's own model and data.
+
+    Args:
+        model: `package.module:factory`, a function without arguments that returns the model.
+        data: the same for the data: `Data`, or a list of `Data`; None for a model alone.
+        task: mode, task level and return type of the model.
+        weights: a safetensors file with the model's `state_dict`.
+
+    Raises:
+        InputError: a factory cannot be imported, fails or returns something else, or the weights do
+            not fit.
+    """
+    module = _call(model, "model")
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        raise InputError(f"expected {model} to return a torch.nn.Module, got {kind}")
+    if weights is not None:
+        load_weights(module, weights)
+    found = None if data is None else _call(data, "data")
+    return Subject(name=data or model, model=module.eval(), data=found, task=task)
+
+
+def reader_of_molecules(model: str, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+    """A model that reads molecules, without data.
+
+    Args:
+        model: `reference:NAME` for the reference model of the benchmark `nci_NAME`, or as in `from_factories`.
+        task: of a model of the user's own.
+        weights: for that model.
+
+    Raises:
+        InputError: there is no such reference model, it was given weights, or as in `from_factories`.
+    """
+    kind, _, name = model.partition(":")
+    if kind != "reference":
+        return from_factories(model, None, task, weights)
+    known = [benchmark.removeprefix("nci_") for benchmark in datasets.names() if benchmark.startswith("nci_")]
+    if name not in known:
+        raise unknown("reference model", name, known)
+    if weights is not None:
+        raise InputError("a reference model brings its own weights; leave out --weights")
+    return from_benchmark(f"nci_{name}")
+
+
+def _call(where: str, what: str) -> Any:
+    """Import `package.module:factory`, from the working directory too, and call it."""
+    module, _, name = where.partition(":")
+    if not (module and name):
+        raise InputError(f"expected the {what} as package.module:factory, got {where!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the user's module raises
+        raise InputError(
+            f"cannot import the {what} {where} from {here} or the installed packages: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(factory):
+        kind = type(factory).__name__
+        raise InputError(f"expected {where} to be a function that returns the {what}, got {kind}")
+    try:
+        return factory()
+    except GnnXaiError:
+        raise
+    except Exception as error:
+        raise InputError(f"{where} raised {type(error).__name__}: {error}") from error
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill a model from a safetensors file. Nothing is ever unpickled.
+
+    Raises:
+        InputError: the file cannot be read, is no safetensors file, or does not fit the model.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error.strerror}") from error
+    try:
+        state = tensors_from_bytes(content)
+    except SafetensorError as error:
+        pickled = content[:2] == b"PK" or content[:1] == b"\x80"
+        kind = "a pickle, as torch.save writes" if pickled else f"something else ({error})"
+        raise InputError(
+            f"expected the weights {path} to be a safetensors file, got {kind}; write one with "
+            "safetensors.torch.save_file(model.state_dict(), path)"
+        ) from error
+    own = model.state_dict()
+    problems = [f"it lacks {name}" for name in own if name not in state]
+    problems += [f"it holds {name}, which the model has not" for name in state if name not in own]
+    problems += [
+        f"{name} has shape {list(state[name].shape)} where the model has {list(own[name].shape)}"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise InputError(f"the weights {path} do not fit: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict(state)

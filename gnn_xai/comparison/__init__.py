@@ -1,0 +1,6 @@
+"""Algorithms side by side: a table of metrics with intervals and paired differences."""
+
+from gnn_xai.comparison.compare import compare
+from gnn_xai.comparison.table import Cell, Comparison, interval
+
+__all__ = ["Cell", "Comparison", "compare", "interval"]

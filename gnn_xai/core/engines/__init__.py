@@ -1,0 +1,1 @@
+"""Preparation, and the three engines: learn masks, evaluate variants, differentiate."""

@@ -1,0 +1,152 @@
+"""The perturbation engine: many changed variants of many instances, run in batches that fit the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.engines.prepare import close
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.propagation.fused import Propagation, lost_degrees
+from gnn_xai.core.propagation.incremental import IncrementalPropagation, followable
+
+Removal = Literal["message", "structural"]
+REMOVALS: tuple[Removal, ...] = ("message", "structural")
+
+SHARED = 4
+"""IncrementalPropagation of an instance, on average, from which on it pays to run the original beside them."""
+
+SAMPLE = 8
+"""IncrementalPropagation on which following a change is compared with running them whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What is different in a union of variants.
+
+    Attributes:
+        edges: `[ΣE]` bool, removed edges.
+        nodes: `[ΣN]` bool, removed nodes, with all edges at them; never a target.
+        x: `[ΣN, ...]` node features in place of the original ones; where these are codes, other codes, or factors on what
+            they are embedded as, see `Graphs.features`.
+    """
+
+    edges: Tensor | None = None
+    nodes: Tensor | None = None
+    x: Tensor | None = None
+
+
+def evaluate(
+    session: Session,
+    graphs: ComputationGraphs,
+    instance: Tensor,
+    change: Callable[[Replicas, Tensor], Change],
+    removal: Removal,
+    reduce: Callable[[Tensor, Tensor], Tensor],
+    share: float = 1.0,
+) -> Tensor:
+    """Run V variants and reduce their outputs on the fly.
+
+    Args:
+        session: the problem and how to run it.
+        graphs: B computation graphs.
+        instance: `[V]` which instance each variant is a variant of.
+        change: `(replicas, of variants, their numbers [R]) -> Change`.
+        removal: `message` multiplies the messages of removed edges by 0, so degrees and softmax still see them;
+            `structural` rebuilds the graph without them. A removed node is zeroed and silenced, or taken out.
+        reduce: `(outputs [R, C], numbers [R]) -> values [R, ...]`.
+        share: the part of the algorithm's work that this is, for the progress bar.
+
+    Returns:
+        `[V, ...]`, in the order of `instance`.
+    """
+    if len(instance) == 0:  # instances without edges have no variants; nothing tells the shape of a value
+        return torch.zeros(0, dtype=session.problem.dtype, device=instance.device)
+    structural = removal == "structural"
+    parts: list[tuple[Tensor, Tensor]] = []
+
+    def run(select: Tensor, follow: bool) -> Tensor:
+        which = instance[select]
+        replicas = graphs.replicas(which) if follow else session.replicas(graphs, which)
+        changed = change(replicas, select)
+        with torch.no_grad():
+            if follow:
+                return _followed(session, replicas, changed, structural)
+            return (_rebuilt if structural else _masked)(session, replicas, changed)
+
+    follow = len(instance) >= SHARED * len(instance.unique()) and followable(session, structural)
+    if follow:
+        some = torch.linspace(0, len(instance) - 1, SAMPLE, device=instance.device).long()
+        sample = change(graphs.replicas(instance[some]), some)
+        try:  # features alone change on nodes everywhere, which leaves nothing to be spared
+            follow = not (sample.edges is sample.nodes is None) and bool(close(run(some, True), run(some, False)).all())
+        except Exception:  # the model adds its input to an output that has other rows, say
+            follow = False
+
+    def work(select: Tensor) -> None:
+        parts.append((select, reduce(run(select, follow), select)))
+        session.advance(share * len(select) / len(instance))
+
+    batches.run(work, session.cost(graphs, instance), session.limit)
+    values = torch.cat([value for _, value in parts])
+    return torch.empty_like(values).index_copy(0, torch.cat([select for select, _ in parts]), values)
+
+
+def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
+    if session.problem.nodes_stay:
+        change = _silenced(replicas, change)
+    smaller = replicas.without(change.edges, change.nodes)
+    x = change.x
+    if x is not None and change.nodes is not None:
+        x = x[~change.nodes]
+    propagation = None
+    if session.plan is not None:
+        lost = lost_degrees(session.plan, replicas, change.edges, change.nodes, session.undirected)
+        if change.nodes is not None:
+            lost = [each[~change.nodes] for each in lost]
+        propagation = Propagation(session.plan, smaller, lost)
+    with session.model(smaller, propagation) as model:
+        return model(x=x)
+
+
+def _masked(session: Session, replicas: Replicas, change: Change) -> Tensor:
+    change = _silenced(replicas, change)
+    mask = None if change.edges is None else (~change.edges).to(session.problem.dtype)
+    with session.model(replicas) as model:
+        return model(edge_mask=mask, x=change.x)
+
+
+def _silenced(replicas: Replicas, change: Change) -> Change:
+    """The change in which removed nodes are zeroed and their edges removed."""
+    if change.nodes is None:
+        return change
+    edges, x = change.nodes[replicas.edge_index].any(0), replicas.features if change.x is None else change.x
+    if x is not None:
+        x = x.masked_fill(change.nodes.reshape(-1, *[1] * (x.dim() - 1)), 0)
+    return Change(edges if change.edges is None else edges | change.edges, None, x)
+
+
+def _followed(session: Session, replicas: Replicas, change: Change, structural: bool) -> Tensor:
+    assert session.plan is not None
+    nodes, lost, left = None, None, replicas
+    if structural:
+        nodes = change.nodes
+        lost = lost_degrees(session.plan, replicas, change.edges, nodes, session.undirected)
+        left = replicas.without(change.edges, nodes)
+    silenced = _silenced(replicas, change)
+    edges = silenced.edges if silenced.edges is not None else torch.zeros_like(replicas.edge, dtype=torch.bool)
+    x = change.x if structural else silenced.x
+    if x is None or replicas.x is None:
+        differs = torch.zeros_like(replicas.node, dtype=torch.bool)
+    else:
+        differs = (x != (replicas.x if x.dtype == replicas.x.dtype else replicas.features)).flatten(1).any(1)
+    original = replicas.source.replicas(replicas.instance.unique())
+    variants = IncrementalPropagation(session.plan, original, replicas, edges, nodes, differs, lost)
+    with session.model(left, variants) as model:
+        return model(x=variants.features(session.features, x))

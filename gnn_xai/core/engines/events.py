@@ -1,0 +1,61 @@
+"""What an observer is told while masks are learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """Scores of some instances after so many steps, and what they cost.
+
+    Attributes:
+        number: steps taken; 0 before the first.
+        restart: which of the initial masks they started from.
+        positions: `[R]` which instances these are, as positions within the index of `explain`.
+        last: `[R]` bool, the masks are those that are returned (or that go into the mean over restarts).
+        losses: terms of the loss with their coefficients, `[R]` each: `prediction`, then `edge_size`, `edge_ent`,
+            `node_feat_size` and `node_feat_ent` as far as there are such masks, and `total`, their sum.
+        edge_mask: `[P]` masks of edges, of which an undirected one is there once; `None` without.
+        edge_row: `[P]` the row of `positions` that each belongs to.
+        node_mask: `[Q]` masks of nodes or of features that are not 0; `None` without.
+        node_row: `[Q]` the row of `positions` that each belongs to.
+    """
+
+    number: int
+    restart: int
+    positions: Tensor
+    last: Tensor
+    losses: dict[str, Tensor]
+    edge_mask: Tensor | None
+    edge_row: Tensor | None
+    node_mask: Tensor | None
+    node_row: Tensor | None
+
+    def only(self, rows: Tensor) -> Epoch:
+        """The same for some of the instances, `[R]` bool."""
+        place = rows.long().cumsum(0) - 1
+
+        def taken(mask: Tensor | None, row: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+            if mask is None or row is None:
+                return None, None
+            return mask[rows[row]], place[row[rows[row]]]
+
+        losses = {name: value[rows] for name, value in self.losses.items()}
+        edges, nodes = taken(self.edge_mask, self.edge_row), taken(self.node_mask, self.node_row)
+        return Epoch(self.number, self.restart, self.positions[rows], self.last[rows], losses, *edges, *nodes)
+
+
+class Observer(Protocol):
+    """Who is told. An instance whose batch ran out of memory starts anew, from epoch 0; what was told of it is void."""
+
+    def after(self, number: int) -> int:
+        """The next epoch to be told about after this one."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch that was asked for, or one that is the last of some of its instances."""
+        ...

@@ -1,0 +1,41 @@
+"""What the layers of a model make of instances."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.graphs import computation_graphs
+from gnn_xai.core.model.interventions import seen_layers
+from gnn_xai.core.model.problem import Problem
+
+TOGETHER = 1024
+"""Graphs that run as one batch."""
+
+
+def layer_outputs(problem: Problem, index: Tensor) -> dict[str, Tensor]:
+    """Outputs of the model's message-passing layers, `[B, H]` by the name of the layer and the number of the call.
+
+    Args:
+        problem: model, data, task.
+        index: `[B]` nodes, whose rows are read in a pass over all of the data; or graphs, of whose nodes the mean is taken.
+    """
+    if problem.node_level:
+        every = torch.arange(problem.graphs.num_graphs, device=index.device)
+        replicas = computation_graphs.of_graphs(problem.graphs, every, 0).replicas(every)
+        with seen_layers(problem.model, len(replicas.node)) as seen:
+            problem.run(replicas.data, index)
+        return {name: out[index].flatten(1) for name, out in seen.items()}
+    parts: list[dict[str, Tensor]] = []
+    for some in index.split(TOGETHER):
+        replicas = computation_graphs.of_graphs(problem.graphs, some, 0).replicas(
+            torch.arange(len(some), device=index.device)
+        )
+        with seen_layers(problem.model, len(replicas.node)) as seen:
+            problem.run(replicas.data, None)
+        count = torch.bincount(replicas.node_owner, minlength=len(some)).clamp(min=1).unsqueeze(1)
+        parts.append(
+            {k: segment_sum(out.flatten(1), replicas.node_owner, len(some)) / count for k, out in seen.items()}
+        )
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

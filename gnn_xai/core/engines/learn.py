@@ -1,0 +1,253 @@
+"""The mask-optimisation engine: masks of all instances of a batch are learned at once, each as if it were alone.
+
+Losses are summed over instances and regularisers reduced within each, so the gradient of one instance's mask holds
+nothing of another's; Adam works element by element; random numbers are keyed by instance and element.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.cuda_graph import repeat
+from gnn_xai.core.arrays.segments import segment_max, segment_sum
+from gnn_xai.core.engines.events import Epoch
+from gnn_xai.core.engines.parameters import EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
+from gnn_xai.core.engines.scores import NodeMaskType, Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.interventions import MaskedModel, require_float_features
+from gnn_xai.errors import warn
+
+CHECK = 10
+"""Epochs between two looks at whether masks still move."""
+
+
+def learn(
+    session: Session,
+    graphs: ComputationGraphs,
+    target: Tensor,
+    prediction: Tensor,
+    *,
+    edge_mask: bool,
+    node_mask_type: NodeMaskType | None,
+    objective: MaskObjective,
+    epochs: int,
+    lr: float,
+    init_std: float,
+    edge_init: float = 0.0,
+    tol: float | None = None,
+    restart: int = 0,
+    share: float = 1.0,
+) -> Scores:
+    """Learn sigmoid masks by Adam; the masks after the last step, in [0, 1].
+
+    Before the sigmoid, masks start from a normal distribution with standard deviation `init_std`, around `edge_init` for
+    edges and 0 for nodes. Elements that cannot change the output (context edges, features that are 0) stay at 0.
+
+    Args:
+        session: the problem and how to run it.
+        graphs: B computation graphs.
+        target: `[B]`.
+        prediction: `[B, C]` output of the unmasked model.
+        edge_mask, node_mask_type: which masks to learn.
+        objective: loss and regularisers.
+        epochs, lr: steps and learning rate of Adam.
+        init_std: standard deviation of the initial masks before the sigmoid.
+        edge_init: mean of the initial edge masks before the sigmoid.
+        tol: an instance is done once none of its masks moved by more than this in `CHECK` epochs; `None` for no such end.
+            Then `extras["epochs"]` `[B]` tells how many each took.
+        restart: number of the restart, which keys the initial masks beside `session.seed`.
+        share: the part of the algorithm's work that this run is, for the progress bar.
+    """
+    masks = Scores(node_type=node_mask_type)
+    if edge_mask:
+        masks.edge = prediction.new_zeros(len(graphs.edge), dtype=session.problem.dtype)
+    if node_mask_type is not None:
+        x = require_float_features(session.problem, f"node_mask_type={node_mask_type!r}")
+        width = 1 if node_mask_type == "object" else x[0].numel()
+        rows = len(graphs) if node_mask_type == "common_attributes" else len(graphs.node)
+        masks.node = x.new_zeros(rows, width)
+    flat = []
+    taken = torch.full((len(graphs),), epochs, device=graphs.node.device)
+
+    def start(select: Tensor) -> _Batch:
+        replicas = session.replicas(graphs, select)
+        edges = EdgeMask(session, replicas, objective, edge_init, init_std, restart) if edge_mask else None
+        nodes = None
+        if node_mask_type is not None:
+            nodes = node_mask(session, replicas, objective, node_mask_type, init_std, restart)
+        return _Batch(session, replicas, edges, nodes, target[select], prediction[select], objective.loss, lr)
+
+    def keep(batch: _Batch, of: Tensor) -> None:
+        """Write the masks of some replicas `[R]` bool of a batch."""
+        replicas, values = batch.replicas, batch.theta.sigmoid()
+        if batch.edges is not None and masks.edge is not None:
+            here = of[replicas.edge_owner]
+            masks.edge[replicas.edge[here]] = batch.edges.final(values[: batch.split])[here]
+        if batch.nodes is not None and masks.node is not None:
+            common = node_mask_type == "common_attributes"
+            here = of if common else of[replicas.node_owner]
+            rows = replicas.instance if common else replicas.node
+            masks.node[rows[here]] = batch.nodes.final(values[batch.split :])[here]
+
+    observer = session.observer
+
+    def work(select: Tensor) -> None:
+        batch, passed = start(select), 0
+        learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
+        before = batch.theta.sigmoid()
+        if observer is not None:
+            observer.epoch(batch.seen(0, restart, ~learning))
+        while passed < epochs:
+            check = epochs if tol is None else passed - passed % CHECK + CHECK
+            look = epochs if observer is None else observer.after(passed)
+            stop = min(check, look, epochs)
+            batch.learn(stop - passed)
+            if passed == 0:
+                flat.append((~batch.responded).sum())
+            passed, done = stop, torch.zeros_like(learning)
+            if passed == epochs:
+                done = learning
+            elif tol is not None and passed == check:
+                done = learning & (batch.moved(before) <= tol)
+                before = batch.theta.sigmoid()
+            if observer is not None and (passed == look or bool(done.any())):
+                observer.epoch(batch.seen(passed, restart, done).only(learning))
+            if passed < check or passed == epochs:
+                continue
+            keep(batch, done)
+            taken[batch.replicas.instance[done]] = passed
+            learning = learning & ~done
+            if not bool(learning.any()):
+                break
+            if int(learning.sum()) <= len(learning) // 2:  # what is done leaves the batch
+                batch = batch.taken_over_by(start(batch.replicas.instance[learning]), learning)
+                learning = learning[learning]
+                before = batch.theta.sigmoid()
+        keep(batch, learning)
+        session.advance(len(select) / len(graphs) * share)
+
+    cost = session.cost(graphs)
+    if session.budget.in_bytes:
+        cost = cost + cost_of_values(session, graphs, node_mask_type)
+    batches.run(work, cost, session.limit)
+    silent = int(sum(flat))
+    if silent:
+        warn(
+            f"the loss of {silent} of {len(graphs)} instances did not respond to any mask (a saturated prediction, or one "
+            "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation"
+        )
+    if tol is not None:
+        masks.extras["epochs"] = taken
+    return masks
+
+
+class _Batch:
+    """The masks of one union while they are learned.
+
+    All parameters are one flat tensor θ, with the masks m = sigmoid(θ). The regularisers' gradient is known in closed form:
+    d size·Σm/dm = size, and d H(m)/dm = log((1 − m)/m) = −θ for the entropy. So autograd sees the model's loss alone,
+    and an epoch is one pass through the model and a few operations on flat tensors.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        replicas: Replicas,
+        edges: EdgeMask | None,
+        nodes: NodeMask | None,
+        target: Tensor,
+        prediction: Tensor,
+        loss: Literal["nll", "margin"],
+        lr: float,
+    ) -> None:
+        self.session, self.replicas, self.edges, self.nodes = session, replicas, edges, nodes
+        self.model = session.model(replicas)
+        self.target, self.prediction = target, prediction
+        self.kind: Literal["nll", "margin"] = loss
+        present = [mask for mask in (edges, nodes) if mask is not None]
+        self.theta = torch.cat([mask.start for mask in present])
+        self.size = torch.cat([mask.size for mask in present])
+        self.entropy = torch.cat([mask.entropy for mask in present])
+        self.owner = torch.cat([mask.owner for mask in present])
+        self.split = 0 if edges is None else len(edges.start)
+        on_gpu = self.theta.is_cuda
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True, capturable=on_gpu)
+        self.responded = torch.ones(len(replicas), dtype=torch.bool, device=target.device)
+
+    def learn(self, epochs: int) -> None:
+        """Run the optimiser for some epochs."""
+        with self.model as model:
+
+            def step() -> None:
+                mask = self.theta.sigmoid()
+                gradient = self._gradient(model, mask)
+                if not self.optimizer.state:
+                    self.responded = self._responds(gradient)
+                slope = mask * (1 - mask)
+                self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
+                self.optimizer.step()
+
+            repeat(step, epochs, self.theta.device)
+
+    def moved(self, before: Tensor) -> Tensor:
+        """How far the farthest mask of each replica is from what it was, `[R]`; 0 without masks."""
+        return segment_max((self.theta.sigmoid() - before).abs(), self.owner, len(self.replicas))
+
+    def taken_over_by(self, smaller: _Batch, learning: Tensor) -> _Batch:
+        """A batch of those replicas that are still `learning` `[R]` bool, with the state that they have here.
+
+        Parameters lie in the same order in both: by replica or by node, which are both kept in order.
+        """
+        kept = learning[self.owner]
+        smaller.theta.copy_(self.theta[kept])
+        state = {
+            name: value[kept] if value.dim() else value.clone()
+            for name, value in self.optimizer.state[self.theta].items()
+        }
+        smaller.optimizer.state[smaller.theta] = state
+        return smaller
+
+    def seen(self, number: int, restart: int, last: Tensor) -> Epoch:
+        """What an observer is told of the masks as they are, at the cost of one more pass through the model."""
+        mask = self.theta.sigmoid()
+        with torch.no_grad(), self.model as model:
+            losses = {"prediction": self._loss(model, mask)}
+        entropy = softplus(self.theta) - self.theta * mask  # H(m) in nats, also where m rounds to 1
+        parts = {"edge": slice(0, self.split), "node_feat": slice(self.split, None)}
+        for name, part in parts.items():
+            if (self.edges if name == "edge" else self.nodes) is not None:
+                for term, value in (("size", self.size * mask), ("ent", self.entropy * entropy)):
+                    losses[f"{name}_{term}"] = segment_sum(value[part], self.owner[part], len(self.replicas))
+        losses["total"] = torch.stack(list(losses.values())).sum(0)
+        edge = (None, None) if self.edges is None else (mask[: self.split], self.owner[: self.split])
+        node = (None, None) if self.nodes is None else (mask[self.split :], self.owner[self.split :])
+        return Epoch(number, restart, self.replicas.instance, last, losses, *edge, *node)
+
+    def _loss(self, model: MaskedModel, mask: Tensor) -> Tensor:
+        """The prediction term of the loss under masks, `[R]`."""
+        out = model(
+            edge_mask=None if self.edges is None else self.edges.spread(mask[: self.split]),
+            x=None if self.nodes is None else self.nodes.spread(mask[self.split :]),
+        )
+        return self.session.problem.loss(out, self.target, self.prediction, self.kind)
+
+    def _gradient(self, model: MaskedModel, mask: Tensor) -> Tensor:
+        """The gradient of the prediction loss with respect to the masks."""
+        mask = mask.requires_grad_()
+        loss = self._loss(model, mask).sum()
+        if not loss.requires_grad:
+            return torch.zeros_like(mask)
+        (gradient,) = torch.autograd.grad(loss, mask, allow_unused=True)
+        return torch.zeros_like(mask) if gradient is None else gradient
+
+    def _responds(self, gradient: Tensor) -> Tensor:
+        """Whether the gradient of each instance's loss is non-zero anywhere; true for an instance without any mask."""
+        moved = segment_sum((gradient != 0).to(gradient.dtype), self.owner, len(self.replicas))
+        maskable = segment_sum(torch.ones_like(gradient), self.owner, len(self.replicas))
+        return (moved > 0) | (maskable == 0)

@@ -1,0 +1,98 @@
+"""A problem together with how to work on it: seed, ties, memory, progress. What every algorithm receives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.batches import Budget
+from gnn_xai.core.engines.events import Observer
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
+from gnn_xai.core.inputs.features import Features
+from gnn_xai.core.model.interventions import MaskedModel
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.propagation.fused import Plan, Propagation
+
+
+@dataclass(eq=False)
+class Session:
+    """Settings of one `explain` call.
+
+    Attributes:
+        problem: model, data, task.
+        seed: keys all random numbers.
+        undirected: tie the two directions of undirected edges.
+        budget: memory.
+        plan: which calls of `propagate` are fused; `None` where the model runs in PyG's own way throughout.
+        features: the data's node features, where a plan is followed and masks can multiply them.
+        alone: the model mixes the instances of a batch, so each runs by itself.
+        advance: called with the share of the work on the computation graphs at hand that a step has finished.
+        observer: who is told of masks while they are learned.
+    """
+
+    problem: Problem
+    seed: int
+    undirected: bool
+    budget: Budget
+    plan: Plan | None = None
+    features: Features | None = None
+    alone: bool = False
+    advance: Callable[[float], None] = field(default=lambda share: None)
+    observer: Observer | None = None
+
+    def replicas(self, graphs: ComputationGraphs, select: Tensor) -> Replicas:
+        """The disjoint union of the selected instances, in the order of nodes that the plan wants."""
+        return graphs.replicas(select, by_depth=self.plan is not None and self.plan.trim)
+
+    def model(self, replicas: Replicas, propagation: Propagation | None = None) -> MaskedModel:
+        """The model on a union that `union` made, or with a propagation of one's own on what that runs on."""
+        return MaskedModel(self.problem, replicas, self.plan, self.features, propagation)
+
+    @property
+    def limit(self) -> float:
+        """Cost that a batch may hold."""
+        return 0.0 if self.alone else self.budget.limit
+
+    def cost(self, graphs: ComputationGraphs, instance: Tensor | None = None) -> Tensor:
+        """Cost of each instance, or of each listed replica of one."""
+        cost = self.budget.cost(graphs.num_nodes, graphs.num_edges)
+        # A model that needs the whole graph may mix the graphs of a batch: nothing shares a batch with such an instance.
+        cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.limit, 1.0), cost)
+        return cost if instance is None else cost[instance]
+
+    def tied(self, graphs: ComputationGraphs) -> Tensor:
+        """The edge, as a flat position `[ΣE]`, whose score each edge shares: the first of the two directions of an
+        undirected edge where both are in play, its own elsewhere.
+        """
+        own = torch.arange(len(graphs.edge), device=graphs.edge.device)
+        if not self.undirected:
+            return own
+        partner = graphs.partner
+        both = (partner >= 0) & graphs.edge_in_play & graphs.edge_in_play[partner]
+        return torch.where(both, torch.minimum(own, partner), own)
+
+    def removable(self, graphs: ComputationGraphs) -> tuple[Tensor, Tensor]:
+        """The edges in play as units that are removed whole: `(first edge of each unit [K], unit of each edge [ΣE])`.
+
+        A unit is an undirected edge where directions are tied, with its other direction even where that is context (the
+        degree it adds goes too); else a directed edge. Edges of no unit have -1.
+        """
+        tied = self.tied(graphs)
+        own = torch.arange(len(tied), device=tied.device)
+        first = ((tied == own) & graphs.edge_in_play).nonzero().flatten()
+        unit = torch.full_like(tied, -1)
+        unit[first] = torch.arange(len(first), device=tied.device)
+        unit = unit[tied]
+        if self.undirected:
+            unit = torch.where((unit < 0) & (graphs.partner >= 0), unit[graphs.partner], unit)
+        return first, unit
+
+    def edge_key(self, graphs: ComputationGraphs) -> Tensor:
+        """What random numbers of an edge are keyed by, `[ΣE]`: its id, the smaller one of two tied directions."""
+        key = graphs.graphs.edge_key[graphs.edge]
+        tied = self.tied(graphs)
+        largest = torch.full_like(key, torch.iinfo(torch.int64).max)
+        return largest.scatter_reduce(0, tied, key, "amin")[tied]

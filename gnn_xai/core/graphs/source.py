@@ -1,0 +1,443 @@
+"""The user's data as plain tensors: one disjoint union, whether it came as one graph or as many."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex, Index
+from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data.dataset import Dataset
+from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
+
+from gnn_xai.core.arrays.keyed_random import mix
+from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
+from gnn_xai.errors import InputError
+
+Flow = Literal["source_to_target", "target_to_source", "both"]
+
+SOME = 1024
+"""Graphs of a list or data set that are looked at together when all of them are."""
+
+_BOOKKEEPING = {"edge_index", "adj_t", "adj", "batch", "ptr", "num_nodes", "num_graphs"}
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """All graphs of a question as one disjoint union.
+
+    Attributes:
+        edge_index: `[2, E]` int64, nodes numbered over all graphs.
+        batch: `[N]` int64, the graph of each node.
+        node_ptr, edge_ptr: `[G + 1]`, where each graph's nodes and edges start.
+        node_attrs: tensors `[N, ...]` by name (`x`, `pos`, ...).
+        edge_attrs: tensors `[E, ...]` by name (`edge_attr`, `edge_weight`, ...).
+        graph_attrs: tensors `[G, ...]` by name.
+        other: whatever else the data carries; handed to the model as it is.
+        many: the data came as several graphs; ids are then counted within each graph.
+        source: the user's object, as it was handed in.
+        factors: ones `[N, ...]` in the shape of `x`, where that holds codes whose embeddings masks can multiply.
+    """
+
+    edge_index: Tensor
+    batch: Tensor
+    node_ptr: Tensor
+    edge_ptr: Tensor
+    node_attrs: dict[str, Tensor]
+    edge_attrs: dict[str, Tensor]
+    graph_attrs: dict[str, Tensor]
+    other: dict[str, Any]
+    many: bool
+    source: Any
+    factors: Tensor | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of all graphs, N."""
+        return len(self.batch)
+
+    @property
+    def num_edges(self) -> int:
+        """Edges of all graphs, E."""
+        return self.edge_index.size(1)
+
+    @property
+    def num_graphs(self) -> int:
+        """G."""
+        return len(self.node_ptr) - 1
+
+    @property
+    def x(self) -> Tensor | None:
+        """Node features `[N, ...]`, if there are any."""
+        return self.node_attrs.get("x")
+
+    @property
+    def features(self) -> Tensor | None:
+        """What masks multiply and removals set to 0, `[N, ...]`: `x`, or for codes the factors of their embeddings."""
+        return self.x if self.factors is None else self.factors
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.edge_index.device
+
+    @cached_property
+    def edge_batch(self) -> Tensor:
+        """The graph of each edge, `[E]`."""
+        return owners(self.edge_ptr)
+
+    @cached_property
+    def node_key(self) -> Tensor:
+        """What random numbers of a node are keyed by, `[N]`: its position in its graph, or `n_id`, the id that it carries
+        from an earlier life (PyG's samplers write it), so that a relabelled or sampled graph gets the same numbers.
+        """
+        position = torch.arange(self.num_nodes, device=self.device)
+        return _ids(self.node_attrs.get("n_id"), position - self.node_ptr[self.batch])
+
+    @cached_property
+    def edge_key(self) -> Tensor:
+        """The same for edges, `[E]`: their position, or `e_id`."""
+        position = torch.arange(self.num_edges, device=self.device)
+        return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
+
+    @cached_property
+    def graph_key(self) -> Tensor:
+        """A fingerprint of each graph's degrees and features, `[G]`, so that a graph explained alone keeps its key."""
+        row, col = self.edge_index
+        degree_out = torch.bincount(row, minlength=self.num_nodes)
+        degree_in = torch.bincount(col, minlength=self.num_nodes)
+        edges = mix(mix(degree_out[row] * 65_537 + degree_in[row]) ^ mix(degree_in[col]))
+        nodes = mix(degree_in)
+        if self.x is not None:
+            nodes = mix(nodes ^ _row_hash(self.x))
+        total = segment_sum(nodes, self.batch, self.num_graphs)
+        return mix(total + segment_sum(edges, self.edge_batch, self.num_graphs))
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """The edge that runs the other way, `[E]`, or -1 where there is none; parallel edges pair with those of the
+        same attributes where both directions of all edges have them, and else in order.
+
+        A self loop is its own reverse. Edges pair within a graph only if the whole graph is undirected, that is, if
+        every edge of it has a partner: one reciprocal pair does not make a directed graph undirected.
+        """
+
+        def everywhere(holds: Tensor) -> Tensor:
+            return (segment_sum((~holds).long(), self.edge_batch, self.num_graphs) == 0)[self.edge_batch]
+
+        partner = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
+        hashes = [mix(_row_hash(value)) for key, value in sorted(self.edge_attrs.items()) if key != "e_id"]
+        if hashes:
+            attributes = torch.stack(hashes).sum(0)
+            alike = pair_directions(self.edge_index, self.num_nodes, attributes)
+            partner = torch.where(everywhere(attributes[alike] == attributes), alike, partner)
+        return torch.where(everywhere(partner >= 0), partner, -1)
+
+    def incidence(self, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+        """The edges sorted by the node they carry messages to, as CSR; its self loops first, then by their keys.
+
+        Returns `(ptr [N + 1], sender [M], edge [M])`; `M = E`, or `2E` for `flow="both"`, where layers of either
+        flow are present and every edge carries messages both ways.
+        """
+        if flow not in self._incidence:
+            row, col = self.edge_index
+            edge = torch.arange(self.num_edges, device=self.device)
+            if flow == "source_to_target":
+                sender, receiver = row, col
+            elif flow == "target_to_source":
+                sender, receiver = col, row
+            else:
+                sender, receiver, edge = torch.cat([row, col]), torch.cat([col, row]), torch.cat([edge, edge])
+            place = 2 * receiver + (sender != receiver)
+            if "e_id" in self.edge_attrs:
+                by_key = torch.argsort(self.edge_key[edge], stable=True)
+                order = by_key[torch.argsort(place[by_key], stable=True)]
+            else:
+                order = torch.argsort(place, stable=True)
+            ptr = pointers(torch.bincount(receiver, minlength=self.num_nodes))
+            self._incidence[flow] = ptr, sender[order], edge[order]
+        return self._incidence[flow]
+
+    @cached_property
+    def _incidence(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        return {}
+
+    def take(self, select: Tensor) -> Graphs:
+        """Some of the graphs, in that order."""
+        node, node_ptr = gather_segments(self.node_ptr, select)
+        edge, edge_ptr = gather_segments(self.edge_ptr, select)
+        shift = torch.repeat_interleave(node_ptr[:-1] - self.node_ptr[select], edge_ptr.diff())
+        return replace(
+            self,
+            edge_index=self.edge_index[:, edge] + shift,
+            batch=owners(node_ptr),
+            node_ptr=node_ptr,
+            edge_ptr=edge_ptr,
+            node_attrs={key: value[node] for key, value in self.node_attrs.items()},
+            edge_attrs={key: value[edge] for key, value in self.edge_attrs.items()},
+            graph_attrs={key: value[select] for key, value in self.graph_attrs.items()},
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Everything that the data says, for a checksum."""
+        ptr = {"node_ptr": self.node_ptr, "edge_ptr": self.edge_ptr, "edge_index": self.edge_index}
+        return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr}
+
+    def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Any:
+        """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes but `x`, and new `edge_index`."""
+        out = Batch(_base_cls=Data)
+        out.update({key: value[nodes] for key, value in self.node_attrs.items() if key != "x"})
+        out.update({key: value[edges] for key, value in self.edge_attrs.items()})
+        out.update({key: value[graph] for key, value in self.graph_attrs.items()})
+        out.update(self.other)
+        out.edge_index, out.batch = edge_index, batch
+        out.ptr = pointers(torch.bincount(batch, minlength=size))
+        out.num_nodes = len(nodes)
+        out._num_graphs = size  # what Batch.num_graphs reads, also for a last piece without nodes
+        return out
+
+
+class Shelf:
+    """The user's data, read a few graphs at a time where it came as a list or data set: a union of all may be too large.
+
+    Args:
+        data: as in `gnn_xai.explain`.
+        device: where its tensors are read to.
+        whole: read all of it at once, for what is asked about its nodes.
+    """
+
+    def __init__(self, data: Any, device: torch.device, whole: bool) -> None:
+        self.data, self.device = data, device
+        several = isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)) and len(data) > 0
+        self.whole = as_graphs(data, device) if whole or not several else None
+
+    def __len__(self) -> int:
+        return len(self.data) if self.whole is None else self.whole.num_graphs
+
+    def take(self, select: Tensor | None) -> Graphs:
+        """Some of the graphs, in that order; `None` for all.
+
+        Raises:
+            InputError: as in `as_graphs`.
+        """
+        if self.whole is not None:
+            return self.whole if select is None or not self.whole.many else self.whole.take(select)
+        select = torch.arange(len(self)) if select is None else select
+        try:
+            graphs = as_graphs([self.data[i] for i in select.tolist()], self.device)
+        except InputError as error:
+            raise InputError(f"{error} (counted from graph {int(select[0])})") from error
+        return replace(graphs, source=self.data)
+
+    def parts(self) -> Iterator[Graphs]:
+        """All graphs in order, as many at a time as are held."""
+        if self.whole is not None:
+            yield self.whole
+            return
+        for select in torch.arange(len(self)).split(SOME):
+            yield self.take(select)
+
+
+def _ids(carried: Tensor | None, positions: Tensor) -> Tensor:
+    """Ids that the data carries, where they are ids (integers, one each); positions otherwise."""
+    if carried is None or carried.shape != positions.shape or carried.is_floating_point():
+        return positions
+    return carried.long()
+
+
+def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
+    """For each edge of `query` `[2, Q]` its position in `edge_index` `[2, E]`, or -1, as `[Q]`.
+
+    Edges match by (source, target, occurrence): the k-th copy of a parallel edge meets the k-th copy, so every edge
+    is matched at most once.
+
+    >>> match_edges(torch.tensor([[1, 0, 1, 9], [2, 1, 2, 9]]), torch.tensor([[1, 1, 0], [2, 2, 1]]), 10).tolist()
+    [0, 2, 1, -1]
+    """
+    if query.size(1) == 0 or edge_index.size(1) == 0:
+        return query.new_full((query.size(1),), -1)
+    wanted, have = query[0] * num_nodes + query[1], edge_index[0] * num_nodes + edge_index[1]
+    have_sorted, have_order = torch.sort(have, stable=True)
+    wanted_sorted, wanted_order = torch.sort(wanted, stable=True)
+    if torch.equal(have_sorted, wanted_sorted):
+        return torch.empty_like(wanted).index_copy(0, wanted_order, have_order)
+    arange = torch.arange(len(wanted), device=query.device)
+    occurrence = arange - torch.searchsorted(wanted_sorted, wanted_sorted)
+    place = torch.searchsorted(have_sorted, wanted_sorted) + occurrence
+    clipped = place.clamp(max=len(have) - 1)
+    found = (place < len(have)) & (have_sorted[clipped] == wanted_sorted)
+    result = torch.empty_like(wanted)
+    result[wanted_order] = torch.where(found, have_order[clipped], -1)
+    return result
+
+
+def pair_directions(edge_index: Tensor, num_nodes: int, kind: Tensor) -> Tensor:
+    """The edge that runs the other way, `[E]`, or -1; parallel edges pair in the order of their `kind` `[E]`, then of ids.
+
+    >>> pair_directions(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2, torch.tensor([7, 5, 5, 7])).tolist()
+    [3, 2, 1, 0]
+    """
+    order = torch.argsort(kind, stable=True)
+    sorted_edges = edge_index[:, order]
+    place = match_edges(sorted_edges.flip(0), sorted_edges, num_nodes)
+    partner = torch.empty_like(order)
+    partner[order] = torch.where(place < 0, -1, order[place])
+    return partner
+
+
+def _row_hash(values: Tensor) -> Tensor:
+    """An int64 for every row of `values` `[n, ...]`, the same for the same row."""
+    rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # -1 cannot be told from no rows
+    weight = mix(torch.arange(rows.size(1), device=rows.device))
+    return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)
+
+
+def as_graphs(data: Any, device: torch.device) -> Graphs:
+    """Read a `Data`, a `Batch`, or a list or `Dataset` of `Data` into `Graphs` on `device`.
+
+    Raises:
+        InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
+    """
+    source, many = data, isinstance(data, Batch) or not isinstance(data, Data)
+    if isinstance(data, HeteroData):
+        raise InputError("expected a homogeneous graph, got HeteroData; convert it with data.to_homogeneous()")
+    if isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)):
+        items = list(data)
+        if not items:
+            raise InputError("expected at least one graph, got an empty list")
+        for position, item in enumerate(items):
+            if not isinstance(item, Data) or isinstance(item, HeteroData):
+                raise InputError(
+                    f"expected a list of torch_geometric Data, got {type(item).__name__} at position {position}"
+                )
+        try:
+            data = Batch.from_data_list(items)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise InputError(
+                f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
+            ) from error
+    elif not isinstance(data, Data):
+        raise InputError(
+            "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
+            f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
+        )
+    elif not many and (batch := data.get("batch")) is not None and bool((batch != batch[:1]).any()):
+        raise InputError(
+            "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
+            "Batch.from_data_list, or leave batch out where the model does not use it"
+        )
+    # Data.detach and Data.to work in place: on a copy, never on the user's object.
+    moved: Any = copy.copy(data).detach().to(str(device))
+
+    edge_index, edge_weight = _edges(moved)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
+        try:
+            num_nodes = moved.num_nodes
+        except UserWarning:
+            num_nodes = None
+    if num_nodes is None:
+        raise InputError("expected data with node features x, or with num_nodes set; got neither")
+    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_nodes):
+        raise InputError(
+            f"edge_index names nodes {int(edge_index.min())} to {int(edge_index.max())}, "
+            f"but the data has {num_nodes} nodes (0 to {num_nodes - 1})"
+        )
+
+    batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
+    num_graphs = int(moved.num_graphs) if many else 1
+    node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
+    if bool((node_ptr.diff() == 0).any()):
+        empty = int((node_ptr.diff() == 0).nonzero()[0])
+        raise InputError(f"expected graphs with nodes, but graph {empty} of the data has none; leave it out")
+    if many and bool((batch.diff() < 0).any()):
+        raise InputError("expected the nodes of a Batch sorted by graph; got an unsorted batch vector")
+    edge_batch = batch[edge_index[0]]
+    if bool((edge_batch.diff() < 0).any()):
+        raise InputError("expected the edges of a Batch sorted by graph; build it with Batch.from_data_list")
+    edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
+
+    attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
+    for key in list(moved.keys()):
+        if key not in _BOOKKEEPING:
+            value = plain(moved[key])
+            attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
+    if edge_weight is not None:
+        attrs["edge"]["edge_weight"] = edge_weight
+    for key, value in [*attrs["node"].items(), *attrs["edge"].items()]:
+        if (
+            value.is_floating_point()
+            and not bool(torch.isfinite(value).all())
+            and key in ("x", "edge_attr", "edge_weight")
+        ):
+            rows = (~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero().flatten()
+            raise InputError(
+                f"data.{key} holds NaN or infinite values in {len(rows)} of {len(value)} rows "
+                f"(first: row {int(rows[0])}); clean or impute them before explaining"
+            )
+    return Graphs(
+        edge_index,
+        batch,
+        node_ptr,
+        edge_ptr,
+        attrs["node"],
+        attrs["edge"],
+        attrs["graph"],
+        attrs["other"],
+        many,
+        source,
+    )
+
+
+def plain(value: Any) -> Any:
+    """PyG's tensor subclasses (`EdgeIndex`, `Index`; sorted or not) as the tensor they hold; other values as they are.
+
+    What is computed from an `Index` is one again, and its checks refuse ordinary arithmetic.
+    """
+    return value.as_tensor() if isinstance(value, (EdgeIndex, Index)) else value
+
+
+def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
+    """`edge_index` as a plain tensor, from whichever adjacency the data carries; and edge weights found inside it."""
+    edge_index = data.get("edge_index")
+    if edge_index is not None:
+        if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+            raise InputError(
+                f"expected data.edge_index as integers of shape [2, num_edges], got {edge_index.dtype} "
+                f"{list(edge_index.shape)}"
+            )
+        return plain(edge_index).long(), None
+    adj_t = data.get("adj_t")
+    if adj_t is None:
+        raise InputError(f"expected data with edge_index or adj_t, got attributes {sorted(data.keys())}")
+    if isinstance(adj_t, SparseTensor):
+        row, col, value = adj_t.coo()
+    else:
+        coo = adj_t.to_sparse_coo().coalesce()
+        (row, col), value = coo.indices(), coo.values()
+    edge_index = torch.stack([col, row])  # adj_t is transposed: its rows receive
+    if value is None or value.dim() > 1 or bool((value == 1).all()):
+        return edge_index, None
+    return edge_index, value
+
+
+def _level(key: str, value: Any, num_nodes: int, num_edges: int, num_graphs: int) -> str:
+    """What an attribute belongs to, by PyG's conventions: its name first, then its length."""
+    if not isinstance(value, Tensor) or value.dim() == 0 or "index" in key or key == "face":
+        return "other"
+    length = value.size(0)
+    if "edge" in key or key == "e_id":
+        return "edge" if length == num_edges else "other"
+    if length == num_nodes and (num_nodes != num_graphs or key in ("x", "pos", "z", "n_id")):
+        return "node"
+    if length == num_graphs:
+        return "graph"
+    if length == num_nodes:
+        return "node"
+    return "edge" if length == num_edges else "other"

@@ -1,0 +1,1 @@
+"""What enters a model in place of plain features: lazily masked features, placeholders for integer codes."""

@@ -1,0 +1,234 @@
+"""Integer node features: codes that embeddings look up.
+
+A mask cannot multiply a code, but it can multiply what an embedding makes of it. So the features of such data are factors,
+one for each code of each node and all 1, and a factor multiplies the row that its code is looked up as. To know which code
+a row belongs to, whatever way the model took it there (a column, a transposed copy, one table with an offset for each
+column), the model gets *tickets* in place of codes: numbers too large for codes, one for each place of `x`. A hook reads
+the tickets that come to an embedding and gives it their codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from gnn_xai.core.graphs.computation_graphs import Replicas
+    from gnn_xai.core.model.problem import Problem
+
+_BITS = 32  # of a ticket that are left for what is added to a code
+
+
+class Coded(NamedTuple):
+    """Node features of a union: codes `[N, ...]`, and a factor for each, of the same shape."""
+
+    codes: Tensor
+    factor: Tensor
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a model does with codes.
+
+    Attributes:
+        names: the modules that look them up.
+        why: what codes are to the model where masks cannot multiply what becomes of them; empty if they can.
+    """
+
+    names: tuple[str, ...] = ()
+    why: str = ""
+
+
+class Tickets:
+    """Stand-ins for codes, and what they stand for. Number k, from 1 on, is k · 2³², and less than 2³¹ may be added to it;
+    numbers below that are nobody's ticket and are read as they are, with a factor of 1.
+    """
+
+    def __init__(self, coded: Coded) -> None:
+        codes, factor = coded
+        number = torch.arange(1, codes.numel() + 1, device=codes.device).reshape(codes.shape)
+        self.x = number << _BITS
+        self._codes = torch.cat([number.new_zeros(1), codes.reshape(-1).long()])
+        self._factor = torch.cat([factor.new_ones(1), factor.reshape(-1)])
+
+    def read(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes, factors and numbers of tickets, each in the shape of `values`."""
+        number = _number(values)
+        place = number.reshape(-1)
+        codes = self._codes.index_select(0, place).reshape(values.shape) + (values - (number << _BITS))
+        return codes, self._factor.index_select(0, place).reshape(values.shape), number
+
+
+def _number(values: Tensor) -> Tensor:
+    return (values + (1 << (_BITS - 1))) >> _BITS
+
+
+class Lookups:
+    """Hooks on embeddings: what comes in as tickets gets its codes back, and what is looked up is multiplied by factors.
+
+    Attributes:
+        tickets: of the forward pass at hand; `None` where it runs on codes.
+        handles: of the hooks, to be removed.
+        watch: notes which embeddings get tickets, if anyone wants to know.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self.tickets: Tickets | None = None
+        self.watch: Watch | None = None
+        self._factor: Tensor | None = None
+        self.handles: list[Any] = []
+        for name in names:
+            module = model.get_submodule(name)
+            self.handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
+            if isinstance(module, nn.Embedding):
+                self.handles.append(module.register_forward_hook(self._after))
+
+    def _before(self, name: str):
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if self.tickets is None:
+                return None
+            given = dict(zip(("input", "offsets", "per_sample_weights"), args, strict=False)) | kwargs
+            if self.watch is not None:
+                self.watch.paused = True
+            given["input"], factor, number = self.tickets.read(given["input"])
+            if self.watch is not None:
+                if bool(number.any()):
+                    self.watch.met.append(name)
+                self.watch.paused = False
+            self._factor = factor
+            if isinstance(module, nn.EmbeddingBag):
+                weights = given.get("per_sample_weights")
+                given["per_sample_weights"] = factor if weights is None else weights * factor
+            return (), given
+
+        return hook
+
+    def _after(self, module: nn.Module, args: Any, out: Tensor) -> Tensor | None:
+        if self.tickets is None:
+            return None
+        assert self._factor is not None
+        return out * self._factor.unsqueeze(-1).to(out.dtype)
+
+
+def embeddings_of(problem: Problem, replicas: Replicas, out: Tensor) -> Embeddings:
+    """Find out which embeddings look up the codes of a union, and that nothing else is done with them.
+
+    Args:
+        problem: a model and data whose `x` holds integers.
+        replicas: what to run it on.
+        out: `[R, C]` what it says there.
+    """
+    assert replicas.x is not None
+    found = [
+        name
+        for name, module in problem.model.named_modules()
+        if isinstance(module, nn.Embedding) or (isinstance(module, nn.EmbeddingBag) and module.mode == "sum")
+    ]
+    lookups = Lookups(problem.model, found)
+    ones = torch.ones(replicas.x.shape, dtype=problem.dtype, device=replicas.x.device)
+    lookups.tickets, watch = Tickets(Coded(replicas.x, ones)), Watch()
+    lookups.watch = watch
+    try:
+        with torch.no_grad(), watch:
+            again = problem.run(replicas.with_features(lookups.tickets.x), replicas.rows)
+    except UsedOtherwise as error:
+        return Embeddings(why=f"codes that the model hands to {error}")
+    except Exception as error:
+        return Embeddings(why=f"codes of which the model makes something else ({type(error).__name__}: {error})")
+    finally:
+        for handle in lookups.handles:
+            handle.remove()
+    if not watch.met:
+        return Embeddings(why="codes that the model does not look up")
+    if not torch.allclose(again, out, 1e-5, 1e-5):
+        return Embeddings(why="codes that the model uses in another way, too")
+    return Embeddings(tuple(dict.fromkeys(watch.met)))
+
+
+class UsedOtherwise(Exception):
+    """A model made something of codes that is no lookup in an embedding."""
+
+
+_FIRST = (
+    "_to_copy", "_unsafe_view", "alias", "cat", "clone", "constant_pad_nd", "detach", "empty_like", "expand", "flip",
+    "full_like", "gather", "index", "index_select", "masked_fill", "masked_select", "new_empty", "new_full", "new_ones",
+    "new_zeros", "ones_like", "permute", "repeat", "reshape", "roll", "select", "slice", "split", "split_with_sizes",
+    "squeeze", "stack", "sub", "sub_", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "zeros_like",
+)  # fmt: skip
+
+_HOLDERS: dict[str, tuple[int, ...]] = {
+    "add": (0, 1),
+    "add_": (0, 1),
+    "copy_": (0, 1),
+    "index_put": (0, 2),
+    "index_put_": (0, 2),
+    "where": (1, 2),
+    **dict.fromkeys(_FIRST, (0,)),
+}
+"""Operations that move numbers from place to place, or add the same to some, and which of their arguments hold them."""
+
+
+class Watch(TorchDispatchMode):
+    """Raises `UsedOtherwise` when an operation is about to do anything with tickets but move them: before it runs, because
+    an index out of range is the end of a CUDA context.
+
+    Attributes:
+        paused: tickets are being read.
+        met: names of embeddings that got some.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+        self.met: list[str] = []
+        self._called = _Called()
+
+    def __enter__(self) -> Watch:
+        self._called.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._called.__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        with torch._C.DisableTorchFunction():  # `_called` listens to the model alone
+            moves = self.paused or _moves(name, args, kwargs)
+        if not moves:
+            raise UsedOtherwise(self._called.name or name)
+        return func(*args, **kwargs)
+
+
+def _moves(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether an operation has no tickets among its arguments, or only moves them."""
+    holders = {position for position, value in enumerate(args) if _has_tickets(value)}
+    if name in ("add", "add_") and (len(holders) == 2 or kwargs.get("alpha", 1) != 1):
+        return not holders
+    if name == "_to_copy" and kwargs.get("dtype") not in (None, torch.int64):
+        return not holders
+    return holders <= set(_HOLDERS.get(name, ())) and not _has_tickets(kwargs)
+
+
+def _has_tickets(value: Any) -> bool:
+    tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.dtype == torch.int64]
+    return any(tensor.numel() > 0 and int(tensor.max()) >> (_BITS - 1) > 0 for tensor in tensors)
+
+
+class _Called(TorchFunctionMode):
+    """Remembers the name of the function that Python called last."""
+
+    name = ""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        self.name = "an index" if name == "__getitem__" else name
+        return func(*args, **(kwargs or {}))

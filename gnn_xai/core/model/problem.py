@@ -1,0 +1,449 @@
+"""What is asked: a model, bound to the data; a task; and one scalar objective for every instance."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
+from torch_geometric.nn import Sequential
+
+from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.inputs.embeddings import Embeddings
+from gnn_xai.errors import GnnXaiError, InputError, warn
+
+Objective = Literal["margin", "log_prob", "prob", "raw"]
+OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
+Forward = Callable[[nn.Module, Any], Tensor]
+T = TypeVar("T")
+
+_WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A model and its data, with everything an engine needs to run it and to read its output.
+
+    Attributes:
+        model: the user's module; an eager one, where a compiled one was handed in.
+        graphs: the data.
+        task: mode, task level and return type, in PyG's words.
+        forward: `(model, data) -> output`.
+        embeddings: what the model does with codes, where `x` holds codes; known once it was run.
+    """
+
+    model: nn.Module
+    graphs: Graphs
+    task: ModelConfig
+    forward: Forward
+    embeddings: Embeddings = Embeddings()
+
+    @property
+    def node_level(self) -> bool:
+        """Outputs belong to nodes, not to graphs."""
+        return self.task.task_level == ModelTaskLevel.node
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs can be explained: nodes or graphs."""
+        return self.graphs.num_nodes if self.node_level else self.graphs.num_graphs
+
+    @property
+    def alone(self) -> bool:
+        """Instances and their variants never share a batch."""
+        return False
+
+    @property
+    def pairs(self) -> tuple[Tensor, ...]:
+        """Arguments of the model that name pairs of nodes, and are no adjacency even where they equal `edge_index`."""
+        return ()
+
+    @property
+    def nodes_stay(self) -> bool:
+        """Outputs are numbered by nodes that no union can renumber; removed nodes stay, without features and edges."""
+        return False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type that masks are made of: that of `x`, or of the parameters where `x` holds integers."""
+        x = self.graphs.x
+        if x is not None and x.is_floating_point():
+            return x.dtype
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+
+    def first_run(self, run: Callable[[], T]) -> T:
+        """Call `run`, the first that meets the model with the data; a failure inside it says how the model was called.
+
+        Raises:
+            InputError: if the model raises anything.
+        """
+        try:
+            return run()
+        except GnnXaiError:
+            raise
+        except Exception as error:
+            arguments = getattr(self.forward, "arguments", "forward=")
+            raise InputError(
+                f"{type(self.model).__name__} raised {type(error).__name__} ({str(error) or 'without a message'}) when "
+                f"called with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
+            ) from error
+
+    def run(self, data: Any, rows: Tensor | None, shrunk: int | None = None) -> Tensor:
+        """The model's output on `data`, one row per instance, as `[R, C]`.
+
+        Args:
+            data: one disjoint union of computation graphs.
+            rows: the node to read for each instance, or `None` for graph-level tasks.
+            shrunk: how many instances there are, where the model's layers drop all other rows.
+        """
+        out = self.called(data)
+        expected = shrunk or (data.num_graphs if rows is None else data.num_nodes)
+        if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
+            out = out.reshape(1)
+        what = "graph" if rows is None else "node"
+        if out.dim() == 0 or out.size(0) != expected:
+            if rows is None and out.dim() == 2 and out.size(0) == 1:
+                raise InputError(
+                    f"expected one output row per graph, got one for a batch of {expected} graphs; let the model pool each "
+                    "graph by data.batch, as in global_mean_pool(x, batch)"
+                )
+            raise InputError(
+                f"expected one output row per {what} ({expected}), got shape {list(out.shape)}; "
+                f"is this a {what}-level model? Say task= or pass forward="
+            )
+        if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
+            raise InputError(
+                f"expected output of shape [{expected}, classes] for a multiclass task, got {list(out.shape)}; "
+                "pass forward=lambda model, data: ... that picks the classes of one prediction"
+            )
+        out = out.reshape(expected, -1)
+        return out if rows is None or shrunk else out[rows]
+
+    def called(self, data: Any) -> Tensor:
+        """What the model returns on `data`.
+
+        Raises:
+            InputError: if it is not one tensor of floating-point numbers.
+        """
+        out = self.forward(self.model, data)
+        if not isinstance(out, Tensor):
+            raise InputError(
+                f"expected the model to return one tensor, got {type(out).__name__}; "
+                "pass forward=lambda model, data: ... that picks the predictions"
+            )
+        if not out.is_floating_point():
+            raise InputError(
+                f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "
+                "(logits in place of classes, say)"
+            )
+        return out
+
+    # Reading the output ##############################################################################################
+
+    @property
+    def _mode(self) -> ModelMode:
+        return self.task.mode
+
+    def check(self, out: Tensor) -> None:
+        """Compare the output `[R, C]` with what was said about it.
+
+        Raises:
+            InputError: if the output cannot be, or does not look like, the return type that was said, or is too coarse.
+        """
+        for dtype in (out.dtype, self.dtype):
+            if torch.finfo(dtype).eps > 1e-4:
+                raise InputError(
+                    f"expected single or double precision, got {dtype}, whose rounding hides what an explanation measures; "
+                    "pass copy.deepcopy(model).float() and data with x.float(), outside of torch.autocast"
+                )
+        how = "say what it is with task=ModelConfig(mode=..., task_level=..., return_type=...)"
+        if not bool(torch.isfinite(out).all()):
+            raise InputError("the model's output holds NaN or infinite values; nothing can be attributed to its inputs")
+        columns, returned = out.size(1), self.task.return_type
+        if self._mode == ModelMode.regression:
+            return
+        low, high = float(out.min()), float(out.max())
+        in_unit = low >= 0 and high <= 1
+        sums_to_one = columns > 1 and bool((out.sum(1) - 1).abs().max() < 1e-3)
+        if self._mode == ModelMode.multiclass_classification:
+            if columns < 2:
+                raise InputError(
+                    f"expected two or more output columns for a multiclass task, got {columns}; "
+                    f"is this a binary classifier or a regression? Then {how}"
+                )
+            if returned == ModelReturnType.raw and in_unit and sums_to_one:
+                raise InputError(
+                    "expected logits, but every output row lies in [0, 1] and sums to 1, as probabilities do; "
+                    f"if so, {how.replace('return_type=...', 'return_type=probs')}"
+                )
+            if returned == ModelReturnType.probs and not (in_unit and sums_to_one):
+                raise InputError(
+                    f"expected probabilities (in [0, 1], rows summing to 1), got values from {low:.4g} to {high:.4g}; "
+                    f"if these are logits, {how.replace('return_type=...', 'return_type=raw')}"
+                )
+            if returned == ModelReturnType.log_probs and not bool((out.exp().sum(1) - 1).abs().max() < 1e-3):
+                raise InputError(
+                    f"expected log-probabilities (rows of exp(output) summing to 1), got values from {low:.4g} to "
+                    f"{high:.4g}; if these are logits, {how.replace('return_type=...', 'return_type=raw')}"
+                )
+        elif returned == ModelReturnType.probs and not in_unit:
+            raise InputError(
+                f"expected probabilities in [0, 1], got values from {low:.4g} to {high:.4g}; "
+                f"if these are logits, {how.replace('return_type=...', 'return_type=raw')}"
+            )
+        elif returned == ModelReturnType.raw and in_unit and out.numel() >= 20:
+            warn(
+                f"all {out.numel()} outputs lie in [0, 1] but were said to be logits; if they are probabilities, {how}"
+            )
+
+    def predicted(self, out: Tensor) -> Tensor:
+        """The target that is explained when none is named, `[R]`: the predicted class, or the label that scores highest.
+
+        Raises:
+            InputError: for a regression with several columns, where there is no such thing.
+        """
+        if self._mode == ModelMode.regression:
+            if out.size(1) > 1:
+                raise InputError(
+                    f"expected target= for a regression with {out.size(1)} output columns, got None; "
+                    "name the column to explain"
+                )
+            return torch.zeros(len(out), dtype=torch.int64, device=out.device)
+        if self._mode == ModelMode.binary_classification and out.size(1) == 1:
+            threshold = 0.0 if self.task.return_type == ModelReturnType.raw else 0.5
+            return (out[:, 0] > threshold).long()
+        return out.argmax(1)
+
+    def num_targets(self, columns: int) -> int:
+        """How many targets there are: output columns, or the two classes of a one-column binary classifier."""
+        return 2 if self._mode == ModelMode.binary_classification and columns == 1 else columns
+
+    def log_probs(self, out: Tensor) -> Tensor:
+        """Output `[R, C]` of a multiclass model to log-probabilities `[R, C]`."""
+        if self.task.return_type == ModelReturnType.probs:
+            out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
+        return out.log_softmax(1)
+
+    def score(self, out: Tensor, target: Tensor, objective: Objective = "margin") -> Tensor:
+        """The scalar objective of every instance, `[R]`, higher for more of the target.
+
+        `margin` is the log-odds of the target: log p(t) − log(1 − p(t)), computed from logits without rounding, so it
+        does not saturate and is the same for logits, log-probabilities and probabilities of one model. `log_prob` and
+        `prob` are what they say. `raw` is the model's own output column. A regression has one objective: its value.
+
+        Args:
+            out: `[R, C]` model output.
+            target: `[R]` class or output column.
+            objective: which scalar.
+        """
+        column = out.gather(1, target.clamp(max=out.size(1) - 1).unsqueeze(1)).squeeze(1)
+        if self._mode == ModelMode.regression or objective == "raw":
+            return column
+        if self._mode == ModelMode.binary_classification:
+            logit = column
+            if self.task.return_type == ModelReturnType.probs:
+                tiny = torch.finfo(out.dtype).tiny
+                logit = column.clamp(min=tiny).log() - (1 - column).clamp(min=tiny).log()
+            margin = torch.where(target == 1, logit, -logit) if out.size(1) == 1 else logit
+        else:
+            if self.task.return_type == ModelReturnType.probs:
+                out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
+            own = torch.arange(out.size(1), device=out.device) == target.unsqueeze(1)
+            others = out.masked_fill(own, -torch.inf)
+            margin = out.gather(1, target.unsqueeze(1)).squeeze(1) - others.logsumexp(1)
+        if objective == "margin":
+            return margin
+        log_prob = nn.functional.logsigmoid(margin)
+        return log_prob if objective == "log_prob" else log_prob.exp()
+
+    def loss(self, out: Tensor, target: Tensor, prediction: Tensor, kind: Literal["nll", "margin"]) -> Tensor:
+        """What it costs that the output is not the prediction, `[R]`: −log p(target), or the negative margin; for a
+        regression, the squared difference of the two values.
+
+        Args:
+            out: `[R, C]` the model's output under masks.
+            target: `[R]` class or output column.
+            prediction: `[R, C]` its output without.
+            kind: `nll` or `margin`.
+        """
+        if self._mode == ModelMode.regression:
+            return (self.score(out, target) - self.score(prediction, target)).square()
+        return -self.score(out, target, "margin" if kind == "margin" else "log_prob")
+
+    def label(self, out: Tensor, target: Tensor) -> Tensor:
+        """Whether the model says `target`, `[R]` bool: it is the predicted class, or its label is on. Not defined for a
+        regression.
+        """
+        if self._mode == ModelMode.multiclass_classification:
+            return out.argmax(1) == target
+        return self.score(out, target) > 0
+
+
+def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
+    """The task as a `ModelConfig`; a level alone means multiclass logits.
+
+    Raises:
+        InputError: for an unknown level, or one that is not supported.
+    """
+    if task is None:
+        task = "node" if isinstance(data, Data) and not isinstance(data, Batch) else "graph"
+    if isinstance(task, ModelConfig):
+        if task.task_level == ModelTaskLevel.edge:
+            raise InputError(
+                "expected a node- or graph-level task, got task_level='edge'; gnn_xai.pyg.algorithm explains edges inside "
+                "torch_geometric.explain.Explainer"
+            )
+        return task
+    if task not in ("node", "graph"):
+        raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
+    return ModelConfig("multiclass_classification", task, "raw")
+
+
+def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
+    """How to call the model on a data object: the user's callable, or the arguments of `model.forward` by name.
+
+    Raises:
+        InputError: naming the first argument without a default that the data lacks.
+    """
+    if forward is not None:
+        if not callable(forward):
+            raise InputError(f"expected forward= as a callable (model, data) -> output, got {type(forward).__name__}")
+        return forward
+    sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes"}
+    sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not named and isinstance(model, Sequential):  # forward(*args), with the names in its own description
+        named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in model.signature.param_dict]
+    if not named:
+        raise InputError(
+            f"{type(model).__name__}.forward takes *args, so its arguments cannot be bound by name; "
+            "pass forward=lambda model, data: model(data.x, data.edge_index)"
+        )
+    names: dict[str, str] = {}
+    positional: list[str] = []
+    for parameter in named:
+        name = parameter.name
+        if name in sliceable or (name in graphs.other and not graphs.many):
+            source = "edge_index" if name in ("edge_index", "adj_t") else name
+        elif name in graphs.other:
+            raise InputError(
+                f"argument {name!r} of {type(model).__name__}.forward is data.{name}, whose length matches neither "
+                "nodes, edges nor graphs, so it cannot follow its graph; pass forward= that builds it from the rest"
+            )
+        elif parameter.default is not parameter.empty:
+            continue
+        elif name in _WHOLE_DATA:
+            source = ""
+        else:
+            have = sorted(sliceable - {"ptr", "batch_size", "num_graphs", "adj_t"} | graphs.other.keys())
+            raise InputError(
+                f"{type(model).__name__}.forward needs argument {name!r}, which the data does not carry "
+                f"(it has {', '.join(have)}); set data.{name}, or pass forward=lambda model, data: ..."
+            )
+        if parameter.kind == parameter.POSITIONAL_ONLY:
+            positional.append(source)
+        else:
+            names[name] = source
+    weighted_adjacency = "edge_weight" in graphs.edge_attrs and "edge_weight" not in _keys(graphs.source)
+    if weighted_adjacency and "edge_weight" not in names and "" not in names.values():
+        raise InputError(
+            f"data.adj_t holds weights, but {type(model).__name__}.forward takes no edge_weight; "
+            "add that argument, so that the weights can follow their edges"
+        )
+
+    def call(module: nn.Module, data: Any) -> Tensor:
+        def value(source: str) -> Any:
+            if source == "":
+                return data
+            return data.num_graphs if source == "batch_size" else getattr(data, source)
+
+        args, kwargs = [value(s) for s in positional], {name: value(s) for name, s in names.items()}
+        return module(*args, **kwargs)
+
+    renamed = {name: "data" if source == "" else f"data.{source}" for name, source in names.items()}
+    bound = positional + [name if name == source else f"{name}={renamed[name]}" for name, source in names.items()]
+    call.arguments = f"({', '.join(bound)}) from the data"  # pyright: ignore[reportFunctionMemberAccess]
+    return call
+
+
+def _keys(source: Any) -> list[str]:
+    first = source if isinstance(source, Data) else next(iter(source), None)
+    return list(first.keys()) if isinstance(first, Data) else []
+
+
+def compiled(model: nn.Module) -> bool:
+    """Whether `torch.compile` took part in the model, as a whole or in a part."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are.
+
+    Compiled parts of a model, and modules compiled in place, are run eagerly by `untouched`.
+    """
+    if compiled(model):
+        warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def as_index(index: Any, size: int, device: torch.device) -> Tensor:
+    """Which outputs: `None` for all, an int, a slice or range, a boolean mask, or a sequence of positions, as `[B]`.
+
+    Raises:
+        InputError: if empty, out of range, or of another kind.
+    """
+    if index is None:
+        index = torch.arange(size, device=device)
+    elif isinstance(index, slice):
+        index = torch.arange(size, device=device)[index]
+    else:
+        try:
+            index = torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index), device=device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"expected index as integers, got {index!r}") from error
+    if index.dtype == torch.bool:
+        if index.shape != (size,):
+            raise InputError(f"expected a boolean index of length {size}, got shape {list(index.shape)}")
+        index = index.nonzero().flatten()
+    index = index.reshape(-1)
+    if index.numel() == 0:
+        raise InputError("expected at least one index, got none; index=None explains every output")
+    if index.is_floating_point() or index.is_complex():
+        raise InputError(f"expected integer indices, got {index.dtype}")
+    if int(index.min()) < 0 or int(index.max()) >= size:
+        wrong = int(index[(index < 0) | (index >= size)][0])
+        raise InputError(f"index {wrong} is out of range; expected 0 to {size - 1}")
+    return index.long()
+
+
+def list_of(index: Any) -> Any:
+    """Ranges and other iterables as lists; numbers and arrays as they are."""
+    return list(index) if isinstance(index, (range, set, frozenset)) or hasattr(index, "__next__") else index
+
+
+def as_target(target: Tensor | None, out: Tensor, problem: Problem) -> Tensor:
+    """The class or column explained for each instance, `[B]`; the predicted one for `None`.
+
+    Raises:
+        InputError: if out of range, or not integers.
+    """
+    if target is None:
+        return problem.predicted(out)
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise InputError(f"expected integer targets, got {target.dtype}")
+    count = problem.num_targets(out.size(1))
+    if int(target.min()) < 0 or int(target.max()) >= count:
+        wrong = int(target[(target < 0) | (target >= count)][0])
+        raise InputError(f"target {wrong} is out of range; expected 0 to {count - 1}")
+    return target.long()

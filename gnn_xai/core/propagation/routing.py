@@ -1,0 +1,100 @@
+"""Which way each `propagate` call goes: what traces of a forward pass, on several inputs, say about its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.model.interventions import Call, ForwardTrace
+from gnn_xai.core.propagation.fused import Coefficients, Form, Plan, Route
+
+
+def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace], dtype: torch.dtype) -> Plan:
+    """A plan for a model that was traced; layouts are still empty.
+
+    Args:
+        graphs: the data.
+        traced: a forward pass.
+        inputs: passes on one union, of these graphs or of a part of them, under different inputs and masks. Calls whose
+            coefficients differ between them depend on features or masks, and keep their messages.
+        dtype: of coefficients.
+    """
+    routes = []
+    for number, call in enumerate(traced.calls):
+        why = _why_not(call, [trace.calls[number] for trace in inputs])
+        if why or isinstance(call.form, str):
+            routes.append(Route(call.layer, "messages", why))
+            continue
+        attention = call.form.coefficient.numel() == 0 and call.edge_index is not None and call.edge_index.size(1) > 0
+        backwards = call.flow == "target_to_source"
+        coefficients = Coefficients.empty(graphs, backwards, call.form.mean, attention, dtype)
+        routes.append(Route(call.layer, "attention" if attention else "fused", "", call.form, coefficients))
+    return Plan(routes)
+
+
+def _why_not(call: Call, others: Sequence[Call]) -> str:
+    """Why a call keeps its messages, which others on one union are compared to find out; empty if it need not."""
+    if call.problem:
+        return call.problem
+    if isinstance(call.form, str):
+        return call.form
+    if "propagate" in vars(call.module) or "edge_updater" in vars(call.module):
+        return "its propagate was replaced"
+    # Ours are gone when a trace has ended; what is left is the user's.
+    if any(len(hooks) for name, hooks in vars(call.module).items() if name.endswith("_hooks") and _of_messages(name)):
+        return "hooks are registered on its messages"
+    first = others[0]
+    for other in others:
+        if (
+            isinstance(first.form, str)
+            or isinstance(other.form, str)
+            or first.edge_index is None
+            or other.edge_index is None
+        ):
+            return "its messages change with features or masks"
+        alike = torch.equal(first.edge_index, other.edge_index) and first.form.mean == other.form.mean
+        if not alike or not _equal(first.form.coefficient, other.form.coefficient):
+            return "what it multiplies messages by changes with features or masks"
+    return ""
+
+
+def _of_messages(name: str) -> bool:
+    return any(part in name for part in ("propagate", "message", "aggregate", "edge_update"))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, 1e-6, 1e-7)
+
+
+def survey(plan: Plan, trace: ForwardTrace, replicas: Replicas) -> None:
+    """Write what a trace saw on a union into the layouts of a plan that does not share them yet.
+
+    Loops that a layer adds more than once at a node are one loop with the sum of their coefficients.
+    """
+    for route, call in zip(plan.routes, trace.calls, strict=True):
+        coefficients = route.coefficients
+        if coefficients is None:
+            continue
+        assert isinstance(call.form, Form)
+        assert call.edge_index is not None
+        assert call.gather is not None
+        own = call.gather < len(replicas.edge)
+        edge = replicas.edge_id[call.gather[own]]
+        loop = replicas.node_id[call.edge_index[0, ~own]]
+        coefficients.seen[replicas.node_id] = True
+        coefficients.present[edge] = True
+        coefficients.looped[loop] = True
+        if not coefficients.attention:
+            coefficients.edge[edge] = call.form.coefficient[own].to(coefficients.edge.dtype)
+            coefficients.loop.index_add_(0, loop, call.form.coefficient[~own].to(coefficients.loop.dtype))
+
+
+def settle(plan: Plan, graphs: Graphs) -> None:
+    """After the last survey: equal layouts become one, and normalisations are recognised."""
+    plan.share()
+    for coefficients in plan.coefficients:
+        coefficients.normalise(graphs)

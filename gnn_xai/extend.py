@@ -1,0 +1,53 @@
+"""What an author of an algorithm imports, in one place; `CONTRIBUTING.md` shows an algorithm that needs nothing else."""
+
+from gnn_xai.algorithms.base import (
+    algorithm,
+    require_gradient_fields,
+    require_number,
+    require_one_of,
+    require_positive,
+    require_some_mask,
+)
+from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform
+from gnn_xai.core.arrays.segments import segment_max, segment_mean, segment_ranks, segment_sum
+from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
+from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.learn import MaskObjective, learn
+from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.model.interventions import require_float_features
+from gnn_xai.core.model.problem import OBJECTIVES, Objective, Problem
+
+__all__ = [
+    "NODE_MASK_TYPES",
+    "OBJECTIVES",
+    "REMOVALS",
+    "Change",
+    "ComputationGraphs",
+    "MaskObjective",
+    "NodeMaskType",
+    "Objective",
+    "Problem",
+    "Removal",
+    "Replicas",
+    "Scores",
+    "Session",
+    "algorithm",
+    "evaluate",
+    "gradients",
+    "keyed_bits",
+    "keyed_normal",
+    "keyed_uniform",
+    "learn",
+    "require_float_features",
+    "require_gradient_fields",
+    "require_number",
+    "require_one_of",
+    "require_positive",
+    "require_some_mask",
+    "segment_max",
+    "segment_mean",
+    "segment_ranks",
+    "segment_sum",
+]

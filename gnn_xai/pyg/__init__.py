@@ -1,0 +1,5 @@
+"""Algorithms of this package inside `torch_geometric.explain`, and PyG's explanations as `Explanations`."""
+
+from gnn_xai.pyg.wrapped import algorithm, read
+
+__all__ = ["algorithm", "read"]

@@ -1,0 +1,1 @@
+"""Explanations and what becomes of them: columns, tables, files, runs on disk, ground truth."""

@@ -1,0 +1,605 @@
+"""Explanations on disk: a folder of shards that `explain` adds one by one, and that are read when they are needed.
+
+A run is a folder with a manifest and shards. Each shard is a file as `Explanations.save` writes it, and holds the
+explanations of consecutive positions of the index. How a run is cut into shards, and what is computed together within one,
+depends on what was asked and on nothing else: not on time, not on memory that happens to be free (the budget of the first
+start is kept), and not on which shards the process at work has computed before. So a run that was killed and started
+again ends with the files of one that was not.
+
+Every file is written under another name, synchronised and renamed. A shard counts once the manifest names it with its size
+and checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch_geometric
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from gnn_xai._version import __version__
+from gnn_xai.core.arrays.batches import Bytes
+from gnn_xai.errors import StorageError, warn
+from gnn_xai.results import tables
+from gnn_xai.results.explanations import Explanation, Explanations, joined, read
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes from writing one run
+    fcntl = None
+
+FORMAT_VERSION = 1
+
+SHARD = {"cpu": 30_000, "cuda": 300_000}
+"""Nodes and edges of the computation graphs of one shard, by the device on which a run is started; a single instance may
+have more. Larger shards would save little time and lose more of it; a GPU wants more work at a time."""
+
+BLOCK = 500_000
+"""Nodes and edges of graphs that are read, and shown to the model, at once; a block holds whole shards."""
+
+HELD = 4
+"""Shards that are kept in memory on reading."""
+
+MANIFEST, LOCK, PART = "manifest.json", "lock", ".part"
+_SHARD_NAME = re.compile(r"\d{9,}-\d{9,}\.safetensors")
+
+
+# Writing #############################################################################################################
+
+
+class Run:
+    """A run that is being written: what was asked, and which shards are there. Made by `writing`.
+
+    Attributes:
+        folder: where it is.
+        manifest: its manifest, as it is on disk.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    def done_within(self, start: int, size: int) -> set[range]:
+        """The finished shards of a block of positions, each as a range of positions within the block."""
+        shards = (range(shard["start"] - start, shard["stop"] - start) for shard in self.manifest["shards"])
+        return {shard for shard in shards if shard.start >= 0 and shard.stop <= size}
+
+    @property
+    def budget(self) -> int:
+        """What a batch may hold: the user's number, or the bytes that were measured when the run was started first."""
+        measured = self.manifest["batch_bytes"]
+        return self.manifest["run"]["batch_budget"] if measured is None else Bytes(measured)
+
+    def add(self, start: int, part: Explanations) -> None:
+        """Write a shard: the explanations of consecutive positions from `start` on.
+
+        Raises:
+            StorageError: if it cannot be written, or holds what another shard holds; what was written before stays.
+        """
+        if not self.manifest["shards"]:
+            self._tell()  # a shard without a manifest would be a file of somebody else
+        stop = start + len(part)
+        if any(shard["start"] < stop and start < shard["stop"] for shard in self.manifest["shards"]):
+            raise StorageError(
+                f"{self.folder} was begun on {self.manifest['hardware'][0]}, where its computation graphs were cut "
+                "otherwise; go on there, or choose another folder"
+            )
+        content = safetensors.torch.save(*part.content())
+        name = f"{start:09d}-{stop:09d}.safetensors"
+        shard = {
+            "file": name,
+            "start": start,
+            "stop": stop,
+            "inexact": int((~part.exact).sum()),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        self._write(name, content)
+        self._tell(shards=sorted([*self.manifest["shards"], shard], key=lambda each: each["start"]))
+
+    def sweep(self) -> None:
+        """Remove what a process left behind that was killed: files half written, and shards that no manifest names."""
+        named = {shard["file"] for shard in self.manifest["shards"]}
+        for path in self.folder.iterdir():
+            if path.suffix == PART or (_SHARD_NAME.fullmatch(path.name) and path.name not in named):
+                path.unlink()
+
+    def _tell(self, **changed: Any) -> None:
+        """Change the manifest, on disk and then here."""
+        manifest = _counted({**self.manifest, **changed})
+        self._write(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+        self.manifest = manifest
+
+    def _write(self, name: str, content: bytes) -> None:
+        part = self.folder / f"{name}{PART}"
+        try:
+            try:
+                with part.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, self.folder / name)
+                _sync(self.folder)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            done, asked = self.manifest["done"], self.manifest["asked"]
+            raise StorageError(
+                f"cannot write {self.folder / name}: {error.strerror or error}; {done} of {asked} explanations are finished "
+                "and stay: when it can be written again, start again to go on"
+            ) from error
+
+
+@contextmanager
+def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, device: torch.device) -> Iterator[Run]:
+    """Open a run, new or begun, for this process alone.
+
+    Args:
+        out: its folder, which may be missing, empty, or hold the same run.
+        asked: what is asked, ready for JSON, as `described` says it.
+        size: how many instances.
+        device: where it is computed.
+
+    Yields:
+        The run, with the shards that are whole; a damaged one is no longer among them, with a warning.
+
+    Raises:
+        StorageError: if the folder holds something else, another run or that of a newer version, is being written by
+            another process, or cannot be written.
+    """
+    folder = Path(out)
+    asked = json.loads(json.dumps(asked, default=repr))
+    hardware = _hardware(device)
+    with _locked(folder):
+        begun = read_manifest(folder) if (folder / MANIFEST).exists() else None
+        if begun is None or not begun["shards"]:  # nothing is there yet that could be mixed with anything
+            measured = Bytes.measured(device) if asked["batch_budget"] == "auto" else None
+            start = {
+                "format": FORMAT_VERSION,
+                "run": asked,
+                "hardware": [hardware],
+                "batch_bytes": measured,
+                "shard_size": SHARD.get(device.type, SHARD["cuda"]),
+                "asked": size,
+            }
+            run = Run(folder, _counted({**start, "shards": []}))
+            run.sweep()
+            yield run
+            return
+        run = Run(folder, begun)
+        _refuse_another(folder, begun, asked)
+        whole = [shard for shard in begun["shards"] if _is_whole(folder, shard)]
+        if len(whole) < len(begun["shards"]):
+            run._tell(shards=whole)
+        run.sweep()
+        if hardware not in run.manifest["hardware"]:
+            warn(
+                f"{folder} was started on {run.manifest['hardware'][0]} and goes on with {hardware}: the last digits of its "
+                "scores may not be those of an uninterrupted run"
+            )
+            run.manifest["hardware"].append(hardware)
+        yield run
+
+
+def _counted(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with its sums over shards, which come last."""
+    shards = manifest["shards"]
+    counts = {
+        "done": sum(shard["stop"] - shard["start"] for shard in shards),
+        "inexact": sum(shard["inexact"] for shard in shards),
+    }
+    rest = {key: value for key, value in manifest.items() if key not in ("shards", *counts)}
+    return {**rest, **counts, "shards": shards}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make the folder, if it is missing, and hold its lock, which the system takes back however this process ends."""
+    try:
+        if folder.is_dir():
+            foreign = sorted(p.name for p in folder.iterdir() if p.name != LOCK and p.suffix != PART)
+            if foreign and MANIFEST not in foreign:
+                raise StorageError(
+                    f"expected out= as a new or empty folder, or one with a run of explain, but {folder} holds something "
+                    f"else ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}); choose another"
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"cannot write to {folder}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StorageError(
+                    f"another process is writing the run in {folder}; wait for it, or choose another folder"
+                ) from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _sync(folder: Path) -> None:
+    """Make names that were changed in a folder last."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
+    try:
+        _checked(folder, shard)
+    except StorageError as error:
+        warn(f"{error.args[0].partition(';')[0]}; its explanations are computed again")
+        return False
+    return True
+
+
+def _checked(folder: Path, shard: dict[str, Any]) -> Path:
+    """The file of a shard.
+
+    Raises:
+        StorageError: if it is not what was written.
+    """
+    path = folder / shard["file"]
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            damage = None if size == shard["bytes"] else f"it has {size} bytes, and {shard['bytes']} were written"
+            if damage is None and _sha256(file.read) != shard["sha256"]:
+                damage = "its content is not what was written (another checksum)"
+    except OSError as error:
+        damage = error.strerror or str(error)
+    if damage:
+        raise StorageError(f"the shard {path} is damaged: {damage}; explain with the same out= computes it again")
+    return path
+
+
+def _sha256(read: Callable[[int], bytes]) -> str:
+    found = hashlib.sha256()
+    while chunk := read(1 << 20):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        StorageError: if there is none, it cannot be read, or it comes from a newer version.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format"]
+        if version > FORMAT_VERSION:
+            raise StorageError(
+                f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
+            )
+        if missing := {"run", "hardware", "batch_bytes", "shard_size", "asked"} - manifest.keys():
+            raise ValueError(f"without {', '.join(sorted(missing))}")
+        stops = [0, *(shard["stop"] for shard in manifest["shards"])]
+        in_order = all(stop <= shard["start"] for stop, shard in zip(stops, manifest["shards"], strict=False))
+        if not in_order or stops[-1] > manifest["asked"]:
+            raise ValueError("its shards do not fit together")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, StorageError):
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise StorageError(
+                f"{folder} is a folder without {MANIFEST}; expected one that explain wrote with out=, or a file by "
+                "Explanations.save"
+            ) from error
+        raise StorageError(
+            f"cannot read {path} as the manifest of a run ({error}); expected one that explain wrote with out="
+        ) from error
+    return manifest
+
+
+# What was asked ######################################################################################################
+
+_NAMES = {
+    "model.class": "model",
+    "model.modules": "model (its modules or their settings)",
+    "model.weights": "model (its weights)",
+    "forward.name": "forward",
+    "forward.code": "forward (its code, or what it encloses)",
+    "algorithm.name": "algorithm",
+    "algorithm.code": "algorithm (its code)",
+}
+
+
+def _refuse_another(folder: Path, manifest: dict[str, Any], asked: dict[str, Any]) -> None:
+    was, now = _flat(manifest["run"]), _flat(asked)
+    for key in [*now, *was]:
+        if was.get(key) != now.get(key):
+            values = was.get(key), now.get(key)
+            told = "" if any(_is_hash(value) for value in values) else f" ({values[0]!r}, and now {values[1]!r})"
+            raise StorageError(
+                f"{folder} holds a run with another {_NAMES.get(key, key)}{told}; choose another folder, or go on with "
+                "what it was started with"
+            )
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in nested.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("sha256:")
+
+
+def described(
+    model: nn.Module, forward: Any, data: str, index: Tensor, target: Tensor | None, **settings: Any
+) -> dict[str, Any]:
+    """What one call of `explain` asks, by values and checksums, ready for JSON.
+
+    Args:
+        model: the module.
+        forward: the user's callable, or `None`.
+        data: checksum of the data.
+        index, target: `[B]`; no target stands for the predicted one.
+        settings: the rest, as it is.
+    """
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    modules = [(name, type(module), _settings(module), type(module).forward) for name, module in model.named_modules()]
+    return {
+        "model": {"class": _name(type(model)), "modules": checksum(modules), "weights": checksum(state)},
+        "forward": None if forward is None else {"name": _name(forward), "code": checksum(forward)},
+        "data": data,
+        **settings,
+        "index": checksum(index),
+        "target": "predicted" if target is None else checksum(target),
+        "versions": {
+            "gnn_xai": __version__,
+            "torch": torch.__version__,
+            "torch_geometric": torch_geometric.__version__,
+        },
+    }
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What a module was made with, as far as it is kept as plain values; `repr` leaves some of it out."""
+    plain = (bool, int, float, str, tuple, list, type(None), FunctionType)
+    kept = {
+        name: value for name, value in vars(module).items() if not name.startswith("_") and isinstance(value, plain)
+    }
+    return {"repr": module.extra_repr(), **{name: value for name, value in kept.items() if name != "training"}}
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return (
+        f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, "
+        f"{threads} thread{'s' if threads > 1 else ''}"
+    )
+
+
+def checksum(*values: Any) -> str:
+    """SHA-256 over tensors (type, shape and values), plain values, and the code of functions with what they enclose.
+
+    Of other objects it sees the class alone.
+    """
+    digest = Digest()
+    for value in values:
+        digest.add(value)
+    return str(digest)
+
+
+class Digest:
+    """A checksum that values are added to one by one, see `checksum`."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._functions: set[int] = set()
+
+    def __str__(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def add(self, value: Any) -> None:
+        """Add a value."""
+        if isinstance(value, Tensor):
+            self._tensor(value)
+        elif isinstance(value, np.ndarray):
+            self.add(value.tolist() if value.dtype.hasobject else torch.as_tensor(value))
+        elif isinstance(value, dict):
+            self._several("dict", sorted(value.items(), key=lambda item: str(item[0])))
+        elif isinstance(value, (list, tuple)):
+            self._several("list", value)
+        elif isinstance(value, (set, frozenset)):
+            self._several("set", sorted(map(repr, value)))
+        elif isinstance(value, CodeType):
+            self._several("code", [value.co_code, value.co_names, value.co_consts, value.co_freevars])
+        elif isinstance(value, MethodType):
+            self._several("method", [value.__func__, type(value.__self__)])
+        elif isinstance(value, FunctionType):
+            self._function(value)
+        elif isinstance(value, type):
+            self._several("class", [value.__module__, value.__qualname__])
+        elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            self._bytes(f"{type(value).__name__} {value!r}".encode())
+        else:
+            self._several("object", [type(value), *self._parts(value)])
+
+    def _parts(self, value: Any) -> list[Any]:
+        """What is told apart within an object: a callable one's code, with the arguments of a partial."""
+        if hasattr(value, "func") and hasattr(value, "keywords"):
+            return [value.func, value.args, value.keywords]
+        call = inspect.getattr_static(type(value), "__call__", None)
+        return [call] if isinstance(call, FunctionType) else []
+
+    def _function(self, value: FunctionType) -> None:
+        if id(value) in self._functions:  # it encloses itself
+            return
+        self._functions.add(id(value))
+        enclosed = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]  # an empty one raises
+        self._several("function", [value.__code__, value.__defaults__, value.__kwdefaults__, enclosed])
+
+    def _several(self, kind: str, values: Any) -> None:
+        values = list(values)
+        self._bytes(f"{kind} {len(values)}".encode())
+        for value in values:
+            self.add(value)
+
+    def _tensor(self, value: Tensor) -> None:
+        if is_lazy(value):  # its model says so when it is run
+            return
+        value = value.detach()
+        if value.layout != torch.strided:
+            value = value.to_sparse_coo().coalesce()
+            self._several("sparse", [tuple(value.shape), value.indices(), value.values()])
+            return
+        self._bytes(f"tensor {value.dtype} {list(value.shape)}".encode())
+        if value.numel():
+            self._bytes(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    def _bytes(self, content: bytes | memoryview) -> None:
+        self._hash.update(f"{len(content)}:".encode())
+        self._hash.update(content)
+
+
+# Reading #############################################################################################################
+
+
+class StoredExplanations:
+    """Explanations in a folder that `explain(..., out=folder)` wrote; shards are read when they are needed.
+
+    It has a length, positions, slices and iteration as `Explanations` have; a slice, list or tensor gives `Explanations` in
+    memory. Metrics and pictures take those, so a large run is measured shard by shard:
+
+        for part in stored.shards():
+            result = gx.metrics.fidelity(model, data, part)
+
+    A run that is not finished holds what is there so far, in the order of its index.
+
+    Attributes:
+        path: the folder.
+        manifest: what was asked, by values and checksums (`run`), how many explanations were `asked`, are `done` and are
+            `inexact`, and the `shards` with their positions, sizes and checksums.
+
+    Args:
+        path: the folder.
+        data: the data that was explained, for `to_pyg` and pictures; not stored.
+
+    Raises:
+        StorageError: if the folder holds no run, or one of a newer version. Reading a shard that is damaged raises it, too,
+            and names the shard.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], data: Any = None) -> None:
+        self.path, self._data = Path(path), data
+        self.manifest = read_manifest(self.path)
+        self._held: OrderedDict[int, Explanations] = OrderedDict()
+        counts = [shard["stop"] - shard["start"] for shard in self.manifest["shards"]]
+        self._ptr = torch.tensor([0, *counts]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self._ptr[-1])
+
+    def __repr__(self) -> str:
+        run = self.manifest["run"]
+        what = f"{len(self)} of {self.manifest['asked']} {run['task'][1]}-level, {run['algorithm']['name']}"
+        shards = len(self.manifest["shards"])
+        return f"StoredExplanations({what}, {shards} shard{'s' if shards > 1 else ''} in {self.path})"
+
+    @property
+    def complete(self) -> bool:
+        """All that was asked is there."""
+        return len(self) == self.manifest["asked"]
+
+    @overload
+    def __getitem__(self, i: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, i: slice | list[int] | Tensor) -> Explanations: ...
+
+    def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
+        """One explanation by position, or several as `Explanations`; reads the shards that hold them."""
+        if not isinstance(i, (slice, list)) and not (isinstance(i, Tensor) and i.dim() > 0):
+            position = int(i)
+            if not -len(self) <= position < len(self):
+                raise IndexError(f"position {position} is out of range for {len(self)} explanations")
+            position %= len(self)
+            number = int(torch.searchsorted(self._ptr, position, right=True)) - 1
+            return self._shard(number)[position - int(self._ptr[number])]
+        positions = torch.arange(len(self))[i.cpu() if isinstance(i, Tensor) else i].contiguous()
+        numbers = torch.searchsorted(self._ptr, positions, right=True) - 1
+        order = torch.argsort(numbers, stable=True)
+        parts = [
+            self._shard(number)[positions[order[numbers[order] == number]] - self._ptr[number]]
+            for number in numbers.unique().tolist()
+        ]
+        if not parts:  # an empty selection has the columns of any other
+            return self._shard(0)[[]]
+        return joined(parts)[torch.argsort(order)]
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (explanation for part in self.shards() for explanation in part)
+
+    def shards(self) -> Iterator[Explanations]:
+        """All explanations in order, one shard at a time."""
+        return (self._read(number) for number in range(len(self.manifest["shards"])))
+
+    def explanations(self) -> Explanations:
+        """All of them in memory."""
+        return self[:]
+
+    def to_pandas(self, level: tables.Level = "instance") -> DataFrame:
+        """All of them as one table, see `Explanations.to_pandas`; of a large run rather `stored[a:b].to_pandas(level)`."""
+        return tables.table(self._by_position(), level)
+
+    def to_parquet(self, path: str | os.PathLike[str], level: tables.Level = "instance") -> Path:
+        """Write them to a Parquet file, one shard at a time, see `Explanations.to_parquet`."""
+        return tables.write_parquet(path, self._by_position(), level)
+
+    def _by_position(self) -> Iterator[tuple[int, Explanations]]:
+        if len(self) == 0:
+            raise StorageError(f"{self.path} holds no explanations yet; go on with explain and the same out=")
+        return zip(self._ptr.tolist(), self.shards(), strict=False)
+
+    def _shard(self, number: int) -> Explanations:
+        if number not in self._held:
+            self._held[number] = self._read(number)
+            if len(self._held) > HELD:
+                self._held.popitem(last=False)
+        self._held.move_to_end(number)
+        return self._held[number]
+
+    def _read(self, number: int) -> Explanations:
+        if number >= len(self.manifest["shards"]):
+            raise StorageError(f"{self.path} holds no explanations yet; go on with explain and the same out=")
+        return replace(read(_checked(self.path, self.manifest["shards"][number])), data=self._data)

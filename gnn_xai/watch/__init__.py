@@ -1,0 +1,1 @@
+"""What happens in a run, told to callbacks: traces, TensorBoard, Visdom."""
