@@ -24,7 +24,7 @@ import gnn_xai as gx
 from benchmarks.measure import in_own_process, machine, peak, resident, seconds
 from benchmarks.report import facts, head, line
 from gnn_xai.algorithms.base import algorithm
-from gnn_xai.core.graphs.computation_graphs import SCOPES, around_nodes
+from gnn_xai.core.graphs.expansion import SCOPES, around_nodes
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.datasets.models import GCN
 

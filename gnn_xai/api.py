@@ -23,8 +23,9 @@ from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.prepare import PIECE, Chunk, Pipeline, outputs
 from gnn_xai.core.engines.scores import Scores, soft
 from gnn_xai.core.graphs.source import Graphs, Shelf, as_graphs
-from gnn_xai.core.model.interventions import untouched
-from gnn_xai.core.model.problem import Forward, Problem, as_index, as_target, as_task, bind, eager
+from gnn_xai.core.model.arguments import as_index, as_target, as_task, bind, eager
+from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations, joined
 from gnn_xai.results.runs import BLOCK, Digest, StoredExplanations, checksum, described, writing

@@ -203,7 +203,7 @@ def test_algorithms_that_learn_nothing_start_and_finish(algorithm: str, tmp_path
 ONE = {"cpu": 1, "cuda": 1}
 
 
-@pytest.mark.parametrize("limits", [{}, {"store.SHARD": ONE}, {"store.SHARD": ONE, "api.BLOCK": 1}])
+@pytest.mark.parametrize("limits", [{}, {"results.runs.SHARD": ONE}, {"results.runs.SHARD": ONE, "api.BLOCK": 1}])
 def test_positions_are_those_of_a_stored_run(
     limits: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,15 +20,8 @@ import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines import prepare
-from gnn_xai.core.graphs.computation_graphs import (
-    SCOPES,
-    WHOLE_GRAPH,
-    Cap,
-    TooLarge,
-    around_nodes,
-    in_pieces,
-    of_graphs,
-)
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH
+from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_pieces, of_graphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.errors import InputError
 from tests import models

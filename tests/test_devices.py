@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core.model.interventions import untouched
+from gnn_xai.core.model.restoring import untouched
 
 VARIANTS = [
     *(gx.algorithms.get(name) for name in gx.algorithms.REGISTRY if name != "gnn_explainer"),

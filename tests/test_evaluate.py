@@ -17,9 +17,11 @@ from gnn_xai.core.engines import evaluate as engine
 from gnn_xai.core.engines.evaluate import Change, evaluate
 from gnn_xai.core.engines.prepare import Pipeline
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import Replicas, of_graphs
+from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.expansion import of_graphs
 from gnn_xai.core.graphs.source import as_graphs
-from gnn_xai.core.model.problem import Problem, as_task, bind
+from gnn_xai.core.model.arguments import as_task, bind
+from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees
 from gnn_xai.core.propagation.incremental import IncrementalPropagation
 from tests import models

@@ -21,12 +21,14 @@ from torch_geometric.nn import global_add_pool
 
 import gnn_xai as gx
 from gnn_xai.core.engines.prepare import Pipeline
-from gnn_xai.core.graphs.computation_graphs import of_graphs
+from gnn_xai.core.graphs.expansion import of_graphs
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.inputs.features import by_row, by_value, structure
-from gnn_xai.core.model.interventions import MaskedModel, untouched
-from gnn_xai.core.model.problem import Problem, as_task, bind
-from gnn_xai.core.propagation.fused import Plan
+from gnn_xai.core.model.arguments import as_task, bind
+from gnn_xai.core.model.interventions import MaskedModel
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.restoring import untouched
+from gnn_xai.core.propagation.plan import Plan
 from tests.models import CLASSES, EDGE_FEATURES, FEATURES, HIDDEN, random_graph, random_graphs, seeded
 
 TOLERANCE = 1e-9  # in double precision; what is tested is the arithmetic, not rounding

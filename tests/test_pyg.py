@@ -18,7 +18,7 @@ from torch_geometric.explain.metric import characterization_score, fidelity, gro
 from torch_geometric.nn import GCNConv, GraphConv, GraphNorm, SAGEConv, global_add_pool
 
 import gnn_xai as gx
-from gnn_xai.core.graphs import computation_graphs
+from gnn_xai.core.graphs import expansion
 from gnn_xai.errors import InputError
 from tests import models, references
 
@@ -661,8 +661,8 @@ def test_there_and_back(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None
     def one_by_one(size: int, device: Any, extract: Any, limit: int, *more: Any) -> Any:
         return in_pieces(size, device, extract, 1, *more)
 
-    in_pieces = computation_graphs.in_pieces
-    monkeypatch.setattr(computation_graphs, "in_pieces", one_by_one)
+    in_pieces = expansion.in_pieces
+    monkeypatch.setattr(expansion, "in_pieces", one_by_one)
     config = config_of()
     model, data = net(config), Data(**arguments())
     ours = gx.explain(model, data, algorithm, index=[4, 1, 4], progress=False)

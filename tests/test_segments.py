@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform, mix
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_max, segment_mean, segment_sum
-from gnn_xai.core.graphs.source import match_edges
+from gnn_xai.core.graphs.matching import match_edges
 from gnn_xai.errors import InputError
 
 settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import pointers, segment_max, segment_sum
-from gnn_xai.core.graphs.source import pair_directions
+from gnn_xai.core.graphs.matching import pair_directions
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.selection import allowed, check_explanations
 from gnn_xai.results.explanations import Explanations

@@ -20,8 +20,9 @@ from gnn_xai.core.engines.prepare import Pipeline, close
 from gnn_xai.core.engines.scores import Scores, soft
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.graphs.source import as_graphs
-from gnn_xai.core.model.interventions import untouched
-from gnn_xai.core.model.problem import Forward, Problem, bind, eager
+from gnn_xai.core.model.arguments import bind, eager
+from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.losses import Loss, one_of, true_of
 from gnn_xai.metrics.selection import Ranks, Top, check_explanations

@@ -21,7 +21,8 @@ from gnn_xai.api import explain
 from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
 from gnn_xai.core.engines.prepare import close
 from gnn_xai.core.graphs.source import Graphs, Shelf
-from gnn_xai.core.model.problem import Forward, Problem, bind
+from gnn_xai.core.model.arguments import bind
+from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.elements import Elements, Level, aligned, chosen, cosine, elements, overlap, spearman
 from gnn_xai.metrics.result import Result

@@ -13,7 +13,8 @@ from torch_geometric.nn import MessagePassing
 
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.arrays.keyed_random import keyed_bits
-from gnn_xai.core.model.problem import Forward, eager
+from gnn_xai.core.model.arguments import eager
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.elements import Elements, Level, aligned, elements, spearman
 from gnn_xai.metrics.result import Result

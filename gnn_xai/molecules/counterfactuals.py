@@ -15,8 +15,9 @@ from torch_geometric.explain.config import ModelConfig, ModelMode
 
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.graphs.source import as_graphs
-from gnn_xai.core.model.interventions import untouched
-from gnn_xai.core.model.problem import Forward, Problem, as_task, bind, eager
+from gnn_xai.core.model.arguments import as_task, bind, eager
+from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.featurizers import Featurizer

@@ -30,9 +30,10 @@ from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
-from gnn_xai.core.model.interventions import untouched
-from gnn_xai.core.model.problem import Forward, as_task, eager, list_of
+from gnn_xai.core.model.arguments import as_task, eager, list_of
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.core.model.readout import Joint, computation_graph
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:

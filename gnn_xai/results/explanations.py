@@ -21,7 +21,7 @@ from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers
 from gnn_xai.core.engines.scores import NodeMaskType
-from gnn_xai.core.graphs.source import pair_directions
+from gnn_xai.core.graphs.matching import pair_directions
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.results import tables

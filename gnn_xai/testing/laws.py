@@ -35,10 +35,13 @@ from gnn_xai.algorithms.base import Algorithm, get, stochastic, uses_model
 from gnn_xai.api import explain
 from gnn_xai.core.engines.prepare import outputs
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, of_graphs
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.graphs.expansion import of_graphs
 from gnn_xai.core.graphs.source import as_graphs
-from gnn_xai.core.model.interventions import MaskedModel, untouched
-from gnn_xai.core.model.problem import Problem, as_task, bind
+from gnn_xai.core.model.arguments import as_task, bind
+from gnn_xai.core.model.interventions import MaskedModel
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import GnnXaiWarning
 from gnn_xai.results.explanations import Explanation, Explanations, read
 

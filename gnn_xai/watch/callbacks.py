@@ -13,8 +13,9 @@ from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.hidden_states import layer_outputs
 from gnn_xai.core.graphs.source import Shelf
-from gnn_xai.core.model.interventions import untouched
-from gnn_xai.core.model.problem import Forward, Problem, bind
+from gnn_xai.core.model.arguments import bind
+from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.optional import need
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_sum
-from gnn_xai.core.graphs import computation_graphs
+from gnn_xai.core.graphs import expansion
 from gnn_xai.core.model.interventions import seen_layers
 from gnn_xai.core.model.problem import Problem
 
@@ -23,15 +23,13 @@ def layer_outputs(problem: Problem, index: Tensor) -> dict[str, Tensor]:
     """
     if problem.node_level:
         every = torch.arange(problem.graphs.num_graphs, device=index.device)
-        replicas = computation_graphs.of_graphs(problem.graphs, every, 0).replicas(every)
+        replicas = expansion.of_graphs(problem.graphs, every, 0).replicas(every)
         with seen_layers(problem.model, len(replicas.node)) as seen:
             problem.run(replicas.data, index)
         return {name: out[index].flatten(1) for name, out in seen.items()}
     parts: list[dict[str, Tensor]] = []
     for some in index.split(TOGETHER):
-        replicas = computation_graphs.of_graphs(problem.graphs, some, 0).replicas(
-            torch.arange(len(some), device=index.device)
-        )
+        replicas = expansion.of_graphs(problem.graphs, some, 0).replicas(torch.arange(len(some), device=index.device))
         with seen_layers(problem.model, len(replicas.node)) as seen:
             problem.run(replicas.data, None)
         count = torch.bincount(replicas.node_owner, minlength=len(some)).clamp(min=1).unsqueeze(1)

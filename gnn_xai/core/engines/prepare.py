@@ -15,14 +15,16 @@ from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines import scores
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs import computation_graphs
-from gnn_xai.core.graphs.computation_graphs import SCOPES, WHOLE_GRAPH, Cap, ComputationGraphs, Replicas, TooLarge
+from gnn_xai.core.graphs import expansion
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
+from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import embeddings_of
 from gnn_xai.core.inputs.features import Features, by_row, plain
-from gnn_xai.core.model.interventions import ForwardTrace, MaskedModel, trace
+from gnn_xai.core.model.interventions import MaskedModel, trace
 from gnn_xai.core.model.problem import Problem
-from gnn_xai.core.propagation.fused import Plan
+from gnn_xai.core.propagation.calls import ForwardTrace
+from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.routing import plan_of, settle, survey
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
@@ -101,7 +103,7 @@ class Pipeline:
         graphs = problem.graphs
         cap = as_cap(max_neighbors, seed, problem)
         some = torch.arange(graphs.num_graphs, device=graphs.device) if problem.node_level else index[:SAMPLE]
-        replicas = computation_graphs.of_graphs(graphs, some, 0).replicas(torch.arange(len(some), device=graphs.device))
+        replicas = expansion.of_graphs(graphs, some, 0).replicas(torch.arange(len(some), device=graphs.device))
         sample = _spread(graphs)
         if problem.node_level:
             replicas = replace(replicas, rows=torch.cat([index, sample]))
@@ -158,10 +160,10 @@ class Pipeline:
         """Run every graph once in the model's own way, for its prediction and for what its layers multiply by."""
         problem = self.session.problem
         distinct, place = torch.unique(self.index, return_inverse=True)
-        graphs = computation_graphs.of_graphs(problem.graphs, distinct, self.traced.steps)
+        graphs = expansion.of_graphs(problem.graphs, distinct, self.traced.steps)
         if problem.alone:
             self.session.alone = True
-        elif _mixes(self.session, computation_graphs.of_graphs(problem.graphs, self.index[[0, -1]], self.traced.steps)):
+        elif _mixes(self.session, expansion.of_graphs(problem.graphs, self.index[[0, -1]], self.traced.steps)):
             self.session.alone = True
             self._say_alone()
         parts: list[tuple[Tensor, Tensor]] = []
@@ -198,12 +200,12 @@ class Pipeline:
     def _cut(self, limit: int, done: Container[range]) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs, index = self.session.problem.graphs, self.index
         if self.session.problem.node_level:
-            yield from computation_graphs.in_pieces(len(index), index.device, self._verified, limit, done)
+            yield from expansion.in_pieces(len(index), index.device, self._verified, limit, done)
             return
         sizes = (graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index]
         for positions in batches.batches(sizes, limit):
             if range(int(positions[0]), int(positions[-1]) + 1) not in done:
-                yield positions, computation_graphs.of_graphs(graphs, index[positions], self.traced.steps)
+                yield positions, expansion.of_graphs(graphs, index[positions], self.traced.steps)
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -263,12 +265,12 @@ class Pipeline:
         session = self.session
         if session.problem.node_level:
             scope = torch.full_like(sample, self.first_scope)
-            few = computation_graphs.around_nodes(
+            few = expansion.around_nodes(
                 session.problem.graphs, sample, self.traced.steps, scope, self.traced.flow, None, self.cap
             )
             replicas = session.replicas(few, torch.argsort(few.num_edges)[len(few) // 2 :][:1])
         else:
-            few = computation_graphs.of_graphs(session.problem.graphs, self.index[:SAMPLE], self.traced.steps)
+            few = expansion.of_graphs(session.problem.graphs, self.index[:SAMPLE], self.traced.steps)
             replicas = session.replicas(few, torch.arange(len(few), device=sample.device))
         with batches.measuring() as kept, session.model(replicas) as model:
             _at_random(model, self.traced.maskable)
@@ -290,7 +292,7 @@ class Pipeline:
             fast, _ = self._grown(session, sample[few], expected, None, range(self.first_scope, len(SCOPES)))
             slow, _ = self._grown(plain, sample[few], expected, None, range(len(SCOPES)))
         else:
-            fast = slow = computation_graphs.of_graphs(session.problem.graphs, self.index[:SAMPLE], self.traced.steps)
+            fast = slow = expansion.of_graphs(session.problem.graphs, self.index[:SAMPLE], self.traced.steps)
         one, other = outputs(session, fast, _with_gradients), outputs(plain, slow, _with_gradients)
         same = close(one[:, :-4], other[:, :-4]) & close(one[:, -4:], other[:, -4:], 1e-3)
         return bool(same.all())
@@ -304,7 +306,7 @@ class Pipeline:
 
         def fits(node: Tensor, scope: int) -> bool:
             try:
-                computation_graphs.around_nodes(graphs, node, steps, torch.full_like(node, scope), flow, limit)
+                expansion.around_nodes(graphs, node, steps, torch.full_like(node, scope), flow, limit)
             except TooLarge:
                 return False
             return True
@@ -336,7 +338,7 @@ class Pipeline:
             edges[positions] = found.num_edges
             return found
 
-        for _ in computation_graphs.in_pieces(len(sample), sample.device, extract, PIECE):
+        for _ in expansion.in_pieces(len(sample), sample.device, extract, PIECE):
             pass
         return max(needed), edges
 
@@ -363,7 +365,7 @@ class Pipeline:
         found = None
         for step in scopes:
             scope[pending] = step
-            found = computation_graphs.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit, cap)
+            found = expansion.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit, cap)
             # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
             there = self._on_part(session, found).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
@@ -373,7 +375,7 @@ class Pipeline:
             if len(pending) == 0:
                 break
         if found is None or len(found) < len(index):
-            found = computation_graphs.around_nodes(graphs, index, steps, scope, flow, limit, cap)
+            found = expansion.around_nodes(graphs, index, steps, scope, flow, limit, cap)
         return replace(found, exact=exact), scope
 
     def _verified(self, positions: Tensor, limit: int | None) -> ComputationGraphs:
@@ -534,7 +536,7 @@ def _part(
         return replicas, traced, out
     scope = torch.zeros_like(sample)
     cap = Cap(SAMPLE, 0)
-    around = computation_graphs.around_nodes(graphs, sample, traced.steps, scope, traced.flow, cap=cap)
+    around = expansion.around_nodes(graphs, sample, traced.steps, scope, traced.flow, cap=cap)
     part = around.replicas(torch.arange(len(sample), device=sample.device))
     try:
         return (part, *trace(problem, part)) if len(part.edge) else (replicas, traced, out)

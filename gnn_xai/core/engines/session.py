@@ -14,7 +14,8 @@ from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraph
 from gnn_xai.core.inputs.features import Features
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.core.model.problem import Problem
-from gnn_xai.core.propagation.fused import Plan, Propagation
+from gnn_xai.core.propagation.fused import Propagation
+from gnn_xai.core.propagation.plan import Plan
 
 
 @dataclass(eq=False)

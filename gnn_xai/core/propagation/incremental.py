@@ -21,7 +21,9 @@ from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.inputs.embeddings import Coded
 from gnn_xai.core.inputs.features import Features, MaskedFeatures, plain
-from gnn_xai.core.propagation.fused import Coefficients, Matrix, Plan, Propagation
+from gnn_xai.core.propagation.coefficients import Coefficients
+from gnn_xai.core.propagation.fused import Matrix, Propagation
+from gnn_xai.core.propagation.plan import Plan
 
 
 def followable(session: Session, structural: bool) -> bool:

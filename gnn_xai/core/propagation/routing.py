@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.interventions import Call, ForwardTrace
-from gnn_xai.core.propagation.fused import Coefficients, Form, Plan, Route
+from gnn_xai.core.propagation.calls import Call, ForwardTrace
+from gnn_xai.core.propagation.coefficients import Coefficients, Form
+from gnn_xai.core.propagation.plan import Plan, Route
 
 
 def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace], dtype: torch.dtype) -> Plan:

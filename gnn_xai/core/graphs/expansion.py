@@ -1,0 +1,278 @@
+"""Computation graphs of many outputs at once, by one breadth-first expansion around all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.keyed_random import keyed_bits
+from gnn_xai.core.arrays.segments import gather_segments, pointers
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs
+from gnn_xai.core.graphs.source import Flow, Graphs
+
+
+class Scope(NamedTuple):
+    """How much of a graph is cut out around a target, one of the steps of `SCOPES`."""
+
+    extra: int  # hops beyond those that carry messages
+    induced: bool  # all edges among the nodes, not only those that lead to the target
+    whole: bool
+
+
+SCOPES = (
+    Scope(extra=0, induced=False, whole=False),  # enough where messages are not normalised by degree
+    Scope(extra=1, induced=False, whole=False),  # in-degrees of border nodes (GCN)
+    Scope(extra=1, induced=True, whole=False),  # degrees of either direction (Laplacians)
+    Scope(extra=0, induced=False, whole=True),  # not local: normalisation over all nodes, virtual nodes, ...
+)
+
+
+class Cap(NamedTuple):
+    """How many of the edges into a node are followed when computation graphs are cut out."""
+
+    max_neighbors: int
+    seed: int  # of what is drawn
+
+
+class TooLarge(Exception):
+    """The computation graphs asked for together hold more nodes and edges than the limit."""
+
+
+def around_nodes(
+    graphs: Graphs,
+    index: Tensor,
+    steps: int,
+    scope: Tensor,
+    flow: Flow,
+    limit: int | None = None,
+    cap: Cap | None = None,
+) -> ComputationGraphs:
+    """The computation graphs of nodes, all together, by one breadth-first expansion over (instance, node) pairs.
+
+    Args:
+        graphs: the data.
+        index: `[B]` target nodes.
+        steps: message-passing steps L of the model.
+        scope: `[B]` which of `SCOPES` each instance gets.
+        flow: the direction in which the model's layers pass messages.
+        limit: raise `TooLarge` once more than this many nodes and edges would be held.
+        cap: follow only some of the edges into a hub; the whole graph, where an instance gets it, is never cut.
+    """
+    device, stride = graphs.device, max(graphs.num_nodes, 1)
+    extra = torch.tensor([s.extra for s in SCOPES], device=device)[scope]
+    induced = torch.tensor([s.induced for s in SCOPES], device=device)[scope]
+    whole = torch.tensor([s.whole for s in SCOPES], device=device)[scope]
+    local = (~whole).nonzero().flatten()
+    capped = torch.zeros_like(whole)
+
+    frontier = local * stride + index[local]  # pairs as one integer: instance * N + node
+    seen, depth = frontier, torch.zeros_like(frontier)
+    size = graphs.num_nodes + graphs.num_edges
+    if limit is not None and int(whole.sum()) * size > limit:
+        raise TooLarge
+    found: list[Tensor] = []  # (instance, edge) pairs, as instance * E + edge
+    found_depth: list[Tensor] = []
+    edge_stride, total = max(graphs.num_edges, 1), 0
+    for hop in range(1, steps + (int(extra.max()) if len(extra) else 0) + 1):
+        frontier = frontier[hop <= steps + extra[frontier // stride]]
+        if len(frontier) == 0:
+            break
+        total += _followed(graphs, frontier, flow, cap) + len(frontier)
+        if limit is not None and total > limit:
+            raise TooLarge
+        owner, sender, edge = _incoming(graphs, index, frontier, flow, cap, capped)
+        found.append(owner * edge_stride + edge)
+        found_depth.append(torch.full_like(owner, hop - 1))
+        reached = torch.unique(owner * stride + sender)
+        place = torch.searchsorted(seen, reached).clamp(max=len(seen) - 1)
+        frontier = reached[seen[place] != reached]
+        seen, order = torch.sort(torch.cat([seen, frontier]))
+        depth = torch.cat([depth, torch.full_like(frontier, hop)])[order]
+
+    pairs, in_play = _unique_edges(found, found_depth, steps, frontier.new_zeros(0))
+    if bool(induced.any()):
+        inside = seen[induced[seen // stride]]
+        once: Flow = "source_to_target" if flow == "both" else flow  # each edge at one end
+        owner, sender, edge = _incoming(graphs, index, inside, once, cap, capped)
+        other = owner * stride + sender
+        kept = seen[torch.searchsorted(seen, other).clamp(max=len(seen) - 1)] == other
+        pairs, in_play = _merge(pairs, in_play, (owner * edge_stride + edge)[kept], False)
+    if bool(whole.any()):
+        seen, depth, pairs, in_play = _add_whole(graphs, index, whole, seen, depth, pairs, in_play, stride, edge_stride)
+
+    node_owner, node = seen // stride, seen % stride
+    edge_owner, edge = pairs // edge_stride, pairs % edge_stride
+    node_ptr = pointers(torch.bincount(node_owner, minlength=len(index)))
+    edge_ptr = pointers(torch.bincount(edge_owner, minlength=len(index)))
+    ends = graphs.edge_index[:, edge]
+    edge_index = torch.searchsorted(seen, edge_owner * stride + ends) - node_ptr[edge_owner]
+    root = torch.searchsorted(seen, torch.arange(len(index), device=device) * stride + index) - node_ptr[:-1]
+    return ComputationGraphs(
+        graphs,
+        index,
+        node,
+        node_ptr,
+        depth,
+        edge,
+        edge_ptr,
+        in_play,
+        edge_index,
+        root,
+        torch.where(whole, WHOLE_GRAPH, steps + extra),
+        torch.zeros_like(whole),
+        steps,
+        capped=None if cap is None else capped,
+    )
+
+
+def _followed(graphs: Graphs, pairs: Tensor, flow: Flow, cap: Cap | None) -> int:
+    """How many edges `_incoming` returns for these pairs."""
+    ptr, _, _ = graphs.incidence(flow)
+    node = pairs % max(graphs.num_nodes, 1)
+    degree = ptr[node + 1] - ptr[node]
+    return int((degree if cap is None else degree.clamp(max=cap.max_neighbors)).sum())
+
+
+def _incoming(
+    graphs: Graphs, index: Tensor, pairs: Tensor, flow: Flow, cap: Cap | None, capped: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges that carry messages to the nodes of (instance, node) pairs, as `(instance, sender, edge)`, `[M]` each.
+
+    Under a cap, some are drawn for a hub, in a time that does not depend on how many it has. The numbers are keyed by
+    instance and hub and point at its edges in the order of their keys: what an instance gets is the same in any batch.
+
+    Args:
+        graphs: the data.
+        index: `[B]` target nodes.
+        pairs: `[P]` as instance * N + node.
+        flow: see `around_nodes`.
+        cap: see `around_nodes`.
+        capped: `[B]` bool; set to true for instances that lose edges here.
+    """
+    ptr, sender, edge = graphs.incidence(flow)
+    owner, node = pairs // graphs.num_nodes, pairs % graphs.num_nodes
+    if cap is None:
+        slots, slot_ptr = gather_segments(ptr, node)
+        return torch.repeat_interleave(owner, slot_ptr.diff()), sender[slots], edge[slots]
+    hub = ptr[node + 1] - ptr[node] > cap.max_neighbors
+    capped[owner[hub]] = True
+    slots, slot_ptr = gather_segments(ptr, node[~hub])
+    instance = torch.repeat_interleave(owner[~hub], slot_ptr.diff())
+    drawn = _draw(graphs, index[owner[hub]], node[hub], flow, cap)
+    slots = torch.cat([slots, drawn.reshape(-1)])
+    return torch.cat([instance, owner[hub].repeat_interleave(cap.max_neighbors)]), sender[slots], edge[slots]
+
+
+def _draw(graphs: Graphs, target: Tensor, node: Tensor, flow: Flow, cap: Cap) -> Tensor:
+    """`max_neighbors` slots of the incidence for each of some hubs `[H]`, `[H, max_neighbors]`.
+
+    A hub's edges are a circle, cut into arcs of equal length from a random place on; one edge is drawn in each arc. So all
+    have the same chance, and none is drawn twice. A self loop is always kept.
+    """
+    ptr, sender, _ = graphs.incidence(flow)
+    arc = torch.arange(cap.max_neighbors + 1, device=node.device)  # the last number is for the place
+    keys = graphs.node_key[target].unsqueeze(1), graphs.node_key[node].unsqueeze(1)
+    number = keyed_bits(cap.seed, *keys, arc)
+    first = ptr[node].unsqueeze(1)
+    loop = (sender[first] == node.unsqueeze(1)).long()  # loops come first
+    size = ptr[node + 1].unsqueeze(1) - first - loop
+    low, high = ((arc[i : len(arc) - 1 + i] - loop) * size // (cap.max_neighbors - loop).clamp(min=1) for i in (0, 1))
+    place = low + number[:, :-1].remainder((high - low).clamp(min=1)) + number[:, -1:].remainder(size)
+    slots = first + loop + place % size
+    slots[:, 0] = torch.where(loop[:, 0] > 0, first[:, 0], slots[:, 0])
+    return slots
+
+
+def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted (instance, edge) pairs, and whether each can carry a message: its receiver is within L − 1 hops.
+
+    With layers of both flows an edge is met from both ends; the nearer end decides.
+    """
+    if not found:
+        return empty, empty.bool()
+    pairs, inverse = torch.unique(torch.cat(found), return_inverse=True)
+    near = torch.zeros_like(pairs, dtype=torch.bool)
+    near[inverse[torch.cat(depths) < steps]] = True
+    return pairs, near
+
+
+def _add_whole(
+    graphs: Graphs,
+    index: Tensor,
+    whole: Tensor,
+    seen: Tensor,
+    depth: Tensor,
+    pairs: Tensor,
+    in_play: Tensor,
+    stride: int,
+    edge_stride: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Add all nodes and edges of the graph, all in play, for the instances that ask for it."""
+    instance = whole.nonzero().flatten()
+    graph = graphs.batch[index[instance]]
+    nodes, node_ptr = gather_segments(graphs.node_ptr, graph)
+    edges, edge_ptr = gather_segments(graphs.edge_ptr, graph)
+    more = torch.repeat_interleave(instance, node_ptr.diff()) * stride + nodes
+    seen, order = torch.sort(torch.cat([seen, more]))
+    depth = torch.cat([depth, torch.zeros_like(more)])[order]
+    edges = torch.repeat_interleave(instance, edge_ptr.diff()) * edge_stride + edges
+    return seen, depth, *_merge(pairs, in_play, edges, True)
+
+
+def _merge(pairs: Tensor, flags: Tensor, more: Tensor, flag: bool) -> tuple[Tensor, Tensor]:
+    """Sorted union of two sets of pairs; pairs that were there keep their flag."""
+    place = torch.searchsorted(pairs, more).clamp(max=max(len(pairs) - 1, 0))
+    new = more if len(pairs) == 0 else more[pairs[place] != more]
+    merged, order = torch.sort(torch.cat([pairs, new]))
+    return merged, torch.cat([flags, torch.full_like(new, flag, dtype=torch.bool)])[order]
+
+
+def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
+    """The computation graphs of graph-level outputs: each graph is its own, with everything in play."""
+    node, node_ptr = gather_segments(graphs.node_ptr, index)
+    edge, edge_ptr = gather_segments(graphs.edge_ptr, index)
+    start = torch.repeat_interleave(graphs.node_ptr[index], edge_ptr.diff())
+    return ComputationGraphs(
+        graphs,
+        index,
+        node,
+        node_ptr,
+        torch.zeros_like(node),
+        edge,
+        edge_ptr,
+        torch.ones_like(edge, dtype=torch.bool),
+        graphs.edge_index[:, edge] - start,
+        None,
+        torch.full_like(index, steps),
+        torch.ones_like(index, dtype=torch.bool),
+        steps,
+    )
+
+
+def in_pieces(
+    size: int,
+    device: torch.device,
+    extract: Callable[[Tensor, int | None], ComputationGraphs],
+    limit: int,
+    done: Container[range] = (),
+) -> Iterator[tuple[Tensor, ComputationGraphs]]:
+    """Computation graphs of `size` instances, in order, in pieces that stay below `limit` nodes and edges.
+
+    Yields `(positions, computation graphs)`. `extract(positions, limit)` raises `TooLarge` where a piece holds too much;
+    it is then halved, so nothing depends on guesses about how large neighbourhoods are; a single instance has no limit.
+    Pieces that are `done` are left out, and the others are the same as without.
+    """
+    stack = [range(size)]
+    while stack:
+        part = stack.pop()
+        if part in done:
+            continue
+        positions = torch.arange(part.start, part.stop, device=device)
+        try:
+            yield positions, extract(positions, limit if len(part) > 1 else None)
+        except TooLarge:
+            half = (len(part) + 1) // 2
+            stack += [part[half:], part[:half]]

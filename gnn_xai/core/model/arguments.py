@@ -1,0 +1,183 @@
+"""What a user hands in, read and checked: task, index, target, and how the model is called."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
+from torch_geometric.nn import Sequential
+
+from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.errors import InputError, warn
+
+_WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
+
+
+def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
+    """The task as a `ModelConfig`; a level alone means multiclass logits.
+
+    Raises:
+        InputError: for an unknown level, or one that is not supported.
+    """
+    if task is None:
+        task = "node" if isinstance(data, Data) and not isinstance(data, Batch) else "graph"
+    if isinstance(task, ModelConfig):
+        if task.task_level == ModelTaskLevel.edge:
+            raise InputError(
+                "expected a node- or graph-level task, got task_level='edge'; gnn_xai.pyg.algorithm explains edges inside "
+                "torch_geometric.explain.Explainer"
+            )
+        return task
+    if task not in ("node", "graph"):
+        raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
+    return ModelConfig("multiclass_classification", task, "raw")
+
+
+def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
+    """How to call the model on a data object: the user's callable, or the arguments of `model.forward` by name.
+
+    Raises:
+        InputError: naming the first argument without a default that the data lacks.
+    """
+    if forward is not None:
+        if not callable(forward):
+            raise InputError(f"expected forward= as a callable (model, data) -> output, got {type(forward).__name__}")
+        return forward
+    sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes"}
+    sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not named and isinstance(model, Sequential):  # forward(*args), with the names in its own description
+        named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in model.signature.param_dict]
+    if not named:
+        raise InputError(
+            f"{type(model).__name__}.forward takes *args, so its arguments cannot be bound by name; "
+            "pass forward=lambda model, data: model(data.x, data.edge_index)"
+        )
+    names: dict[str, str] = {}
+    positional: list[str] = []
+    for parameter in named:
+        name = parameter.name
+        if name in sliceable or (name in graphs.other and not graphs.many):
+            source = "edge_index" if name in ("edge_index", "adj_t") else name
+        elif name in graphs.other:
+            raise InputError(
+                f"argument {name!r} of {type(model).__name__}.forward is data.{name}, whose length matches neither "
+                "nodes, edges nor graphs, so it cannot follow its graph; pass forward= that builds it from the rest"
+            )
+        elif parameter.default is not parameter.empty:
+            continue
+        elif name in _WHOLE_DATA:
+            source = ""
+        else:
+            have = sorted(sliceable - {"ptr", "batch_size", "num_graphs", "adj_t"} | graphs.other.keys())
+            raise InputError(
+                f"{type(model).__name__}.forward needs argument {name!r}, which the data does not carry "
+                f"(it has {', '.join(have)}); set data.{name}, or pass forward=lambda model, data: ..."
+            )
+        if parameter.kind == parameter.POSITIONAL_ONLY:
+            positional.append(source)
+        else:
+            names[name] = source
+    weighted_adjacency = "edge_weight" in graphs.edge_attrs and "edge_weight" not in _keys(graphs.source)
+    if weighted_adjacency and "edge_weight" not in names and "" not in names.values():
+        raise InputError(
+            f"data.adj_t holds weights, but {type(model).__name__}.forward takes no edge_weight; "
+            "add that argument, so that the weights can follow their edges"
+        )
+
+    def call(module: nn.Module, data: Any) -> Tensor:
+        def value(source: str) -> Any:
+            if source == "":
+                return data
+            return data.num_graphs if source == "batch_size" else getattr(data, source)
+
+        args, kwargs = [value(s) for s in positional], {name: value(s) for name, s in names.items()}
+        return module(*args, **kwargs)
+
+    renamed = {name: "data" if source == "" else f"data.{source}" for name, source in names.items()}
+    bound = positional + [name if name == source else f"{name}={renamed[name]}" for name, source in names.items()]
+    call.arguments = f"({', '.join(bound)}) from the data"  # pyright: ignore[reportFunctionMemberAccess]
+    return call
+
+
+def _keys(source: Any) -> list[str]:
+    first = source if isinstance(source, Data) else next(iter(source), None)
+    return list(first.keys()) if isinstance(first, Data) else []
+
+
+def compiled(model: nn.Module) -> bool:
+    """Whether `torch.compile` took part in the model, as a whole or in a part."""
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are.
+
+    Compiled parts of a model, and modules compiled in place, are run eagerly by `untouched`.
+    """
+    if compiled(model):
+        warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def as_index(index: Any, size: int, device: torch.device) -> Tensor:
+    """Which outputs: `None` for all, an int, a slice or range, a boolean mask, or a sequence of positions, as `[B]`.
+
+    Raises:
+        InputError: if empty, out of range, or of another kind.
+    """
+    if index is None:
+        index = torch.arange(size, device=device)
+    elif isinstance(index, slice):
+        index = torch.arange(size, device=device)[index]
+    else:
+        try:
+            index = torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index), device=device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"expected index as integers, got {index!r}") from error
+    if index.dtype == torch.bool:
+        if index.shape != (size,):
+            raise InputError(f"expected a boolean index of length {size}, got shape {list(index.shape)}")
+        index = index.nonzero().flatten()
+    index = index.reshape(-1)
+    if index.numel() == 0:
+        raise InputError("expected at least one index, got none; index=None explains every output")
+    if index.is_floating_point() or index.is_complex():
+        raise InputError(f"expected integer indices, got {index.dtype}")
+    if int(index.min()) < 0 or int(index.max()) >= size:
+        wrong = int(index[(index < 0) | (index >= size)][0])
+        raise InputError(f"index {wrong} is out of range; expected 0 to {size - 1}")
+    return index.long()
+
+
+def list_of(index: Any) -> Any:
+    """Ranges and other iterables as lists; numbers and arrays as they are."""
+    return list(index) if isinstance(index, (range, set, frozenset)) or hasattr(index, "__next__") else index
+
+
+def as_target(target: Tensor | None, out: Tensor, problem: Problem) -> Tensor:
+    """The class or column explained for each instance, `[B]`; the predicted one for `None`.
+
+    Raises:
+        InputError: if out of range, or not integers.
+    """
+    if target is None:
+        return problem.predicted(out)
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise InputError(f"expected integer targets, got {target.dtype}")
+    count = problem.num_targets(out.size(1))
+    if int(target.min()) < 0 or int(target.max()) >= count:
+        wrong = int(target[(target < 0) | (target >= count)][0])
+        raise InputError(f"target {wrong} is out of range; expected 0 to {count - 1}")
+    return target.long()

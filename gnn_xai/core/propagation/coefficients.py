@@ -1,0 +1,185 @@
+"""What a call of `propagate` multiplies messages by: the form of its messages, and their coefficients on the whole data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing, TransformerConv
+from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
+
+from gnn_xai.core.graphs.source import Graphs
+
+Path = Literal["fused", "attention", "messages"]
+"""How a call runs: as a sparse product; as one whose coefficients are a softmax over edges; through PyG's messages."""
+
+
+ATTENTION = (GATConv, GATv2Conv, TransformerConv)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the messages of a call look like: `coefficient · (sender − receiver)`, or without the second.
+
+    Attributes:
+        sender: the argument of `propagate` that holds the senders' features.
+        side: which of a pair of features is the senders', where the argument is a pair.
+        receiver: the one that is subtracted, if any.
+        coefficient: `[E']` one number for each message; empty for attention, whose numbers depend on the features.
+        mean: messages are averaged, not summed.
+    """
+
+    sender: str
+    side: int
+    receiver: str | None
+    coefficient: Tensor
+    mean: bool
+
+
+def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) -> Form | str:
+    """The form of a call's messages, found by calling `message` on made-up features; or why it has none.
+
+    Args:
+        module: the layer.
+        inputs: arguments of its `message`.
+        messages: what it returned, `[E', ...]`.
+    """
+    aggregation = type(getattr(module, "aggr_module", None))
+    if aggregation not in (SumAggregation, MeanAggregation):
+        return f"it aggregates by {module.aggr}"
+    kind = type(module)
+    if kind.aggregate is not MessagePassing.aggregate or kind.update is not MessagePassing.update:
+        return "it aggregates or updates in a way of its own"
+    if module.decomposed_layers > 1:
+        return "its layers are decomposed"
+    mean, side = aggregation is MeanAggregation, int(module.flow == "target_to_source")
+    if kind in ATTENTION:
+        if inputs.get("edge_attr") is not None or getattr(module, "lin_edge", None) is not None or mean or side:
+            return "its attention reads edge features, averages or runs backwards"
+        return Form("value" if kind is TransformerConv else "x", side, None, messages.new_zeros(0), mean)
+    senders = [name for name in inputs if name.endswith("_j")]
+    receivers = [name for name in inputs if name.endswith("_i") and name != "size_i"]
+    if len(senders) != 1 or len(receivers) > 1 or {"index", "ptr", "size_i", "dim_size"} & inputs.keys():
+        return "its messages are more than a number times the sender's features"
+    features = inputs[senders[0]]
+    if not isinstance(features, Tensor) or not features.is_floating_point() or features.dim() < 2:
+        return "its messages are not made of features"
+    if module.node_dim % features.dim():
+        return "its features hold something before the nodes"
+    narrow = [len(features), *[1] * (features.dim() - 1)]
+
+    def message(sender: Tensor, receiver: Tensor) -> Tensor:
+        changed = {senders[0]: sender, **dict.fromkeys(receivers, receiver)}
+        return module.message(**{**inputs, **changed})
+
+    ones, zeros = features.new_ones(narrow), features.new_zeros(narrow)
+    coefficient, tolerance = ones, 100 * torch.finfo(features.dtype).eps
+    try:
+        coefficient = message(ones, zeros)
+        linear = coefficient.shape == ones.shape
+        # Of either sign and far from 0, too, where a rectifier and a clamp differ from a number.
+        for size in (1.0, -1.0, 1e4, -1e4) if linear else ():
+            one, other = size * torch.rand_like(ones), size * torch.rand_like(ones)
+            found, expected, scale = message(one, other), coefficient * one, one.abs()
+            if receivers:
+                expected, scale = expected - coefficient * other, scale + other.abs()
+            linear = linear and bool(((found - expected).abs() <= tolerance * coefficient.abs() * scale).all())
+    except Exception:  # it wants all features at once
+        linear = False
+    if linear:
+        some = torch.linspace(0, max(len(features) - 1, 0), 256, device=features.device).long()[: len(features)]
+        real = features[some] - inputs[receivers[0]][some] if receivers else features[some]
+        linear = torch.allclose(messages[some], coefficient[some] * real, tolerance, tolerance)
+    if not linear:
+        return "its messages are not a number times the sender's features"
+    name = receivers[0][:-2] if receivers else None
+    return Form(senders[0][:-2], side, name, coefficient.reshape(-1), mean)
+
+
+@dataclass(eq=False)
+class Coefficients:
+    """What a call multiplies messages by, on the whole data.
+
+    Attributes:
+        backwards: messages run against the direction of the edges.
+        mean: they are averaged over the edges and loops at the receiver.
+        attention: coefficients depend on features, and are not held here.
+        seen: `[N]` bool, nodes that a trace has been through; the rest belongs to graphs that are not explained.
+        present: `[E]` bool, edges that the call uses.
+        edge: `[E]` coefficients.
+        looped: `[N]` bool, nodes at which the layer adds a loop.
+        loop: `[N]` coefficients of these.
+        adds: coefficient of the loop that the layer adds where there is none; `None` if it adds none.
+        degree: `[N]`, where the coefficients are those of symmetric normalisation: the degrees that were counted; then
+            `edge = weight · (degree_u · degree_v)^-½` and `loop = fill / degree`.
+        weight, fill: `[E]`, `[N]`, as in this formula.
+    """
+
+    backwards: bool
+    mean: bool
+    attention: bool
+    seen: Tensor
+    present: Tensor
+    edge: Tensor
+    looped: Tensor
+    loop: Tensor
+    adds: float | None = None
+    degree: Tensor | None = None
+    weight: Tensor | None = None
+    fill: Tensor | None = None
+
+    @classmethod
+    def empty(cls, graphs: Graphs, backwards: bool, mean: bool, attention: bool, dtype: torch.dtype) -> Coefficients:
+        """A layout of nothing yet."""
+        edge = torch.zeros(graphs.num_edges, dtype=dtype, device=graphs.device)
+        loop = torch.zeros(graphs.num_nodes, dtype=dtype, device=graphs.device)
+        return cls(backwards, mean, attention, loop.bool(), edge.bool(), edge, loop.bool(), loop)
+
+    def same_as(self, other: Coefficients) -> bool:
+        """Whether two calls propagate alike."""
+        flags = (self.backwards, self.mean, self.attention) == (other.backwards, other.mean, other.attention)
+        return flags and all(
+            torch.equal(getattr(self, name), getattr(other, name)) for name in ("present", "edge", "looped", "loop")
+        )
+
+    def normalise(self, graphs: Graphs) -> None:
+        """Find out whether the coefficients are those of symmetric normalisation, `gcn_norm` in PyG."""
+        if bool(self.looped.any()):
+            self.adds = 1.0
+        if self.attention:
+            return
+        row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
+        for weight in (torch.ones_like(self.edge), graphs.edge_attrs.get("edge_weight")):
+            if weight is None or weight.shape != self.edge.shape or not weight.is_floating_point():
+                continue
+            weight = weight.to(self.edge.dtype) * self.present
+            for value in (1.0, 2.0):  # of the loops that are added; 2 in "improved" graph convolutions
+                fill = self.looped * value
+                degree = fill.to(weight.dtype).index_add(0, col, weight)
+                scale = degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt().masked_fill(degree == 0, 0)
+                if torch.allclose(self.edge, weight * scale[row] * scale[col], 1e-4, 1e-7) and torch.allclose(
+                    self.loop, fill * scale * scale, 1e-4, 1e-7
+                ):
+                    self.degree, self.weight, self.fill = degree, weight, fill
+                    self.adds = value if self.adds is not None else None
+                    return
+
+    def correctable(self, graphs: Graphs) -> bool:
+        """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
+        loops = (graphs.edge_index[0] == graphs.edge_index[1]) & self.present
+        own = torch.zeros_like(self.looped).index_fill(0, graphs.edge_index[0, loops], True)
+        if self.adds is None and bool(own[self.seen].all()):
+            return False  # whether the layer adds loops of its own cannot be seen
+        if self.adds is not None and not bool((self.looped | own)[self.seen].all()):
+            return False  # it adds loops at some nodes, and why there is not known
+        if self.attention:
+            return True
+        given = [w for key, w in graphs.edge_attrs.items() if w.shape == self.edge.shape and w.is_floating_point()]
+        constant = bool((self.loop[self.looped] == 1).all()) and any(
+            torch.allclose(self.edge[self.present], weight.to(self.edge.dtype)[self.present], 1e-5, 1e-8)
+            for weight in (torch.ones_like(self.edge), *given)
+        )
+        # On a cycle every degree is 1, and nothing tells a normalisation from none.
+        return constant != (self.degree is not None) or not bool(self.present.any())
