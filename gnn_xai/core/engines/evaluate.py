@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
-from gnn_xai.core.engines.prepare import close
+from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees

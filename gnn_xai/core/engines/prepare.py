@@ -13,6 +13,7 @@ from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines import scores
+from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs import expansion
@@ -479,13 +480,6 @@ def _warn_of_what_was_seen(
             warn(f"not masked: {sentence}")
     elif traced.silent and len(part.edge):
         warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
-
-
-def close(one: Tensor, other: Tensor, least: float = 1.0) -> Tensor:
-    """Rows `[R]` of two outputs `[R, C]` that agree to 1e-5 of the larger of `least` and the row's largest value."""
-    scale = other.abs().amax(1).clamp(min=least)
-    tolerance = max(1e-5, 100 * torch.finfo(other.dtype).eps)
-    return (one - other).abs().amax(1) <= tolerance * scale
 
 
 def outputs(
