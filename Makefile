@@ -1,5 +1,5 @@
 # make demo   explain molecules, a social network and BA-Shapes; writes out/demo/index.html
-# make test   run the tests
+# make test   run the tests; make test-all runs every combination of their parameters, too (half an hour)
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
 # make bench  measure quality, speed beside the peers, memory and scale (half an hour); writes out/bench
 # make reproduce  the published benchmark, every algorithm on trained checkpoints (half an hour); writes out/reproduce
@@ -13,7 +13,7 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench bench-molecules reproduce train clean
+.PHONY: demo test test-all lint docs bench bench-molecules reproduce train clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-molecules
@@ -21,7 +21,10 @@ demo: $(VENV)/installed-molecules
 
 # One thread a worker: the graphs are small, and the workers share the cores.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-all: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --hypothesis-profile full
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

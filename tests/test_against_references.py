@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch_geometric.data import Data
 import gnn_xai as gx
 from gnn_xai.core.graphs.source import as_graphs
 from tests import models
+from tests.covering import every_value, pairwise
 from tests.references import Reference
 
 TOLERANCE = 1e-9  # models and data are float64; the issue of the tests is the algorithm, not rounding
@@ -55,11 +58,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=list(models.ZOO))
-def case(request: pytest.FixtureRequest, kind: str) -> Case:
-    return build(request.param, kind)
-
-
 def check(
     explanations: gx.Explanations,
     references: list[Reference],
@@ -85,7 +83,7 @@ def check(
             )
 
 
-def test_gradient_methods(case: Case) -> None:
+def gradient_methods(case: Case) -> None:
     for algorithm, method, options in (
         (gx.Saliency(), "saliency", {}),
         (gx.Saliency(absolute=False, objective="log_prob"), "saliency", {"absolute": False, "objective": "log_prob"}),
@@ -95,25 +93,23 @@ def test_gradient_methods(case: Case) -> None:
         check(case.explain(algorithm), case.references, [getattr(r, method)(**options) for r in case.references])
 
 
-def test_smooth_grad(case: Case) -> None:
+def smooth_grad(case: Case) -> None:
     for average in ("gradient", "square"):
         explanations = case.explain(gx.SmoothGrad(samples=3, noise=0.2, average=average), seed=5)
         check(explanations, case.references, [r.smooth_grad(3, 0.2, average=average) for r in case.references])
 
 
-@pytest.mark.parametrize("removal", ["structural", "message"])
-def test_edge_ablation(case: Case, removal: str) -> None:
+def edge_ablation(case: Case, removal: str) -> None:
     explanations = case.explain(gx.EdgeAblation(removal=removal))
     check(explanations, case.references, [(None, r.edge_ablation(removal)) for r in case.references])
 
 
-@pytest.mark.parametrize("removal", ["structural", "message"])
-def test_node_ablation(case: Case, removal: str) -> None:
+def node_ablation(case: Case, removal: str) -> None:
     explanations = case.explain(gx.NodeAblation(removal=removal))
     check(explanations, case.references, [(r.node_ablation(removal), None) for r in case.references])
 
 
-def test_feature_ablation(case: Case) -> None:
+def feature_ablation(case: Case) -> None:
     explanations = case.explain(gx.FeatureAblation())
     check(explanations, case.references, [(r.feature_ablation(), None) for r in case.references])
 
@@ -125,8 +121,7 @@ def with_fragments(case: Case) -> Case:
     return case
 
 
-@pytest.mark.parametrize("removal", ["structural", "message"])
-def test_fragment_ablation(case: Case, removal: str) -> None:
+def fragment_ablation(case: Case, removal: str) -> None:
     explanations = with_fragments(case).explain(gx.FragmentAblation(removal=removal))
     check(explanations, case.references, [(r.fragment_ablation(removal), None) for r in case.references])
 
@@ -141,12 +136,41 @@ def check_shapley(case: Case, algorithm: gx.FragmentShapley, samples: int | None
         torch.testing.assert_close(e.extras["without_fragments"], empty, **close)
 
 
-@pytest.mark.parametrize("removal", ["structural", "message"])
-def test_fragment_shapley(case: Case, removal: str) -> None:
+def fragment_shapley(case: Case, removal: str) -> None:
     check_shapley(with_fragments(case), gx.FragmentShapley(removal=removal), None)
 
 
-@pytest.mark.parametrize("model_name", ["gcn", "gat"])
+def gnn_explainer(case: Case, node_mask_type: str) -> None:
+    algorithm = gx.GNNExplainer(epochs=5, lr=0.1, init_std=0.3, node_mask_type=node_mask_type)
+    scores = [r.gnn_explainer(5, 0.1, node_mask_type, 0.3) for r in case.references]
+    check(case.explain(algorithm, seed=5), case.references, scores)
+
+
+METHODS = {
+    "gradients": gradient_methods,
+    "smooth_grad": smooth_grad,
+    "feature_ablation": feature_ablation,
+    **{
+        f"{method.__name__}-{removal}": partial(method, removal=removal)
+        for method in (edge_ablation, node_ablation, fragment_ablation, fragment_shapley)
+        for removal in ("structural", "message")
+    },
+    **{
+        f"gnn_explainer-{kind}": partial(gnn_explainer, node_mask_type=kind)
+        for kind in ("common_attributes", "attributes", "object")
+    },
+}
+# A one-node graph or a dead ReLU may leave nothing to learn from, which is said and, here, expected.
+silence = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")
+
+
+@silence
+@pairwise(method=METHODS, model_name=list(models.ZOO), kind=CASES)
+def test_method(method: Callable[[Case], None], model_name: str, kind: str) -> None:
+    method(build(model_name, kind))
+
+
+@every_value(model_name=["gcn", "gat"], kind=CASES)
 def test_fragment_shapley_from_samples(model_name: str, kind: str) -> None:
     case = build(model_name, kind)
     check_shapley(case, gx.FragmentShapley(exact_up_to=1, samples=3), 3)
@@ -157,23 +181,10 @@ def test_random(kind: str) -> None:
     check(case.explain(gx.Random(), seed=5), case.references, [r.random() for r in case.references])
 
 
-# A one-node graph or a dead ReLU may leave nothing to learn from, which is said and, here, expected.
-silence = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")
-
-
 @silence
-@pytest.mark.parametrize("node_mask_type", ["common_attributes", "attributes", "object"])
-def test_gnn_explainer(case: Case, node_mask_type: str) -> None:
-    algorithm = gx.GNNExplainer(epochs=5, lr=0.1, init_std=0.3, node_mask_type=node_mask_type)
-    scores = [r.gnn_explainer(5, 0.1, node_mask_type, 0.3) for r in case.references]
-    check(case.explain(algorithm, seed=5), case.references, scores)
-
-
-@silence
-@pytest.mark.parametrize(
-    ("node_mask_type", "edge_mask_type"), [("attributes", "object"), ("attributes", None), (None, "object")]
-)
-def test_gnn_explainer_with_other_settings(kind: str, node_mask_type: str | None, edge_mask_type: str | None) -> None:
+@every_value(kind=CASES, masks=[("attributes", "object"), ("attributes", None), (None, "object")])
+def test_gnn_explainer_with_other_settings(kind: str, masks: tuple[str | None, str | None]) -> None:
+    node_mask_type, edge_mask_type = masks
     case = build("graph_conv", kind)
     algorithm = gx.GNNExplainer(
         epochs=5,
@@ -238,7 +249,7 @@ def test_named_targets(kind: str) -> None:
 
 
 @silence
-@pytest.mark.parametrize("batch_budget", [1, 100])
+@every_value(kind=CASES, batch_budget=[1, 100])
 def test_batches_of_any_size(kind: str, batch_budget: int) -> None:
     case = build("gatv2", kind)
     found = case.explain(gx.GNNExplainer(epochs=5, lr=0.1), seed=5, batch_budget=batch_budget)
@@ -248,7 +259,7 @@ def test_batches_of_any_size(kind: str, batch_budget: int) -> None:
 
 
 @silence
-@pytest.mark.parametrize("model_name", ["gcn", "gat", "gine", "jumping"])
+@every_value(model_name=["gcn", "gat", "gine", "jumping"], kind=CASES)
 def test_single_precision(model_name: str, kind: str) -> None:
     case = build(model_name, kind, dtype=torch.float32)
     check(case.explain(gx.Saliency()), case.references, [r.saliency() for r in case.references], 1e-5)
@@ -258,8 +269,7 @@ def test_single_precision(model_name: str, kind: str) -> None:
     check(case.explain(gx.GNNExplainer(epochs=5, lr=0.1), seed=5), case.references, learned, 1e-5)
 
 
-@pytest.mark.parametrize("model_name", ["gcn", "shared", "appnp", "tag", "jumping"])
-@pytest.mark.parametrize("undirected", [True, False])
+@every_value(model_name=["gcn", "shared", "appnp", "tag", "jumping"], undirected=[True, False])
 def test_degrees_at_the_border_matter_also_behind_dead_relus(model_name: str, undirected: bool) -> None:
     # Where the border reaches dead units alone, the prediction does not tell that its degrees are missing.
     for seed in range(4):

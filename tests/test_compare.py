@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -29,9 +29,6 @@ from tests import models
 pd = pytest.importorskip("pandas", reason="pandas is not installed (it comes with the extra 'research')")
 stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (it comes with the extra 'research')")
 pytest.importorskip("tabulate", reason="tabulate is not installed (it comes with the extra 'research')")
-
-settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
-settings.load_profile("gnn_xai")
 
 
 # Intervals ############################################################################################################
@@ -81,7 +78,6 @@ def test_interval_of_many_values() -> None:
     st.sampled_from([0.5, 0.8, 0.9]),
     st.sampled_from([0.95, 0.99]),
 )
-@settings(max_examples=60)
 def test_interval_holds_the_mean_and_grows_with_confidence(values: list[float], less: float, more: float) -> None:
     column = np.array(values)
     assume(np.ptp(column) > 1e-9)
@@ -94,7 +90,6 @@ def test_interval_holds_the_mean_and_grows_with_confidence(values: list[float], 
 
 
 @given(st.floats(-1e6, 1e6), st.integers(2, 20))
-@settings(max_examples=30)
 def test_interval_of_equal_values_is_the_value(value: float, count: int) -> None:
     assert interval(np.full(count, value)) == pytest.approx((value, value), rel=1e-12)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch_geometric.data import Batch, Data
@@ -25,9 +25,6 @@ from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, i
 from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.errors import InputError
 from tests import models
-
-settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
-settings.load_profile("gnn_xai")
 
 FLOWS = ["source_to_target", "target_to_source", "both"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gnn_xai as gx
@@ -19,9 +19,6 @@ from tests import models
 from tests.references import Reference
 
 sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (it comes with the extra 'dev')")
-
-settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
-settings.load_profile("gnn_xai")
 
 
 # ROC-AUC #############################################################################################################

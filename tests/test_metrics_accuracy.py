@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -23,8 +23,6 @@ from tests.test_metrics import setting
 sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (it comes with the extra 'dev')")
 scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (it comes with the extra 'research')")
 
-settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
-settings.load_profile("gnn_xai")
 
 SEGMENTS = 4
 rows_of = st.lists(

@@ -21,6 +21,7 @@ import gnn_xai as gx
 from gnn_xai.core.graphs import expansion
 from gnn_xai.errors import InputError
 from tests import models, references
+from tests.covering import every_value, pairwise
 
 FEATURES, CLASSES = 3, 4
 RETURNS = {
@@ -132,13 +133,11 @@ def check(explanation: Explanation, node: str | None, edge: str | None, unit: bo
 # The matrix ##########################################################################################################
 
 
-@pytest.mark.parametrize(("node", "edge"), MASKS)
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("mode", "returned"), MODES)
-@pytest.mark.parametrize("kind", ["model", "phenomenon"])
+@pairwise(kind=["model", "phenomenon"], output=MODES, level=LEVELS, masks=MASKS, index=INDICES)
 def test_gnn_explainer_in_every_setting(
-    kind: str, mode: str, returned: str, level: str, node: str | None, edge: str | None
+    kind: str, output: tuple[str, str], level: str, masks: tuple[str | None, str | None], index: Any
 ) -> None:
+    (mode, returned), (node, edge) = output, masks
     config = config_of(mode, level, returned)
     model, given = net(config), arguments()
     explainer = explainer_of(
@@ -146,12 +145,11 @@ def test_gnn_explainer_in_every_setting(
     )
     target = target_of(kind, config, 8 if level == "node" else 3)
     before = copy.deepcopy(model.state_dict())
-    for index in INDICES:
-        explanation = explainer(**given, target=target, index=index, **further(level))
-        check(explanation, node, edge)
-        assert torch.equal(explanation.x, given["x"])
-        assert ("prediction" in explanation) == (kind == "model")
-        assert ("index" in explanation) == (index is not None)
+    explanation = explainer(**given, target=target, index=index, **further(level))
+    check(explanation, node, edge)
+    assert torch.equal(explanation.x, given["x"])
+    assert ("prediction" in explanation) == (kind == "model")
+    assert ("index" in explanation) == (index is not None)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -177,16 +175,13 @@ def named(value: Any) -> str | None:
     return type(value).__name__ if hasattr(value, "attribute") else None
 
 
-@pytest.mark.parametrize(("algorithm", "node", "edge"), SCORES, ids=named)
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("mode", ["regression", "multiclass_classification"])
-def test_other_algorithms(algorithm: Any, node: str | None, edge: str | None, level: str, mode: str) -> None:
+@pairwise(scores=SCORES, level=LEVELS, mode=["regression", "multiclass_classification"], index=INDICES)
+def test_other_algorithms(scores: tuple[Any, str | None, str | None], level: str, mode: str, index: Any) -> None:
+    algorithm, node, edge = scores
     config = config_of(mode, level)
     explainer = explainer_of(net(config), algorithm, config, node_mask_type=node, edge_mask_type=edge)
-    for index in INDICES:
-        check(
-            explainer(**arguments(), index=index, **further(level)), node, edge, unit=isinstance(algorithm, gx.Random)
-        )
+    found = explainer(**arguments(), index=index, **further(level))
+    check(found, node, edge, unit=isinstance(algorithm, gx.Random))
 
 
 @pytest.mark.parametrize(
@@ -234,12 +229,12 @@ def as_columns(explanation: Explanation, ours: Explanation) -> None:
         assert name not in ours or torch.equal(explanation[name], ours[name])
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "node", "edge"), [*SCORES, (gx.GNNExplainer(epochs=4), "object", "object")], ids=named
+@every_value(
+    scores=[*SCORES, (gx.GNNExplainer(epochs=4), "object", "object")],
+    index=[4, torch.tensor(4), torch.tensor([4]), torch.arange(8) == 4, -4],
 )
-@pytest.mark.parametrize("index", [4, torch.tensor(4), torch.tensor([4]), torch.arange(8) == 4, -4], ids=str)
-def test_one_node_is_what_explain_gives(algorithm: Any, node: str | None, edge: str | None, index: Any) -> None:
-    config = config_of()
+def test_one_node_is_what_explain_gives(scores: tuple[Any, str | None, str | None], index: Any) -> None:
+    (algorithm, node, edge), config = scores, config_of()
     model, given = net(config), arguments()
     explainer = explainer_of(model, algorithm, config, node_mask_type=node, edge_mask_type=edge)
     fitted = copy.copy(algorithm)
@@ -410,10 +405,7 @@ def reached(given: dict[str, Tensor], nodes: list[int], steps: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("mode", RETURNS)
-@pytest.mark.parametrize("undirected", ["auto", False])
-@pytest.mark.parametrize("width", [1, 2])
+@pairwise(width=[1, 2], undirected=["auto", False], mode=list(RETURNS), level=LEVELS)
 def test_joint_saliency_is_the_gradient_of_the_mean(level: str, mode: str, undirected: Any, width: int) -> None:
     config = config_of(mode, level)
     model, given = net(config, width=width), arguments()
@@ -426,10 +418,12 @@ def test_joint_saliency_is_the_gradient_of_the_mean(level: str, mode: str, undir
         assert torch.allclose(found.edge_mask, edge, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", RETURNS)
-@pytest.mark.parametrize("kind", ["model", "phenomenon"])
-@pytest.mark.parametrize("width", [1, 2])
-@pytest.mark.parametrize("index", [torch.tensor([2]), torch.tensor([2, 0])], ids=["one", "two"])
+@pairwise(
+    index={"one": torch.tensor([2]), "two": torch.tensor([2, 0])},
+    width=[1, 2],
+    kind=["model", "phenomenon"],
+    mode=list(RETURNS),
+)
 def test_joint_masks_minimise_the_mean_loss(mode: str, kind: str, width: int, index: Tensor) -> None:
     """Against a plain loop of Adam over PyG's loss, from masks of 1/2."""
     config = config_of(mode)
@@ -601,8 +595,7 @@ def test_a_cached_model_keeps_its_cache_and_self_loops_keep_their_places() -> No
 # PyG's metrics and pictures ##########################################################################################
 
 
-@pytest.mark.parametrize("returned", RETURNS["multiclass_classification"])
-@pytest.mark.parametrize("index", [2, torch.tensor([2, 0, 5])], ids=["one", "several"])
+@every_value(index={"one": 2, "several": torch.tensor([2, 0, 5])}, returned=RETURNS["multiclass_classification"])
 def test_metrics_of_pyg(returned: str, index: Any) -> None:
     config = config_of(returned=returned)
     model, given = net(config), arguments()

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnn_xai.core.arrays import batches
@@ -15,9 +15,6 @@ from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uni
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_max, segment_mean, segment_sum
 from gnn_xai.core.graphs.matching import match_edges
 from gnn_xai.errors import InputError
-
-settings.register_profile("gnn_xai", deadline=None, max_examples=100, derandomize=True)
-settings.load_profile("gnn_xai")
 
 counts_of = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 

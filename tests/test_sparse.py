@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.utils import softmax
@@ -76,8 +76,7 @@ def every_structure(test: Callable[..., None]) -> Callable[..., None]:
     for kind in KINDS.values():
         test = example(kind, torch.float64)(test)
     test = example(PARALLEL, torch.float32)(test)
-    test = given(structures(), st.sampled_from([torch.float32, torch.float64]))(test)
-    return settings(max_examples=60, deadline=None)(test)
+    return given(structures(), st.sampled_from([torch.float32, torch.float64]))(test)
 
 
 @every_structure
