@@ -102,7 +102,7 @@ def robust_fidelity(
 
     def measure(part: Part) -> Tensor:
         if removal == "message" and not part.pipeline.maskable(part.masks):
-            return part.prediction[:, :2] * torch.nan
+            return part.prediction.new_full((len(part.graphs), 2), torch.nan)
         session, graphs, size = part.pipeline.session, part.graphs, len(part.graphs)
         first, unit = session.removable(graphs)
         assert part.masks.edge is not None

@@ -65,6 +65,8 @@ class Pipeline:
         first_scope: which of `SCOPES` the verification starts with.
         local: some neighbourhood gives the output of every node of a sample.
         cap: on the edges that are followed around a target.
+        planned: which calls can be fused, whether the plan is followed or not.
+        fallback: why it is not.
     """
 
     session: Session
@@ -75,6 +77,8 @@ class Pipeline:
     first_scope: int = 0
     local: bool = True
     cap: Cap | None = None
+    planned: Plan | None = None
+    fallback: str = ""
 
     @classmethod
     def start(
@@ -211,14 +215,13 @@ class Pipeline:
     @property
     def layers(self) -> list[dict[str, Any]]:
         """What became of every call of `propagate`: its layer, whether masks reach it, which path it takes, and why."""
-        plan = self.session.plan
+        plan, planned = self.session.plan, self.planned
+        assert planned is not None
         found = []
         for number, call in enumerate(self.traced.calls):
-            path, why = "messages", call.problem or (call.form if isinstance(call.form, str) else "")
+            path, why = "messages", planned.routes[number].why or self.fallback
             if plan is not None:
                 path, why = plan.routes[number].path, plan.routes[number].why
-            elif not why:
-                why = "the fused way did not give what the model gives"
             found.append(
                 {"layer": call.layer, "masked": not call.problem, "path": path, **({"why": why} if why else {})}
             )
@@ -243,9 +246,10 @@ class Pipeline:
             structural: whether coefficients must stay known when edges are removed.
         """
         session, graphs = self.session, self.session.problem.graphs
-        possible = plan.fuses and not (
-            structural and not all(coefficients.correctable(graphs) for coefficients in plan.coefficients)
-        )
+        self.planned = plan
+        possible = plan.fuses
+        if structural and not all(coefficients.correctable(graphs) for coefficients in plan.coefficients):
+            possible, self.fallback = False, "what it multiplies messages by once something is removed is not known"
         local = self.traced.complete and session.problem.node_level
         whole = local and all(r.coefficients is not None and not r.coefficients.backwards for r in plan.routes)
         ways = [(True, True)] * whole + [(True, False)] * local + [(False, False)]
@@ -255,8 +259,9 @@ class Pipeline:
             try:
                 if self._agrees(sample):
                     return
-            except Exception:  # a layer may add its input to an output that has fewer rows now
-                continue
+                self.fallback = "the fused way did not give what the model gives"
+            except Exception as error:  # a layer may add its input to an output that has fewer rows now
+                self.fallback = f"the fused way raised {type(error).__name__}: {error}"
         session.plan = session.features = None
         if session.problem.node_level:
             self.first_scope, _ = self._scope_of_most(sample)

@@ -124,7 +124,17 @@ def eager(model: nn.Module) -> nn.Module:
     """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are.
 
     Compiled parts of a model, and modules compiled in place, are run eagerly by `untouched`.
+
+    Raises:
+        InputError: if the model, or a part of it, was made by `torch.jit`, which leaves no layers of PyG.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"expected a model whose layers masks can reach, got a {type(module).__name__} that torch.jit.trace or "
+                f"torch.jit.script made{f' as its part {name}' * bool(name)}; pass the Python module that it was made from "
+                "(same weights: module.load_state_dict(scripted.state_dict()))"
+            )
     if compiled(model):
         warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
     inner = getattr(model, "_orig_mod", None)

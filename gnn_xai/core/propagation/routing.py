@@ -43,7 +43,7 @@ def _why_not(call: Call, others: Sequence[Call]) -> str:
         return call.problem
     if isinstance(call.form, str):
         return call.form
-    if "propagate" in vars(call.module) or "edge_updater" in vars(call.module):
+    if "propagate" in vars(call.module) or "edge_updater" in vars(call.module):  # `untouched` takes PyG's own off
         return "its propagate was replaced"
     # Ours are gone when a trace has ended; what is left is the user's.
     if any(len(hooks) for name, hooks in vars(call.module).items() if name.endswith("_hooks") and _of_messages(name)):
