@@ -1,4 +1,4 @@
-"""Which atoms and bonds make a GIN call a molecule a nitroaromatic? Real molecules, known truth (needs RDKit)."""
+"""Explain a GIN that recognises aromatic nitro groups: score atoms and bonds, measure, draw (needs RDKit)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import gnn_xai as gx
 
 
 def main(out: Path) -> None:
-    """Explain, measure against the true atoms and bonds, draw."""
+    """Explain test molecules, compare with the true atoms and bonds, draw six of them."""
     out.mkdir(parents=True, exist_ok=True)
     nitro = gx.datasets.load("nci_nitro")  # the molecules that ship with RDKit, and a trained GIN
-    positives = nitro.index  # test molecules with the group that the model gets right
+    positives = nitro.index  # test molecules with a nitro group that the model classifies correctly
 
     bonds = gx.explain(nitro.model, nitro.data, "edge_ablation", task=nitro.task, index=positives, progress=False)
     atoms = gx.explain(nitro.model, nitro.data, "node_ablation", task=nitro.task, index=positives, progress=False)

@@ -14,7 +14,7 @@ from gnn_xai import viz
 
 
 def train(data) -> torch.nn.Module:
-    """A two-layer GCN that tells the four communities apart."""
+    """Train a two-layer GCN to predict the four communities."""
     torch.manual_seed(0)
     model = GCN(data.num_features, hidden_channels=16, num_layers=2, out_channels=4)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
@@ -26,7 +26,7 @@ def train(data) -> torch.nn.Module:
 
 
 def main(out: Path) -> None:
-    """Explain all 34 members at once: which ties make the model say their community?"""
+    """Explain all 34 members at once: which edges support the predicted community?"""
     out.mkdir(parents=True, exist_ok=True)
     data = KarateClub()[0]  # part of PyG, no download
     model = train(data)

@@ -1,4 +1,4 @@
-"""Compare algorithms, one of them your own, with metrics; write a run to disk and hand it to PyG."""
+"""Compare algorithms, one of them your own; write a run to disk and convert an explanation to PyG."""
 
 import argparse
 from functools import partial
@@ -12,20 +12,20 @@ from gnn_xai.extend import Scores, algorithm, gradients
 
 @algorithm("midway_saliency", "gradient for edge masks between 0 and 1", signed=True)
 class MidwaySaliency:
-    """∂ score / ∂ m at m = `at` for every edge at once, where a saturated model still responds."""
+    """∂ score / ∂ m at m = `at` for all edges together, where a saturated model still responds."""
 
     at: float = 0.5
-    edge_mask_type: str = "object"  # edge masks have to reach the layers: it is checked
+    edge_mask_type: str = "object"  # makes `explain` check that edge masks reach every layer
 
     def attribute(self, session, graphs, target, prediction):
-        """Scores of all edges of all instances of a batch."""
+        """Score all edges of all instances of a batch."""
         midway = lambda replicas, k: (None, prediction.new_full((len(replicas.edge),), self.at))  # noqa: E731
         _, edge = gradients(session, graphs, target, features=False, edges=True, objective="margin", point=midway)
         return Scores(edge)
 
 
 def main(out: Path) -> None:
-    """Print a table and write it for a paper; explain into a folder, and read a table from there."""
+    """Print a table and write it for a paper; write explanations to a folder and read a table from it."""
     out.mkdir(parents=True, exist_ok=True)
     ds = gx.datasets.load("ba_shapes")
     sample = ds.index[torch.randperm(len(ds.index), generator=torch.Generator().manual_seed(0))[:20]]

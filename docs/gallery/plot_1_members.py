@@ -1,9 +1,9 @@
 """
-Nodes in their computation graphs
-=================================
+Explanations of nodes
+=====================
 
-Three members of Zachary's karate club: what would change if a tie were gone? Red supports the class, blue speaks against
-it, the ring marks the node that is explained.
+Edge ablation for three members of Zachary's karate club, each in its computation graph: what would change if an edge
+were gone? Red edges support the class, blue edges speak against it, and a ring marks the explained node.
 """
 
 import gnn_xai as gx

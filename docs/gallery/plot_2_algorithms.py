@@ -1,9 +1,9 @@
 """
-One node, four algorithms
-=========================
+Four algorithms side by side
+============================
 
-Node 507 of BA-Shapes lies in a house (bold outlines), and the house is why it has its class. The same layout in each
-panel shows where algorithms agree.
+Node 507 of BA-Shapes belongs to a house (bold outlines), and the house is the reason for its class. All panels have the
+same layout, so they show where the algorithms agree.
 """
 
 import gnn_xai as gx

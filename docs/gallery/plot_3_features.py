@@ -1,8 +1,9 @@
 """
-Which features
-==============
+Feature importance
+==================
 
-The features of the karate club are its members. Setting one to zero everywhere says what the model makes of it.
+Feature ablation on the karate club: a bar says how much the margin drops if the feature is set to zero on all nodes.
+The features are the members.
 """
 
 import gnn_xai as gx

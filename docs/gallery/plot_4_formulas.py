@@ -1,9 +1,9 @@
 """
-Structural formulas
-===================
+Molecules as structural formulas
+================================
 
-Which atoms make a molecule's logP? The true share of every atom is known here (Crippen's scale), and the model has learned
-it from sums alone. Orange raises logP, blue lowers it; all molecules share one scale.
+Which atoms raise or lower a molecule's logP? The true contribution of every atom is known here (Crippen's scale); the
+model was trained only on their sums. Orange raises logP, blue lowers it; all molecules share one colour scale.
 """
 
 import gnn_xai as gx

@@ -2,7 +2,8 @@
 Molecules as graphs
 ===================
 
-The graph that the model sees, laid out as a chemist draws it. What is red is lost with the bond: an aromatic nitro group.
+The graph that the model sees, laid out like the structural formula. The log-odds of an aromatic nitro group drop if a
+red bond is removed.
 """
 
 import gnn_xai as gx
@@ -10,5 +11,7 @@ from gnn_xai import viz
 
 nitro = gx.datasets.load("nci_nitro")
 bonds = gx.explain(nitro.model, nitro.data, "edge_ablation", task="graph", index=nitro.index[:3], progress=False)
-each = [{"layout": viz.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in bonds]
-figure = viz.grid(bonds, columns=3, each=each, class_names=nitro.class_names)
+options = [
+    {"layout": viz.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in bonds
+]
+figure = viz.grid(bonds, columns=3, each=options, class_names=nitro.class_names)

@@ -1,9 +1,9 @@
 """
-A comparison
-============
+Comparison of algorithms
+========================
 
-Mean and bootstrap interval of every algorithm; a full dot is better than Random, pair by pair. The first panel is what the
-maker of the data says, the other two what the model says.
+Mean and bootstrap interval of every algorithm; a filled dot is better than Random by the paired difference. The first
+panel measures agreement with the planted truth, the other two ask the model.
 """
 
 import gnn_xai as gx

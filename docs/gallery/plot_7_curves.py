@@ -2,8 +2,9 @@
 Fidelity over sparsity
 ======================
 
-What the prediction loses without the strongest bonds (up is better), and with nothing but them (down is better), for every
-share of bonds that is left out. A single number hides where curves cross. (Saliency lies under EdgeAblation here.)
+How much the prediction drops without the strongest bonds (fidelity+, higher is better) and with only these (fidelity−,
+lower is better), for every share of bonds that is left out. A single number would hide where curves cross. The curve of
+Saliency lies under that of EdgeAblation here.
 """
 
 import gnn_xai as gx

@@ -1,9 +1,9 @@
 """
-Have the masks come to rest?
+Convergence of learned masks
 ============================
 
-The terms of GNNExplainer's loss, epoch by epoch: means over fifty nodes, and a band with the middle 80 % of their totals. A
-hundred epochs, the default, are not enough for this model.
+The terms of GNNExplainer's loss over epochs: means over fifty nodes, and a band with the middle 80 % of their totals.
+The default of a hundred epochs is not enough for this model.
 """
 
 import gnn_xai as gx
