@@ -30,9 +30,9 @@ from gnn_xai.algorithms import (
 )
 from gnn_xai.api import explain
 from gnn_xai.comparison import Comparison, compare
-from gnn_xai.results.explanations import Explanation, Explanations, load
+from gnn_xai.results.explanations import Explanation, Explanations
 from gnn_xai.results.ground_truth import GroundTruth
-from gnn_xai.results.runs import StoredExplanations
+from gnn_xai.results.runs import StoredExplanations, load
 from gnn_xai.watch.callbacks import Callback, Trace
 
 if TYPE_CHECKING:

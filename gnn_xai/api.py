@@ -27,8 +27,9 @@ from gnn_xai.core.model.arguments import as_index, as_target, as_task, bind, eag
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
+from gnn_xai.results.checksums import Digest, checksum, described
 from gnn_xai.results.explanations import Explanations, joined
-from gnn_xai.results.runs import BLOCK, Digest, StoredExplanations, checksum, described, writing
+from gnn_xai.results.runs import BLOCK, StoredExplanations, writing
 from gnn_xai.watch.callbacks import Callback, Callbacks, Run, as_callbacks
 
 _log = logging.getLogger("gnn_xai")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from gnn_xai.errors import GnnXaiError
 
@@ -31,3 +32,14 @@ def need(module: str, extra: str, what: str) -> ModuleType:
         raise GnnXaiError(
             f"{what} need {package}, which is not installed; run 'pip install gnn-xai[{extra}]'"
         ) from error
+
+
+def late(module: str) -> Any:
+    """Import a module of this package that lies above the caller, when it is needed.
+
+    The only way to import upwards, for methods of results that draw, report or convert them.
+
+    >>> late("gnn_xai.errors").__name__
+    'gnn_xai.errors'
+    """
+    return import_module(module)

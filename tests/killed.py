@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import gnn_xai as gx
-from gnn_xai.results import runs as store
+from gnn_xai.results import runs
 from tests.models import model_and_graph
 
 MOMENTS = 10
@@ -103,7 +103,7 @@ def killed_at_calls(folder: Path) -> Iterator[dict[str, Any]]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    store.SHARD["cpu"] = 60
+    runs.SHARD["cpu"] = 60
     start = time.perf_counter()
     os.waitpid(forked(lambda: run(folder / "whole")), 0)
     seconds, total = time.perf_counter() - start, len(finished(folder / "whole"))

@@ -28,10 +28,10 @@ from gnn_xai import api
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.graphs.source import Shelf, as_graphs
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
-from gnn_xai.results import runs as store
-from gnn_xai.results import tables as frames
+from gnn_xai.results import checksums, runs, tables
+from gnn_xai.results.checksums import checksum
 from gnn_xai.results.explanations import Explanations
-from gnn_xai.results.runs import MANIFEST, StoredExplanations, checksum
+from gnn_xai.results.runs import MANIFEST, StoredExplanations
 from tests.models import model_and_graph, random_graph, seeded_gcn, small_graph
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SHARD", {"cpu": 150, "cuda": 150})
+    monkeypatch.setattr(runs, "SHARD", {"cpu": 150, "cuda": 150})
     monkeypatch.setattr(api, "BLOCK", 400)
 
 
@@ -59,16 +59,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def stop_after(shards: int, monkeypatch: pytest.MonkeyPatch, error: BaseException | None = None) -> None:
-    """Let `Run.add` write so many shards, and raise at the next."""
-    add, left = store.Run.add, [shards]
+    """Let `RunWriter.add` write so many shards, and raise at the next."""
+    add, left = runs.RunWriter.add, [shards]
 
-    def counting(self: store.Run, start: int, part: Explanations) -> None:
+    def counting(self: runs.RunWriter, start: int, part: Explanations) -> None:
         if left[0] == 0:
             raise error or KeyboardInterrupt
         left[0] -= 1
         add(self, start, part)
 
-    monkeypatch.setattr(store.Run, "add", counting)
+    monkeypatch.setattr(runs.RunWriter, "add", counting)
 
 
 def require_same(one: Explanations, other: Explanations, tolerance: float = 0.0) -> None:
@@ -151,7 +151,7 @@ def test_one_explanation_by_position(i: int, tmp_path: Path) -> None:
     e, plain = stored[i], explained()[i]
     assert e.index == plain.index
     assert torch.equal(e.edge_id, plain.edge_id)
-    assert len(stored._held) == 1, "more than one shard was read"
+    assert len(stored._cached) == 1, "more than one shard was read"
 
 
 def test_selections_are_those_of_explanations(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_selections_are_those_of_explanations(tmp_path: Path) -> None:
             stored[position]
     assert [e.index for e in stored] == list(range(60))
     assert sum(len(part) for part in stored.shards()) == 60
-    assert len(stored._held) <= store.HELD < len(stored.manifest["shards"])
+    assert len(stored._cached) <= runs.CACHED < len(stored.manifest["shards"])
     assert repr(stored).startswith("StoredExplanations(60 of 60 node-level, saliency, ")
 
 
@@ -269,7 +269,7 @@ def test_other_hardware_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
             explained(tmp_path / "run")
-    monkeypatch.setattr(store, "_hardware", lambda device: "an abacus")
+    monkeypatch.setattr(runs, "_hardware", lambda device: "an abacus")
     with pytest.warns(GnnXaiWarning, match="goes on with an abacus: the last digits"):
         stored = explained(tmp_path / "run")
     assert stored.manifest["hardware"][1] == "an abacus"
@@ -282,8 +282,8 @@ def test_shards_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
             explained(tmp_path / "run")
-    before, add = files(tmp_path / "run"), store.Run.add
-    monkeypatch.setattr(store.Run, "add", lambda self, start, part: add(self, start - 1, part))
+    before, add = files(tmp_path / "run"), runs.RunWriter.add
+    monkeypatch.setattr(runs.RunWriter, "add", lambda self, start, part: add(self, start - 1, part))
     with pytest.raises(
         StorageError, match="was begun on cpu .*, where its computation graphs were cut otherwise; go on"
     ):
@@ -358,7 +358,7 @@ def test_nothing_else_is_mixed_into_a_run(other: Any, sentence: str, tmp_path: P
 
 def test_another_version_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained(tmp_path / "run")
-    monkeypatch.setattr(store, "__version__", "99")
+    monkeypatch.setattr(checksums, "__version__", "99")
     with pytest.raises(StorageError, match=r"another versions.gnn_xai \('.*', and now '99'\)"):
         explained(tmp_path / "run")
 
@@ -533,16 +533,16 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add, tried = store.Run.add, []
+    add, tried = runs.RunWriter.add, []
 
-    def meanwhile(self: store.Run, start: int, part: Explanations) -> None:
+    def meanwhile(self: runs.RunWriter, start: int, part: Explanations) -> None:
         add(self, start, part)
         if not tried:
             tried.append(start)
             with pytest.raises(StorageError, match="another process is writing the run in .*run; wait for it, or"):
                 explained(tmp_path / "run")
 
-    monkeypatch.setattr(store.Run, "add", meanwhile)
+    monkeypatch.setattr(runs.RunWriter, "add", meanwhile)
     assert explained(tmp_path / "run").complete
     assert tried
     assert explained(tmp_path / "run").complete  # the lock is given back
@@ -729,7 +729,7 @@ def test_tables_row_by_row(case: str, tmp_path: Path) -> None:
             assert told["algorithm"] == json.loads(json.dumps(found.algorithm))
             assert told["provenance"]["torch"] == torch.__version__
         assert pq.ParquetFile(many).num_row_groups == len(stored.manifest["shards"]) > 1
-    for level in set(frames.LEVELS) - {"instance", "edge", "node"} - set(levels):
+    for level in set(tables.TABLE_LEVELS) - {"instance", "edge", "node"} - set(levels):
         with pytest.raises(InputError, match=f"scored no {level}s; choose another level, or an algorithm that scores"):
             stored.to_pandas(level)
         with pytest.raises(InputError, match=f"scored no {level}s"):

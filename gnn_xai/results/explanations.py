@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig
 
-from gnn_xai.core.arrays.segments import gather_segments, owners, pointers
+from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines.scores import NodeMaskType
-from gnn_xai.core.graphs.matching import pair_directions
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
-from gnn_xai.results import tables
-from gnn_xai.results.tables import Level, about
+from gnn_xai.optional import late
+from gnn_xai.results import files, tables
+from gnn_xai.results._strength import strongest, summed_at_ends, undirected_once
+from gnn_xai.results._to_pyg import to_pyg
+from gnn_xai.results.columns import EXTRAS, LEVELS, join, level_of, rows_dim, select
+from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
     from pandas import DataFrame
-
-    from gnn_xai.results.runs import StoredExplanations
-
-FORMAT_VERSION = 1
-_EXPECTED = "expected a file by Explanations.save"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +59,12 @@ class Explanations:
         removal: what a score is about, `message` or `structural`.
         algorithm: name and hyper-parameters.
         task: mode, level and return type of the model.
-        seed: what random numbers were keyed by.
+        seed: the same seed gives the same result.
         extras: more tensors by name: per edge (`edge_...`), per node (`node_...`), or per instance, such as
             `prediction_capped` `[B, C]`, the model's output on the edges that `max_neighbors` left.
-        provenance: versions, layers and sizes, for the record; `provenance["features"]` says what node masks multiply: `x`,
-            or embedded columns of x, where it holds codes.
+        provenance: versions, layers and sizes; `provenance["features"]` says what node masks multiply: `x`, or embedded
+            columns of x, where it holds codes.
+        data: the data that was explained; `None` after loading.
     """
 
     index: Tensor
@@ -114,7 +109,8 @@ class Explanations:
         """One explanation by position, or several as `Explanations`."""
         if isinstance(i, (slice, list)) or (isinstance(i, Tensor) and i.dim() > 0):
             positions = torch.arange(len(self), device=self.index.device)
-            return self._select(positions[i.to(positions.device) if isinstance(i, Tensor) else i])
+            positions = positions[i.to(positions.device) if isinstance(i, Tensor) else i]
+            return self._with(select(self.columns(), positions, self.common))
         position = int(i)
         if not -len(self) <= position < len(self):
             raise IndexError(f"position {position} is out of range for {len(self)} explanations")
@@ -143,50 +139,45 @@ class Explanations:
         """One score per node, `[ΣN]`: its mask, or the sum over its features; without a mask per node, the sum of the
         scores of the edges at it, each undirected edge once. `None` where there is neither.
         """
-        if self.node_mask is not None and self.node_mask_type != "common_attributes":
+        if self.node_mask is not None and not self.common:
             return self.node_mask.sum(1)
         if self.edge_mask is None:
             return None
-        scores = self.edge_mask.new_zeros(len(self.node_id))
         if len(self.edge_id) == 0:
-            return scores
-        span = int(self.node_id.max()) + 1
-        nodes = self.node_owner * span + self.node_id
-        ends = torch.searchsorted(nodes, self.edge_owner * span + self.edge_index)
-        once = _each_undirected_once(ends, self.edge_mask)
-        ends, values = ends[:, once], self.edge_mask[once]
-        scores.index_add_(0, ends[0], values)
-        return scores.index_add_(0, ends[1], torch.where(ends[0] == ends[1], 0, values))
+            return self.edge_mask.new_zeros(len(self.node_id))
+        span = int(self.node_id.max()) + 1  # a node is told apart by its instance and its id
+        ends = self.edge_owner * span + self.edge_index
+        return summed_at_ends(self.node_owner * span + self.node_id, ends, self.edge_mask)
 
-    def _select(self, select: Tensor) -> Explanations:
-        select = select.to(self.index.device)
-        node, node_ptr = gather_segments(self.node_ptr, select)
-        edge, edge_ptr = gather_segments(self.edge_ptr, select)
-        by_level = {"edge": edge, "node": node}
-        changed: dict[str, Any] = {
-            name: getattr(self, name)[select]
-            for name in ("index", "target", "prediction", "prediction_masked", "prediction_complement", "exact", "hops")
-        }
-        node_rows = select if self.node_mask_type == "common_attributes" else node
-        changed |= {
-            "node_ptr": node_ptr,
-            "node_id": self.node_id[node],
-            "edge_ptr": edge_ptr,
-            "edge_id": self.edge_id[edge],
-            "edge_index": self.edge_index[:, edge],
-            "edge_mask": None if self.edge_mask is None else self.edge_mask[edge],
-            "node_mask": None if self.node_mask is None else self.node_mask[node_rows],
-        }
-        extras = {}
-        for name, value in self.extras.items():
-            positions = by_level.get(name.split("_")[0], select)
-            extras[name] = value[node_rows if positions is node else positions]
-        return replace(self, **changed, extras=extras)
+    @property
+    def common(self) -> bool:
+        """One mask of features is shared by all nodes of an instance."""
+        return self.node_mask_type == "common_attributes"
+
+    def columns(self) -> dict[str, Tensor]:
+        """All tensors by name, as in a file: those that are not `None`, then extras as `extras.name`."""
+        own = {name: value for name in LEVELS if (value := getattr(self, name)) is not None}
+        return own | {f"{EXTRAS}{name}": value for name, value in self.extras.items()}
+
+    def _with(self, columns: dict[str, Tensor]) -> Explanations:
+        """The same explanations with other tensors."""
+        return replace(self, **_fields(columns))
 
     def to(self, device: str | torch.device) -> Explanations:
         """The same explanations with all tensors on `device`."""
-        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return replace(self, **moved, extras={name: value.to(device) for name, value in self.extras.items()})
+        return self._with({name: value.to(device) for name, value in self.columns().items()})
+
+    def about(self) -> dict[str, Any]:
+        """Everything but the tensors and the data: algorithm, task, seed, what scores mean, provenance; ready for JSON."""
+        return {
+            "algorithm": self.algorithm,
+            "task": [self.task.mode.value, self.task.task_level.value, self.task.return_type.value],
+            "seed": self.seed,
+            "signed": self.signed,
+            "removal": self.removal,
+            "node_mask_type": self.node_mask_type,
+            "provenance": self.provenance,
+        }
 
     # Other forms #####################################################################################################
 
@@ -200,35 +191,10 @@ class Explanations:
         Raises:
             InputError: without data, or if it is not the data that was explained.
         """
-        given: Any = self.data if data is None else data
-        if given is None:
+        data = self.data if data is None else data
+        if data is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
-        e = self[i]
-        graph: Any = given
-        if self.task.task_level.value == "graph" and (isinstance(given, Batch) or not isinstance(given, Data)):
-            count = given.num_graphs if isinstance(given, Batch) else len(given)
-            graph = given[e.index] if e.index < count else Data(num_nodes=0)
-        elif not isinstance(given, Data):
-            graph = Batch.from_data_list(list(given))
-        if not e._lies_in(graph):
-            raise InputError(
-                f"expected the data that was explained, got a graph of {graph.num_nodes} nodes and {graph.num_edges} edges "
-                f"that does not contain the computation graph of {self.task.task_level.value} {e.index}"
-            )
-        out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in ("ptr", "batch")})
-        num_nodes, num_edges = graph.num_nodes, graph.num_edges
-        if e.edge_mask is not None:
-            out.edge_mask = e.edge_mask.new_zeros(num_edges).index_copy(0, e.edge_id, e.edge_mask)
-        if e.node_mask is not None:
-            if self.node_mask_type == "common_attributes":
-                out.node_mask = e.node_mask.unsqueeze(0)
-            else:
-                nothing = e.node_mask.new_zeros(num_nodes, e.node_mask.size(1))
-                out.node_mask = nothing.index_copy(0, e.node_id, e.node_mask)
-        out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
-        if self.task.task_level.value == "node":
-            out.index = e.index
-        return out
+        return to_pyg(self[i], data)
 
     @classmethod
     def from_pyg(
@@ -244,12 +210,12 @@ class Explanations:
         name: str = "pyg",
         signed: bool | None = None,
     ) -> Explanations:
-        """Results of PyG's algorithms, to be measured and drawn here: their masks, laid on computation graphs.
+        """Results of PyG's algorithms as masks on computation graphs, to be measured and drawn here.
 
         One mask for several outputs (`index` a tensor or `None`) becomes one instance for each of them, with the same mask
-        on its own computation graph; what a mask says of elements that cannot reach the output is dropped. Every directed
-        edge keeps its own value; where both directions of all edges have the same, they count as one, as in
-        `gnn_xai.explain` (`provenance["undirected"]`).
+        on its own computation graph; scores of elements that cannot reach the output are dropped. Every directed edge keeps
+        its own value; where both directions of all edges have the same, they count as one, as in `gnn_xai.explain`
+        (`provenance["undirected"]`).
 
         Args:
             explanations: one explanation of a homogeneous graph by `torch_geometric.explain`, or several with the same kinds
@@ -277,13 +243,11 @@ class Explanations:
         ...     edge_mask_type="object",
         ...     model_config={"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"},
         ... )
-        >>> found = [explainer(karate.data.x, karate.data.edge_index, index=node) for node in (0, 16)]
-        >>> gx.Explanations.from_pyg(found, karate.model, karate.data, name="PyG's GNNExplainer")
+        >>> of_pyg = [explainer(karate.data.x, karate.data.edge_index, index=node) for node in (0, 16)]
+        >>> gx.Explanations.from_pyg(of_pyg, karate.model, karate.data, name="PyG's GNNExplainer")
         Explanations(2 node-level, PyG's GNNExplainer, edge_mask=[...])
         """
-        from gnn_xai.pyg import read
-
-        return read(
+        return late("gnn_xai.pyg").read(
             explanations,
             model,
             data,
@@ -295,15 +259,7 @@ class Explanations:
             signed=signed,
         )
 
-    def content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What a file of them holds: tensors on the CPU by name, and metadata."""
-        tensors = {f"extras.{name}": value for name, value in self.extras.items()}
-        tensors |= {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        meta = json.dumps({"format": FORMAT_VERSION, **about(self)})
-        return tensors, {"gnn_xai": meta}
-
-    def to_pandas(self, level: Level = "instance") -> DataFrame:
+    def to_pandas(self, level: TableLevel = "instance") -> DataFrame:
         """A tidy table with pandas: one row for each instance, edge, node or feature.
 
         Every row has the `position` of its explanation here, and its `index` and `target`. Then, by level:
@@ -325,7 +281,7 @@ class Explanations:
         """
         return tables.table([(0, self)], level)
 
-    def to_parquet(self, path: str | os.PathLike[str], level: Level = "instance") -> Path:
+    def to_parquet(self, path: str | os.PathLike[str], level: TableLevel = "instance") -> Path:
         """Write the table of `to_pandas` to a Parquet file; the schema's metadata `gnn_xai` is its `attrs` as JSON.
 
         Raises:
@@ -341,158 +297,94 @@ class Explanations:
         Raises:
             StorageError: if the file cannot be written.
         """
-        path = Path(path)
-        tensors, meta = self.content()
-        part = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-                part = Path(handle.name)
-            save_file(tensors, part, metadata=meta)
-            part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone; the result follows the umask
-            os.replace(part, path)
-        except (OSError, SafetensorError) as error:
-            if part is not None:
-                part.unlink(missing_ok=True)
-            why = getattr(error, "strerror", None) or error  # without the name of the temporary file
-            raise StorageError(f"cannot write {path}: {why}; choose a folder that exists and is writable") from error
-        return path
+        return files.write(path, self.columns(), self.about())
+
+
+def _fields(columns: dict[str, Tensor]) -> dict[str, Any]:
+    """Columns as arguments of `Explanations`: extras as a dictionary of their own."""
+    extras = {name.removeprefix(EXTRAS): value for name, value in columns.items() if name.startswith(EXTRAS)}
+    return {name: value for name, value in columns.items() if not name.startswith(EXTRAS)} | {"extras": extras}
 
 
 def joined(parts: Sequence[Explanations]) -> Explanations:
-    """The explanations of one run that came in parts, in the order of the parts."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    columns: dict[str, Any] = {}
-    for name in (f.name for f in fields(first) if isinstance(getattr(first, f.name), Tensor)):
-        values = [getattr(part, name) for part in parts]
-        if name.endswith("_ptr"):
-            columns[name] = pointers(torch.cat([value.diff() for value in values]))
-        else:
-            columns[name] = torch.cat(values, dim=1 if name == "edge_index" else 0)
-    extras = {name: torch.cat([part.extras[name] for part in parts]) for name in first.extras}
-    return replace(first, **columns, extras=extras)
+    """The explanations of several parts of one run, in the order of the parts."""
+    return parts[0] if len(parts) == 1 else parts[0]._with(join([part.columns() for part in parts]))
 
 
-def _each_undirected_once(edge_index: Tensor, mask: Tensor) -> Tensor:
-    """Positions of edges, leaving out the second direction of an undirected edge with the same score."""
-    own = torch.arange(len(mask), device=mask.device)
-    if len(own) == 0:
-        return own
-    same_score = torch.unique(mask, return_inverse=True)[1]
-    partner = pair_directions(edge_index, int(edge_index.max()) + 1, same_score)
-    second = (partner >= 0) & (partner < own) & (mask[partner] == mask)
-    return own[~second]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def load(path: str | os.PathLike[str]) -> Explanations | StoredExplanations:
-    """Read explanations: a file that `Explanations.save` wrote, or a folder that `explain(..., out=folder)` wrote, whose
-    shards are read when they are needed. Nothing is unpickled.
+def read(path: str | os.PathLike[str]) -> Explanations:
+    """Read a file that `Explanations.save` wrote. Nothing is unpickled.
 
     Raises:
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
-    if Path(path).is_dir():
-        from gnn_xai.results.runs import StoredExplanations
-
-        return StoredExplanations(path)
-    return read(path)
-
-
-def read(path: str | os.PathLike[str]) -> Explanations:
-    """Read one file, see `load`."""
+    columns, meta = files.read(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
-            if not isinstance(meta, dict):
-                raise StorageError(f"{path} is safetensors but holds no explanations of this package")
-            version = meta.get("format", 0)
-            if version > FORMAT_VERSION:
-                raise StorageError(
-                    f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
-                )
-            tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot read {path} as explanations: {error}; {_EXPECTED}") from error
-    try:
-        extras = {
-            key.removeprefix("extras."): tensors.pop(key) for key in [k for k in tensors if k.startswith("extras.")]
+        about = {
+            name: meta[name] for name in ("node_mask_type", "signed", "removal", "algorithm", "seed", "provenance")
         }
-        return Explanations(
-            **{"edge_mask": None, "node_mask": None, **tensors},
-            node_mask_type=meta["node_mask_type"],
-            signed=meta["signed"],
-            removal=meta["removal"],
-            algorithm=meta["algorithm"],
-            task=ModelConfig(*meta["task"]),
-            seed=meta["seed"],
-            extras=extras,
-            provenance=meta["provenance"],
-        )
+        masks = {"edge_mask": None, "node_mask": None}
+        return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
     except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"cannot read {path} as explanations: it is incomplete ({error}); {_EXPECTED}") from error
+        raise StorageError(
+            f"cannot read {path} as explanations: it is incomplete ({error}); {files.EXPECTED}"
+        ) from error
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """One explanation: a view into `Explanations`, with the same names less the leading dimension."""
+    """One explanation: a view into `Explanations`, with the same names less the leading dimension.
+
+    Attributes:
+        index: the explained node or graph.
+        target: the class or output column explained.
+        prediction: `[C]` the model's output on the full graph.
+        prediction_masked: `[C]` its output under the explanation as a soft mask.
+        prediction_complement: `[C]` its output under one minus the explanation.
+        exact: the computation graph gives the same output as the full graph.
+        hops: radius of the computation graph; -1 for the whole graph.
+        node_id: `[n]` nodes that can reach the output.
+        edge_id: `[e]` edges that can carry a message to the output.
+        edge_index: `[2, e]` end points of these edges in original node ids.
+        edge_mask: `[e]` score of each edge, or `None`.
+        node_mask: `[n, 1]`, `[n, F]`, or for `common_attributes` `[F]`; or `None`.
+    """
 
     source: Explanations
     position: int
+    index: int = field(init=False)
+    target: int = field(init=False)
+    prediction: Tensor = field(init=False)
+    prediction_masked: Tensor = field(init=False)
+    prediction_complement: Tensor = field(init=False)
+    exact: bool = field(init=False)
+    hops: int = field(init=False)
+    node_id: Tensor = field(init=False)
+    edge_id: Tensor = field(init=False)
+    edge_index: Tensor = field(init=False)
+    edge_mask: Tensor | None = field(init=False)
+    node_mask: Tensor | None = field(init=False)
+
+    if not TYPE_CHECKING:  # types know the columns above and no others
+
+        def __getattr__(self, name: str) -> Any:
+            """The rows of a column that are of this instance; its only row without the leading dimension."""
+            if LEVELS.get(name, "pointer") == "pointer":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value, level = getattr(self.source, name), level_of(name, self.source.common)
+            if value is None:
+                return None
+            if level == "instance":
+                return value[self.position] if value.dim() > 1 else value[self.position].item()
+            start, stop = getattr(self.source, f"{level}_ptr")[self.position : self.position + 2].tolist()
+            return value.narrow(rows_dim(name), start, stop - start)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(name for name, level in LEVELS.items() if level != "pointer")]
 
     def __repr__(self) -> str:
         what = f"{self.source.task.task_level.value} {self.index}, target {self.target}"
         size = f"{len(self.node_id)} nodes, {len(self.edge_id)} edges"
         return f"Explanation({what}, {self.source.algorithm['name']}, {size})"
-
-    def _nodes(self) -> slice:
-        return slice(int(self.source.node_ptr[self.position]), int(self.source.node_ptr[self.position + 1]))
-
-    def _edges(self) -> slice:
-        return slice(int(self.source.edge_ptr[self.position]), int(self.source.edge_ptr[self.position + 1]))
-
-    @property
-    def index(self) -> int:
-        """The explained node or graph."""
-        return int(self.source.index[self.position])
-
-    @property
-    def target(self) -> int:
-        """The class or output column explained."""
-        return int(self.source.target[self.position])
-
-    @property
-    def prediction(self) -> Tensor:
-        """The model's output on the full graph, `[C]`."""
-        return self.source.prediction[self.position]
-
-    @property
-    def prediction_masked(self) -> Tensor:
-        """The model's output under the explanation as a soft mask, `[C]`."""
-        return self.source.prediction_masked[self.position]
-
-    @property
-    def prediction_complement(self) -> Tensor:
-        """The model's output under one minus the explanation, `[C]`."""
-        return self.source.prediction_complement[self.position]
-
-    @property
-    def exact(self) -> bool:
-        """The computation graph gives the same output as the full graph."""
-        return bool(self.source.exact[self.position])
-
-    @property
-    def hops(self) -> int:
-        """Radius of the computation graph; -1 for the whole graph."""
-        return int(self.source.hops[self.position])
 
     @property
     def signed(self) -> bool:
@@ -505,39 +397,12 @@ class Explanation:
         return self.source.one_sided
 
     @property
-    def node_id(self) -> Tensor:
-        """Nodes that can reach the output, `[n]`."""
-        return self.source.node_id[self._nodes()]
-
-    @property
-    def edge_id(self) -> Tensor:
-        """Edges that can carry a message to the output, `[e]`."""
-        return self.source.edge_id[self._edges()]
-
-    @property
-    def edge_index(self) -> Tensor:
-        """End points of these edges in original node ids, `[2, e]`."""
-        return self.source.edge_index[:, self._edges()]
-
-    @property
-    def edge_mask(self) -> Tensor | None:
-        """Score of each edge, `[e]`."""
-        return None if self.source.edge_mask is None else self.source.edge_mask[self._edges()]
-
-    @property
-    def node_mask(self) -> Tensor | None:
-        """`[n, 1]`, `[n, F]`, or for `common_attributes` `[F]`."""
-        mask = self.source.node_mask
-        if mask is None:
-            return None
-        return mask[self.position] if self.source.node_mask_type == "common_attributes" else mask[self._nodes()]
-
-    @property
     def extras(self) -> dict[str, Tensor]:
         """Further tensors of this instance, by name."""
+        one = self.source[[self.position]]
         return {
-            name: value[0] if not name.startswith(("edge_", "node_")) else value
-            for name, value in self.source[[self.position]].extras.items()
+            name: value[0] if level_of(f"{EXTRAS}{name}", one.common) == "instance" else value
+            for name, value in one.extras.items()
         }
 
     @property
@@ -547,17 +412,6 @@ class Explanation:
         """
         return self.source[[self.position]].node_scores
 
-    def _lies_in(self, graph: Data) -> bool:
-        """Whether a graph has these nodes, and these edges under their ids."""
-        nodes, edges = self.node_id, self.edge_id
-        if len(nodes) and int(nodes.max()) >= (graph.num_nodes or 0):
-            return False
-        if len(edges) and int(edges.max()) >= graph.num_edges:
-            return False
-        if graph.edge_index is None:  # adj_t, whose edges have their ids by another order
-            return True
-        return torch.equal(graph.edge_index[:, edges.to(graph.edge_index.device)].to(edges.device), self.edge_index)
-
     def top_edges(self, k: int = 10) -> list[tuple[int, int, float]]:
         """The k strongest edges `(u, v, score)`, by absolute value; the two directions of an undirected edge count once.
 
@@ -566,13 +420,10 @@ class Explanation:
         """
         if self.edge_mask is None:
             raise InputError(f"{self.source.algorithm['name']} scored no edges; use top_nodes or top_features")
-        keep = _each_undirected_once(self.edge_index, self.edge_mask)
+        keep = undirected_once(self.edge_index, self.edge_mask)
         scores = self.edge_mask[keep]
-        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
-        return [
-            (int(u), int(v), float(s))
-            for u, v, s in zip(*self.edge_index[:, keep[order]].tolist(), scores[order].tolist(), strict=True)
-        ]
+        order = strongest(scores, k)
+        return list(zip(*self.edge_index[:, keep[order]].tolist(), scores[order].tolist(), strict=True))
 
     def top_nodes(self, k: int = 10) -> list[tuple[int, float]]:
         """The k strongest nodes `(node, score)`, by absolute value of `node_scores`.
@@ -583,7 +434,7 @@ class Explanation:
         scores = self.node_scores
         if scores is None:
             raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use top_features")
-        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
+        order = strongest(scores, k)
         return list(zip(self.node_id[order].tolist(), scores[order].tolist(), strict=True))
 
     def top_features(self, k: int = 10) -> list[tuple[int, float]]:
@@ -599,22 +450,18 @@ class Explanation:
                 "one with node_mask_type='attributes' or 'common_attributes'"
             )
         scores = mask if mask.dim() == 1 else mask.sum(0)
-        order = torch.argsort(scores.abs(), descending=True, stable=True)[: max(k, 0)]
+        order = strongest(scores, k)
         return list(zip(order.tolist(), scores[order].tolist(), strict=True))
 
     @property
     def atoms(self) -> DataFrame:
         """The atoms of a molecule as a table: index, symbol, atom map number, attribution; see `gnn_xai.molecules.atoms`."""
-        from gnn_xai.molecules import atoms
-
-        return atoms(self)
+        return late("gnn_xai.molecules").atoms(self)
 
     @property
     def bonds(self) -> DataFrame:
         """Its bonds, both directed edges of each together; see `gnn_xai.molecules.bonds`."""
-        from gnn_xai.molecules import bonds
-
-        return bonds(self)
+        return late("gnn_xai.molecules").bonds(self)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The computation graph in original ids; nodes and edges carry `score`, edges also their `id`."""
@@ -632,15 +479,11 @@ class Explanation:
 
     def draw(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Draw the computation graph; see `gnn_xai.viz.draw` for the options. Returns the axes, never shows them."""
-        from gnn_xai.viz import draw
-
-        return draw(self, ax=ax, **options)
+        return late("gnn_xai.viz").draw(self, ax=ax, **options)
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the depiction of a molecule; nothing, and so the text, for any other graph."""
-        from gnn_xai.molecules import draw
-
         try:
-            return draw(self).svg
+            return late("gnn_xai.molecules").draw(self).svg
         except GnnXaiError:
             return None

@@ -2,9 +2,8 @@
 
 A run is a folder with a manifest and shards. Each shard is a file as `Explanations.save` writes it, and holds the
 explanations of consecutive positions of the index. How a run is cut into shards, and what is computed together within one,
-depends on what was asked and on nothing else: not on time, not on memory that happens to be free (the budget of the first
-start is kept), and not on which shards the process at work has computed before. So a run that was killed and started
-again ends with the files of one that was not.
+depends on what was asked alone: not on time, not on free memory (the budget of the first start is kept), and not on which
+shards this process has computed before. So a run that was killed and resumed ends with the files of one that was not.
 
 Every file is written under another name, synchronised and renamed. A shard counts once the manifest names it with its size
 and checksum.
@@ -13,7 +12,6 @@ and checksum.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -23,21 +21,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import CellType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-import safetensors.torch
 import torch
-import torch_geometric
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 
-from gnn_xai._version import __version__
 from gnn_xai.core.arrays.batches import Bytes
 from gnn_xai.errors import StorageError, warn
 from gnn_xai.results import tables
 from gnn_xai.results.explanations import Explanation, Explanations, joined, read
+from gnn_xai.results.files import packed, refuse_newer
+from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,22 +50,32 @@ have more. Larger shards would save little time and lose more of it; a GPU wants
 BLOCK = 500_000
 """Nodes and edges of graphs that are read, and shown to the model, at once; a block holds whole shards."""
 
-HELD = 4
+CACHED = 4
 """Shards that are kept in memory on reading."""
 
 MANIFEST, LOCK, PART = "manifest.json", "lock", ".part"
 _SHARD_NAME = re.compile(r"\d{9,}-\d{9,}\.safetensors")
 
 
+def load(path: str | os.PathLike[str]) -> Explanations | StoredExplanations:
+    """Read explanations: a file that `Explanations.save` wrote, or a folder that `explain(..., out=folder)` wrote, whose
+    shards are read when they are needed. Nothing is unpickled.
+
+    Raises:
+        StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
+    """
+    return StoredExplanations(path) if Path(path).is_dir() else read(path)
+
+
 # Writing #############################################################################################################
 
 
-class Run:
-    """A run that is being written: what was asked, and which shards are there. Made by `writing`.
+class RunWriter:
+    """A run that is being written: what was asked, and which shards are finished. Made by `writing`.
 
     Attributes:
         folder: where it is.
-        manifest: its manifest, as it is on disk.
+        manifest: its manifest, as on disk.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -84,7 +88,7 @@ class Run:
 
     @property
     def budget(self) -> int:
-        """What a batch may hold: the user's number, or the bytes that were measured when the run was started first."""
+        """The budget of a batch: the user's number, or the bytes that were measured when the run was first started."""
         measured = self.manifest["batch_bytes"]
         return self.manifest["run"]["batch_budget"] if measured is None else Bytes(measured)
 
@@ -92,17 +96,17 @@ class Run:
         """Write a shard: the explanations of consecutive positions from `start` on.
 
         Raises:
-            StorageError: if it cannot be written, or holds what another shard holds; what was written before stays.
+            StorageError: if it cannot be written, or overlaps another shard; what was written before stays.
         """
         if not self.manifest["shards"]:
-            self._tell()  # a shard without a manifest would be a file of somebody else
+            self._update()  # a shard without a manifest would be a file of somebody else
         stop = start + len(part)
         if any(shard["start"] < stop and start < shard["stop"] for shard in self.manifest["shards"]):
             raise StorageError(
                 f"{self.folder} was begun on {self.manifest['hardware'][0]}, where its computation graphs were cut "
                 "otherwise; go on there, or choose another folder"
             )
-        content = safetensors.torch.save(*part.content())
+        content = packed(part.columns(), part.about())
         name = f"{start:09d}-{stop:09d}.safetensors"
         shard = {
             "file": name,
@@ -113,17 +117,17 @@ class Run:
             "sha256": hashlib.sha256(content).hexdigest(),
         }
         self._write(name, content)
-        self._tell(shards=sorted([*self.manifest["shards"], shard], key=lambda each: each["start"]))
+        self._update(shards=sorted([*self.manifest["shards"], shard], key=lambda shard: shard["start"]))
 
     def sweep(self) -> None:
-        """Remove what a process left behind that was killed: files half written, and shards that no manifest names."""
+        """Remove what a killed process left behind: half-written files, and shards that no manifest names."""
         named = {shard["file"] for shard in self.manifest["shards"]}
         for path in self.folder.iterdir():
             if path.suffix == PART or (_SHARD_NAME.fullmatch(path.name) and path.name not in named):
                 path.unlink()
 
-    def _tell(self, **changed: Any) -> None:
-        """Change the manifest, on disk and then here."""
+    def _update(self, **changed: Any) -> None:
+        """Change the manifest, on disk and then in memory."""
         manifest = _counted({**self.manifest, **changed})
         self._write(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         self.manifest = manifest
@@ -149,17 +153,17 @@ class Run:
 
 
 @contextmanager
-def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, device: torch.device) -> Iterator[Run]:
-    """Open a run, new or begun, for this process alone.
+def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, device: torch.device) -> Iterator[RunWriter]:
+    """Start or resume a run, for this process alone.
 
     Args:
         out: its folder, which may be missing, empty, or hold the same run.
-        asked: what is asked, ready for JSON, as `described` says it.
+        asked: what is asked, ready for JSON, see `gnn_xai.results.checksums.described`.
         size: how many instances.
         device: where it is computed.
 
     Yields:
-        The run, with the shards that are whole; a damaged one is no longer among them, with a warning.
+        The run with its undamaged shards; damaged ones are dropped with a warning.
 
     Raises:
         StorageError: if the folder holds something else, another run or that of a newer version, is being written by
@@ -170,7 +174,7 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
     hardware = _hardware(device)
     with _locked(folder):
         begun = read_manifest(folder) if (folder / MANIFEST).exists() else None
-        if begun is None or not begun["shards"]:  # nothing is there yet that could be mixed with anything
+        if begun is None or not begun["shards"]:  # nothing is finished that another run could be mixed with
             measured = Bytes.measured(device) if asked["batch_budget"] == "auto" else None
             start = {
                 "format": FORMAT_VERSION,
@@ -180,15 +184,15 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
                 "shard_size": SHARD.get(device.type, SHARD["cuda"]),
                 "asked": size,
             }
-            run = Run(folder, _counted({**start, "shards": []}))
+            run = RunWriter(folder, _counted({**start, "shards": []}))
             run.sweep()
             yield run
             return
-        run = Run(folder, begun)
+        run = RunWriter(folder, begun)
         _refuse_another(folder, begun, asked)
         whole = [shard for shard in begun["shards"] if _is_whole(folder, shard)]
         if len(whole) < len(begun["shards"]):
-            run._tell(shards=whole)
+            run._update(shards=whole)
         run.sweep()
         if hardware not in run.manifest["hardware"]:
             warn(
@@ -212,7 +216,7 @@ def _counted(manifest: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder, if it is missing, and hold its lock, which the system takes back however this process ends."""
+    """Make the folder, if it is missing, and hold its lock, which the system releases however this process ends."""
     try:
         if folder.is_dir():
             foreign = sorted(p.name for p in folder.iterdir() if p.name != LOCK and p.suffix != PART)
@@ -243,7 +247,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Make names that were changed in a folder last."""
+    """Make renamed files of a folder durable."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -282,10 +286,10 @@ def _checked(folder: Path, shard: dict[str, Any]) -> Path:
 
 
 def _sha256(read: Callable[[int], bytes]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while chunk := read(1 << 20):
-        found.update(chunk)
-    return found.hexdigest()
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -297,11 +301,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["format"]
-        if version > FORMAT_VERSION:
-            raise StorageError(
-                f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade gnn_xai"
-            )
+        refuse_newer(path, manifest["format"], FORMAT_VERSION)
         if missing := {"run", "hardware", "batch_bytes", "shard_size", "asked"} - manifest.keys():
             raise ValueError(f"without {', '.join(sorted(missing))}")
         stops = [0, *(shard["stop"] for shard in manifest["shards"])]
@@ -336,68 +336,24 @@ _NAMES = {
 
 
 def _refuse_another(folder: Path, manifest: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise a `StorageError` that names the first difference between what a run was asked and what is asked now."""
     was, now = _flat(manifest["run"]), _flat(asked)
     for key in [*now, *was]:
         if was.get(key) != now.get(key):
             values = was.get(key), now.get(key)
-            told = "" if any(_is_hash(value) for value in values) else f" ({values[0]!r}, and now {values[1]!r})"
+            hashed = any(isinstance(value, str) and value.startswith("sha256:") for value in values)
+            detail = "" if hashed else f" ({values[0]!r}, and now {values[1]!r})"
             raise StorageError(
-                f"{folder} holds a run with another {_NAMES.get(key, key)}{told}; choose another folder, or go on with "
+                f"{folder} holds a run with another {_NAMES.get(key, key)}{detail}; choose another folder, or go on with "
                 "what it was started with"
             )
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = {}
+    flat = {}
     for key, value in nested.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("sha256:")
-
-
-def described(
-    model: nn.Module, forward: Any, data: str, index: Tensor, target: Tensor | None, **settings: Any
-) -> dict[str, Any]:
-    """What one call of `explain` asks, by values and checksums, ready for JSON.
-
-    Args:
-        model: the module.
-        forward: the user's callable, or `None`.
-        data: checksum of the data.
-        index, target: `[B]`; no target stands for the predicted one.
-        settings: the rest, as it is.
-    """
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    modules = [(name, type(module), _settings(module), type(module).forward) for name, module in model.named_modules()]
-    return {
-        "model": {"class": _name(type(model)), "modules": checksum(modules), "weights": checksum(state)},
-        "forward": None if forward is None else {"name": _name(forward), "code": checksum(forward)},
-        "data": data,
-        **settings,
-        "index": checksum(index),
-        "target": "predicted" if target is None else checksum(target),
-        "versions": {
-            "gnn_xai": __version__,
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-        },
-    }
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    """What a module was made with, as far as it is kept as plain values; `repr` leaves some of it out."""
-    plain = (bool, int, float, str, tuple, list, type(None), FunctionType)
-    kept = {
-        name: value for name, value in vars(module).items() if not name.startswith("_") and isinstance(value, plain)
-    }
-    return {"repr": module.extra_repr(), **{name: value for name, value in kept.items() if name != "training"}}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _hardware(device: torch.device) -> str:
@@ -410,102 +366,19 @@ def _hardware(device: torch.device) -> str:
     )
 
 
-def checksum(*values: Any) -> str:
-    """SHA-256 over tensors (type, shape and values), plain values, and the code of functions with what they enclose.
-
-    Of other objects it sees the class alone.
-    """
-    digest = Digest()
-    for value in values:
-        digest.add(value)
-    return str(digest)
-
-
-class Digest:
-    """A checksum that values are added to one by one, see `checksum`."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._functions: set[int] = set()
-
-    def __str__(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-    def add(self, value: Any) -> None:
-        """Add a value."""
-        if isinstance(value, Tensor):
-            self._tensor(value)
-        elif isinstance(value, np.ndarray):
-            self.add(value.tolist() if value.dtype.hasobject else torch.as_tensor(value))
-        elif isinstance(value, dict):
-            self._several("dict", sorted(value.items(), key=lambda item: str(item[0])))
-        elif isinstance(value, (list, tuple)):
-            self._several("list", value)
-        elif isinstance(value, (set, frozenset)):
-            self._several("set", sorted(map(repr, value)))
-        elif isinstance(value, CodeType):
-            self._several("code", [value.co_code, value.co_names, value.co_consts, value.co_freevars])
-        elif isinstance(value, MethodType):
-            self._several("method", [value.__func__, type(value.__self__)])
-        elif isinstance(value, FunctionType):
-            self._function(value)
-        elif isinstance(value, type):
-            self._several("class", [value.__module__, value.__qualname__])
-        elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-            self._bytes(f"{type(value).__name__} {value!r}".encode())
-        else:
-            self._several("object", [type(value), *self._parts(value)])
-
-    def _parts(self, value: Any) -> list[Any]:
-        """What is told apart within an object: a callable one's code, with the arguments of a partial."""
-        if hasattr(value, "func") and hasattr(value, "keywords"):
-            return [value.func, value.args, value.keywords]
-        call = inspect.getattr_static(type(value), "__call__", None)
-        return [call] if isinstance(call, FunctionType) else []
-
-    def _function(self, value: FunctionType) -> None:
-        if id(value) in self._functions:  # it encloses itself
-            return
-        self._functions.add(id(value))
-        enclosed = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]  # an empty one raises
-        self._several("function", [value.__code__, value.__defaults__, value.__kwdefaults__, enclosed])
-
-    def _several(self, kind: str, values: Any) -> None:
-        values = list(values)
-        self._bytes(f"{kind} {len(values)}".encode())
-        for value in values:
-            self.add(value)
-
-    def _tensor(self, value: Tensor) -> None:
-        if is_lazy(value):  # its model says so when it is run
-            return
-        value = value.detach()
-        if value.layout != torch.strided:
-            value = value.to_sparse_coo().coalesce()
-            self._several("sparse", [tuple(value.shape), value.indices(), value.values()])
-            return
-        self._bytes(f"tensor {value.dtype} {list(value.shape)}".encode())
-        if value.numel():
-            self._bytes(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-    def _bytes(self, content: bytes | memoryview) -> None:
-        self._hash.update(f"{len(content)}:".encode())
-        self._hash.update(content)
-
-
 # Reading #############################################################################################################
 
 
 class StoredExplanations:
     """Explanations in a folder that `explain(..., out=folder)` wrote; shards are read when they are needed.
 
-    It has a length, positions, slices and iteration as `Explanations` have; a slice, list or tensor gives `Explanations` in
+    It has a length, positions, slices and iteration like `Explanations`; a slice, list or tensor gives `Explanations` in
     memory. Metrics and pictures take those, so a large run is measured shard by shard:
 
         for part in stored.shards():
             result = gx.metrics.fidelity(model, data, part)
 
-    A run that is not finished holds what is there so far, in the order of its index.
+    An unfinished run holds its finished explanations, in the order of its index.
 
     Attributes:
         path: the folder.
@@ -524,7 +397,7 @@ class StoredExplanations:
     def __init__(self, path: str | os.PathLike[str], data: Any = None) -> None:
         self.path, self._data = Path(path), data
         self.manifest = read_manifest(self.path)
-        self._held: OrderedDict[int, Explanations] = OrderedDict()
+        self._cached: OrderedDict[int, Explanations] = OrderedDict()
         counts = [shard["stop"] - shard["start"] for shard in self.manifest["shards"]]
         self._ptr = torch.tensor([0, *counts]).cumsum(0)
 
@@ -539,7 +412,7 @@ class StoredExplanations:
 
     @property
     def complete(self) -> bool:
-        """All that was asked is there."""
+        """All explanations that were asked for are finished."""
         return len(self) == self.manifest["asked"]
 
     @overload
@@ -578,11 +451,11 @@ class StoredExplanations:
         """All of them in memory."""
         return self[:]
 
-    def to_pandas(self, level: tables.Level = "instance") -> DataFrame:
+    def to_pandas(self, level: TableLevel = "instance") -> DataFrame:
         """All of them as one table, see `Explanations.to_pandas`; of a large run rather `stored[a:b].to_pandas(level)`."""
         return tables.table(self._by_position(), level)
 
-    def to_parquet(self, path: str | os.PathLike[str], level: tables.Level = "instance") -> Path:
+    def to_parquet(self, path: str | os.PathLike[str], level: TableLevel = "instance") -> Path:
         """Write them to a Parquet file, one shard at a time, see `Explanations.to_parquet`."""
         return tables.write_parquet(path, self._by_position(), level)
 
@@ -592,12 +465,12 @@ class StoredExplanations:
         return zip(self._ptr.tolist(), self.shards(), strict=False)
 
     def _shard(self, number: int) -> Explanations:
-        if number not in self._held:
-            self._held[number] = self._read(number)
-            if len(self._held) > HELD:
-                self._held.popitem(last=False)
-        self._held.move_to_end(number)
-        return self._held[number]
+        if number not in self._cached:
+            self._cached[number] = self._read(number)
+            if len(self._cached) > CACHED:
+                self._cached.popitem(last=False)
+        self._cached.move_to_end(number)
+        return self._cached[number]
 
     def _read(self, number: int) -> Explanations:
         if number >= len(self.manifest["shards"]):

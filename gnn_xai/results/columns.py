@@ -1,0 +1,77 @@
+"""The columns of explanations: one table of what each tensor has a row for, used to select, join, save and tabulate them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.segments import gather_segments, pointers
+
+Level = Literal["instance", "node", "edge", "pointer"]
+
+LEVELS: dict[str, Level] = {
+    "index": "instance",
+    "target": "instance",
+    "prediction": "instance",
+    "prediction_masked": "instance",
+    "prediction_complement": "instance",
+    "exact": "instance",
+    "hops": "instance",
+    "node_ptr": "pointer",
+    "node_id": "node",
+    "edge_ptr": "pointer",
+    "edge_id": "edge",
+    "edge_index": "edge",
+    "edge_mask": "edge",
+    "node_mask": "node",
+}
+"""What each tensor of `Explanations` has a row for; `pointer`: where the nodes or edges of each instance start."""
+
+EXTRAS = "extras."
+"""Prefix of the names of extras among columns, in files too; `extras.edge_...` and `extras.node_...` have a row for each
+edge and node, others for each instance."""
+
+
+def level_of(name: str, common: bool) -> Level:
+    """The level of a column.
+
+    Args:
+        name: as in `LEVELS`, or of an extra, with its prefix.
+        common: one mask is shared by all nodes of an instance, so node masks and their extras have a row for each instance.
+    """
+    if name.startswith(EXTRAS):
+        prefix = name.removeprefix(EXTRAS).split("_")[0]
+        level: Level = "edge" if prefix == "edge" else "node" if prefix == "node" else "instance"
+        return "instance" if common and level == "node" else level
+    return "instance" if common and name == "node_mask" else LEVELS[name]
+
+
+def rows_dim(name: str) -> int:
+    """The dimension of a column along which its rows lie."""
+    return 1 if name == "edge_index" else 0
+
+
+def select(columns: dict[str, Tensor], instances: Tensor, common: bool) -> dict[str, Tensor]:
+    """The columns of some instances, by position, in that order."""
+    nodes, node_ptr = gather_segments(columns["node_ptr"], instances)
+    edges, edge_ptr = gather_segments(columns["edge_ptr"], instances)
+    rows, ptr = {"instance": instances, "node": nodes, "edge": edges}, {"node_ptr": node_ptr, "edge_ptr": edge_ptr}
+    return {
+        name: ptr[name] if name in ptr else value.index_select(rows_dim(name), rows[level_of(name, common)])
+        for name, value in columns.items()
+    }
+
+
+def join(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Columns of several sets of instances, one set after the other."""
+
+    def joined(name: str) -> Tensor:
+        values = [part[name] for part in parts]
+        if LEVELS.get(name) == "pointer":
+            return pointers(torch.cat([value.diff() for value in values]))
+        return torch.cat(values, rows_dim(name))
+
+    return {name: joined(name) for name in parts[0]}

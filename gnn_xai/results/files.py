@@ -1,0 +1,86 @@
+"""Files of explanations: tensors by name and metadata in one safetensors file, written in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+from gnn_xai.errors import StorageError
+
+FORMAT_VERSION = 1
+EXPECTED = "expected a file by Explanations.save"
+
+
+def packed(columns: dict[str, Tensor], about: dict[str, Any]) -> bytes:
+    """The bytes of a file with these tensors and this metadata."""
+    return save(*_content(columns, about))
+
+
+def write(path: str | os.PathLike[str], columns: dict[str, Tensor], about: dict[str, Any]) -> Path:
+    """Write tensors and metadata, ready for JSON, to a file.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    with replacing(Path(path)) as work:
+        tensors, meta = _content(columns, about)
+        save_file(tensors, work, metadata=meta)
+    return Path(path)
+
+
+def _content(columns: dict[str, Tensor], about: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in columns.items()}
+    return tensors, {"gnn_xai": json.dumps({"format": FORMAT_VERSION, **about})}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write to, which takes the place of `path` at the end: a file is whole, or missing.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            work = Path(folder) / path.name
+            yield work
+            os.replace(work, path)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, StorageError):
+            raise
+        why = getattr(error, "strerror", None) or error  # without the name of the temporary file
+        raise StorageError(f"cannot write {path}: {why}; choose a folder that exists and is writable") from error
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name and metadata of a file that `write` wrote.
+
+    Raises:
+        StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
+            if not isinstance(meta, dict):
+                raise StorageError(f"{path} is safetensors but holds no explanations of this package")
+            refuse_newer(path, meta.get("format", 0), FORMAT_VERSION)
+            return {key: file.get_tensor(key) for key in list(file.keys())}, meta
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot read {path} as explanations: {error}; {EXPECTED}") from error
+
+
+def refuse_newer(path: str | os.PathLike[str], version: int, supported: int) -> None:
+    """Raise a `StorageError` for a file whose format is newer than the one that this version reads."""
+    if version > supported:
+        raise StorageError(f"{path} has format {version}, this version reads up to {supported}; upgrade gnn_xai")
