@@ -6,6 +6,7 @@ The fast path runs a plan on computation graphs; the plain path runs PyG's own m
 from __future__ import annotations
 
 import copy
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from gnn_xai.core.model.arguments import as_task, bind
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.model.restoring import untouched
+from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 from tests.models import CLASSES, EDGE_FEATURES, FEATURES, HIDDEN, random_graph, random_graphs, seeded
 
@@ -788,6 +790,79 @@ def test_wide_and_sparse_features(name: str) -> None:
     if LAYERS[name].path != "messages":
         assert both.pipeline.session.features is not None
         assert both.pipeline.session.features.sparse
+
+
+# Plans ###################################################################################################################
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage", "gat", "le_weighted"])
+def test_a_pickled_plan_gives_the_same_numbers(name: str) -> None:
+    both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
+    expected, session = both.fast("row"), both.pipeline.session
+    session.plan = pickle.loads(pickle.dumps(session.plan))
+    for one, other in zip(both.fast("row"), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_calls_with_equal_coefficients_share_them() -> None:
+    both, _ = agree(model_of(LAYERS["gcn"]), data_of("directed"), masks=("row",))
+    assert both.plan is not None
+    assert [route.coefficients for route in both.plan.routes] == [0, 0]
+    assert len(both.plan.coefficients) == 1
+
+
+class SideBySide(Net):
+    """Two layers that read the same input, then one that reads both."""
+
+    def __init__(self, layer: Layer, level: str) -> None:
+        super().__init__(layer, level)
+        self.other = layer.make(FEATURES)
+
+    def layers(self, data: Data) -> Tensor:
+        both = self.call(self.convs[0], data.x, data) + self.call(self.other, data.x, data)
+        return self.call(self.convs[1], both.tanh(), data)
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage", "gat"])
+def test_calls_side_by_side_compute_what_can_still_reach_a_target(name: str) -> None:
+    both, _ = agree(model_of(LAYERS[name], kind=SideBySide), data_of("directed"), masks=("row",))
+    expected, session = both.fast("row"), both.pipeline.session
+    assert both.plan is not None
+    routes = [replace(route, remaining=hops) for route, hops in zip(both.plan.routes, (1, 1, 0), strict=True)]
+    (piece,) = both.pipeline.pieces()
+    depth = piece.graphs.node_depth
+    for shrink in (False, True):
+        session.plan = plan = replace(both.plan, routes=tuple(routes), trim=True, shrink=shrink)
+        assert not plan.is_chain
+        replicas = session.replicas(piece.graphs, torch.arange(len(piece.graphs)))
+        near = int((depth <= 1).sum())
+        assert [Propagation(plan, replicas).rows(number) for number in range(3)] == [near, near, len(replicas)]
+        for one, other in zip(both.fast("row"), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["gcn", "le_weighted", "gat"])
+def test_fused_calls_take_hooks(name: str) -> None:
+    both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
+    session = both.pipeline.session
+    (piece,) = both.pipeline.pieces()
+    replicas = session.replicas(piece.graphs, torch.arange(len(piece.graphs)))
+    assert session.plan is not None
+    propagation, layers = Propagation(session.plan, replicas), []
+    mask = torch.ones(len(replicas.edge), dtype=torch.float64, requires_grad=True)
+
+    def gradient() -> Tensor:
+        with session.model(replicas, propagation) as model:
+            return torch.autograd.grad(model(edge_mask=mask).sum(), mask)[0]
+
+    for call in propagation.calls:
+        call.register_forward_hook(lambda module, inputs, out: layers.append((module.layer, len(out))))
+    assert bool((gradient() != 0).any())
+    names = [route.layer for route in session.plan.routes]
+    assert layers == [(layer, propagation.rows(number)) for number, layer in enumerate(names)]
+    for call in propagation.calls:
+        call.register_full_backward_hook(lambda module, inputs, out: tuple(g if g is None else 0 * g for g in inputs))
+    assert bool((gradient() == 0).all())
 
 
 def test_all_targets_at_once_and_some_twice() -> None:

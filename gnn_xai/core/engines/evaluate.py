@@ -80,7 +80,12 @@ def evaluate(
                 return _followed(session, replicas, changed, structural)
             return (_rebuilt if structural else _masked)(session, replicas, changed)
 
-    follow = len(instance) >= SHARED * len(instance.unique()) and followable(session, structural)
+    follow = (
+        session.plan is not None
+        and not session.alone
+        and len(instance) >= SHARED * len(instance.unique())
+        and followable(session.plan, session.problem.graphs, structural)
+    )
     if follow:
         some = torch.linspace(0, len(instance) - 1, SAMPLE, device=instance.device).long()
         sample = change(graphs.replicas(instance[some]), some)

@@ -143,7 +143,7 @@ class Pipeline:
             pipeline.expected = torch.stack(found, dim=1)[torch.cat([index >= 0, small])]
         else:
             pipeline._survey_graphs(plan)
-        settle(plan, graphs)
+        plan = settle(plan, graphs)
         pipeline._choose(plan, sample, structural)
         pipeline.session.budget = batches.as_budget(batch_budget, pipeline._measure(sample), graphs.device)
         if pipeline.expected is not None:
@@ -251,7 +251,8 @@ class Pipeline:
         if structural and not all(coefficients.correctable(graphs) for coefficients in plan.coefficients):
             possible, self.fallback = False, "what it multiplies messages by once something is removed is not known"
         local = self.traced.complete and session.problem.node_level
-        whole = local and all(r.coefficients is not None and not r.coefficients.backwards for r in plan.routes)
+        fused = all(route.coefficients is not None for route in plan.routes)
+        whole = local and fused and not any(coefficients.backwards for coefficients in plan.coefficients)
         ways = [(True, True)] * whole + [(True, False)] * local + [(False, False)]
         for trim, shrink in ways if possible else []:
             session.plan = replace(plan, trim=trim, shrink=shrink)

@@ -1,11 +1,12 @@
-"""What a call of `propagate` multiplies messages by: the form of its messages, and their coefficients on the whole data."""
+"""The form of a call's messages, and the coefficients that it multiplies them by on the whole data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing, TransformerConv
 from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
@@ -14,7 +15,6 @@ from gnn_xai.core.graphs.source import Graphs
 
 Path = Literal["fused", "attention", "messages"]
 """How a call runs: as a sparse product; as one whose coefficients are a softmax over edges; through PyG's messages."""
-
 
 ATTENTION = (GATConv, GATv2Conv, TransformerConv)
 
@@ -27,14 +27,14 @@ class Form:
         sender: the argument of `propagate` that holds the senders' features.
         side: which of a pair of features is the senders', where the argument is a pair.
         receiver: the one that is subtracted, if any.
-        coefficient: `[E']` one number for each message; empty for attention, whose numbers depend on the features.
+        coefficient: one number for each message; empty for attention, whose numbers depend on the features.
         mean: messages are averaged, not summed.
     """
 
     sender: str
     side: int
     receiver: str | None
-    coefficient: Tensor
+    coefficient: Float[Tensor, " messages"]
     mean: bool
 
 
@@ -79,13 +79,13 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
     try:
         coefficient = message(ones, zeros)
         linear = coefficient.shape == ones.shape
-        # Of either sign and far from 0, too, where a rectifier and a clamp differ from a number.
+        # Of either sign and far from 0, where a rectifier and a clamp differ from a number.
         for size in (1.0, -1.0, 1e4, -1e4) if linear else ():
             one, other = size * torch.rand_like(ones), size * torch.rand_like(ones)
-            found, expected, scale = message(one, other), coefficient * one, one.abs()
+            made, expected, scale = message(one, other), coefficient * one, one.abs()
             if receivers:
                 expected, scale = expected - coefficient * other, scale + other.abs()
-            linear = linear and bool(((found - expected).abs() <= tolerance * coefficient.abs() * scale).all())
+            linear = linear and bool(((made - expected).abs() <= tolerance * coefficient.abs() * scale).all())
     except Exception:  # it wants all features at once
         linear = False
     if linear:
@@ -98,7 +98,7 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
     return Form(senders[0][:-2], side, name, coefficient.reshape(-1), mean)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Coefficients:
     """What a call multiplies messages by, on the whole data.
 
@@ -106,50 +106,49 @@ class Coefficients:
         backwards: messages run against the direction of the edges.
         mean: they are averaged over the edges and loops at the receiver.
         attention: coefficients depend on features, and are not held here.
-        seen: `[N]` bool, nodes that a trace has been through; the rest belongs to graphs that are not explained.
-        present: `[E]` bool, edges that the call uses.
-        edge: `[E]` coefficients.
-        looped: `[N]` bool, nodes at which the layer adds a loop.
-        loop: `[N]` coefficients of these.
-        adds: coefficient of the loop that the layer adds where there is none; `None` if it adds none.
-        degree: `[N]`, where the coefficients are those of symmetric normalisation: the degrees that were counted; then
+        seen: nodes that a trace has been through; the rest belongs to graphs that are not explained.
+        present: edges that the call uses.
+        edge: coefficients of these.
+        looped: nodes at which the layer adds a loop.
+        loop: coefficients of these.
+        adds: coefficient of the loop that the layer adds where the graph has none; `None` if it adds none.
+        degree: where the coefficients are those of symmetric normalisation, the degrees that were counted; then
             `edge = weight · (degree_u · degree_v)^-½` and `loop = fill / degree`.
-        weight, fill: `[E]`, `[N]`, as in this formula.
+        weight, fill: as in this formula.
     """
 
     backwards: bool
     mean: bool
     attention: bool
-    seen: Tensor
-    present: Tensor
-    edge: Tensor
-    looped: Tensor
-    loop: Tensor
+    seen: Bool[Tensor, " nodes"]
+    present: Bool[Tensor, " edges"]
+    edge: Float[Tensor, " edges"]
+    looped: Bool[Tensor, " nodes"]
+    loop: Float[Tensor, " nodes"]
     adds: float | None = None
-    degree: Tensor | None = None
-    weight: Tensor | None = None
-    fill: Tensor | None = None
+    degree: Float[Tensor, " nodes"] | None = None
+    weight: Float[Tensor, " edges"] | None = None
+    fill: Float[Tensor, " nodes"] | None = None
 
     @classmethod
-    def empty(cls, graphs: Graphs, backwards: bool, mean: bool, attention: bool, dtype: torch.dtype) -> Coefficients:
-        """A layout of nothing yet."""
+    def zeros(cls, graphs: Graphs, backwards: bool, mean: bool, attention: bool, dtype: torch.dtype) -> Coefficients:
+        """Coefficients of no edge and no loop, for a survey to write into."""
         edge = torch.zeros(graphs.num_edges, dtype=dtype, device=graphs.device)
         loop = torch.zeros(graphs.num_nodes, dtype=dtype, device=graphs.device)
         return cls(backwards, mean, attention, loop.bool(), edge.bool(), edge, loop.bool(), loop)
 
-    def same_as(self, other: Coefficients) -> bool:
+    def equals(self, other: Coefficients) -> bool:
         """Whether two calls propagate alike."""
         flags = (self.backwards, self.mean, self.attention) == (other.backwards, other.mean, other.attention)
         return flags and all(
             torch.equal(getattr(self, name), getattr(other, name)) for name in ("present", "edge", "looped", "loop")
         )
 
-    def normalise(self, graphs: Graphs) -> None:
-        """Find out whether the coefficients are those of symmetric normalisation, `gcn_norm` in PyG."""
-        if bool(self.looped.any()):
-            self.adds = 1.0
+    def normalised(self, graphs: Graphs) -> Coefficients:
+        """The same, with its formula if it is symmetric normalisation (`gcn_norm` in PyG)."""
+        adds = 1.0 if bool(self.looped.any()) else None
         if self.attention:
-            return
+            return replace(self, adds=adds)
         row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
         for weight in (torch.ones_like(self.edge), graphs.edge_attrs.get("edge_weight")):
             if weight is None or weight.shape != self.edge.shape or not weight.is_floating_point():
@@ -159,12 +158,11 @@ class Coefficients:
                 fill = self.looped * value
                 degree = fill.to(weight.dtype).index_add(0, col, weight)
                 scale = degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt().masked_fill(degree == 0, 0)
-                if torch.allclose(self.edge, weight * scale[row] * scale[col], 1e-4, 1e-7) and torch.allclose(
-                    self.loop, fill * scale * scale, 1e-4, 1e-7
-                ):
-                    self.degree, self.weight, self.fill = degree, weight, fill
-                    self.adds = value if self.adds is not None else None
-                    return
+                edge, loop = weight * scale[row] * scale[col], fill * scale * scale
+                if torch.allclose(self.edge, edge, 1e-4, 1e-7) and torch.allclose(self.loop, loop, 1e-4, 1e-7):
+                    adds = None if adds is None else value
+                    return replace(self, adds=adds, degree=degree, weight=weight, fill=fill)
+        return replace(self, adds=adds)
 
     def correctable(self, graphs: Graphs) -> bool:
         """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
@@ -173,13 +171,13 @@ class Coefficients:
         if self.adds is None and bool(own[self.seen].all()):
             return False  # whether the layer adds loops of its own cannot be seen
         if self.adds is not None and not bool((self.looped | own)[self.seen].all()):
-            return False  # it adds loops at some nodes, and why there is not known
+            return False  # it adds loops at some nodes, for a reason that is not known
         if self.attention:
             return True
-        given = [w for key, w in graphs.edge_attrs.items() if w.shape == self.edge.shape and w.is_floating_point()]
+        attributes = [w for w in graphs.edge_attrs.values() if w.shape == self.edge.shape and w.is_floating_point()]
         constant = bool((self.loop[self.looped] == 1).all()) and any(
             torch.allclose(self.edge[self.present], weight.to(self.edge.dtype)[self.present], 1e-5, 1e-8)
-            for weight in (torch.ones_like(self.edge), *given)
+            for weight in (torch.ones_like(self.edge), *attributes)
         )
         # On a cycle every degree is 1, and nothing tells a normalisation from none.
         return constant != (self.degree is not None) or not bool(self.present.any())

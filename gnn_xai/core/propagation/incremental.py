@@ -1,10 +1,9 @@
-"""IncrementalPropagation of instances that compute only what a change has reached.
+"""Incremental re-evaluation: recomputes only the rows that a change reaches.
 
-A layer carries a change one step further: before it has arrived, a row of a variant is that of the original. So the
+A layer carries a change one hop further: before it has arrived, a row of a variant is that of the original. So the
 originals run once, in the same forward pass, and a variant adds only the rows that differ: after the first layer those
-at the removed edges, after the second their neighbours, and so on. Layers read all other rows from the original. In one
-space, *places*, the nodes of the originals come first, then those of the variants; the *rows* of a layer are the places
-that it computes.
+at the removed edges, after the second their neighbours, and so on. Layers read all other rows from the original. Nodes of
+the originals and then those of the variants are numbered as *places*; the *rows* of a layer are the places it computes.
 """
 
 from __future__ import annotations
@@ -13,23 +12,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, pointers
 from gnn_xai.core.arrays.sparse import Csr
-from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import Coded
 from gnn_xai.core.inputs.features import Features, MaskedFeatures, plain
-from gnn_xai.core.propagation.coefficients import Coefficients
 from gnn_xai.core.propagation.fused import Matrix, Propagation
 from gnn_xai.core.propagation.plan import Plan
 
 
-def followable(session: Session, structural: bool) -> bool:
-    """Whether a plan lets changes be followed: every call is fused, and no removed self loop makes a layer add one."""
-    plan, graphs = session.plan, session.problem.graphs
-    if plan is None or session.alone or any(r.form is None or r.form.receiver is not None for r in plan.routes):
+def followable(plan: Plan, graphs: Graphs, structural: bool) -> bool:
+    """Whether changes can be followed: calls are a chain, all fused, and no removed self loop makes a layer add one."""
+    if not plan.is_chain or any(route.form is None or route.form.receiver is not None for route in plan.routes):
         return False
     adds = structural and any(coefficients.adds is not None for coefficients in plan.coefficients)
     return not (adds and bool((graphs.edge_index[0] == graphs.edge_index[1]).any()))
@@ -39,13 +37,20 @@ class IncrementalPropagation(Propagation):
     """A plan on a union of variants and on their originals.
 
     Args:
-        plan: all of whose calls are fused.
+        plan: a chain of fused calls.
         original: the originals, each once, in the order of the variants.
         replicas: the variants, before anything is removed, with nodes by instance.
-        edges: `[ΣE]` bool, removed edges of `union`.
-        nodes: `[ΣN]` bool, nodes that are taken out, or `None`.
-        differs: `[ΣN]` bool, nodes whose features are others.
-        lost: `[ΣN]` for each layout, what nodes lose of their degrees; `None` where messages are multiplied by 0.
+        edges: removed edges of `replicas`.
+        nodes: nodes that are taken out, or `None`.
+        differs: nodes whose features are others.
+        lost: for each of the plan's coefficients, what nodes lose of their degrees; `None` where messages are multiplied
+            by 0.
+
+    Attributes:
+        copied: the place of the original of each place.
+        at: the places that enter the first call, and that each call computes.
+        place: for each call, the row that enters it for each place: its own, or that of its original.
+        wanted: the places that the rest of the model reads.
     """
 
     def __init__(
@@ -53,66 +58,28 @@ class IncrementalPropagation(Propagation):
         plan: Plan,
         original: Replicas,
         replicas: Replicas,
-        edges: Tensor,
-        nodes: Tensor | None,
-        differs: Tensor,
-        lost: Sequence[Tensor] | None,
+        edges: Bool[Tensor, " edges"],
+        nodes: Bool[Tensor, " nodes"] | None,
+        differs: Bool[Tensor, " nodes"],
+        lost: Sequence[Float[Tensor, " nodes"]] | None,
     ) -> None:
         super().__init__(replace(plan, trim=False, shrink=True), original)
         self.structural, self.copies = lost is not None, replicas
-        size, device = len(original.node), edges.device
-        which = torch.searchsorted(original.instance, replicas.instance)
-        node_shift, edge_shift = (
-            size_of_original
-            + pointers(torch.bincount(owner, minlength=len(replicas)))[:-1]
-            - pointers(torch.bincount(own, minlength=len(original)))[which]
-            for size_of_original, owner, own in (
-                (size, replicas.node_owner, original.node_owner),
-                (len(original.edge), replicas.edge_owner, original.edge_owner),
-            )
-        )
-        originals = torch.arange(size, device=device)
-        # What has to be added to a node or an edge of the original to get that of the variant, by place.
-        self.node_shift = torch.cat([torch.zeros_like(originals), node_shift[replicas.node_owner]])
-        self.edge_shift = torch.cat([torch.zeros_like(originals), edge_shift[replicas.node_owner]])
-        self.copied = torch.arange(len(self.node_shift), device=device) - self.node_shift
         self.removed = torch.cat([edges.new_zeros(len(original.edge)), edges, edges.new_zeros(1)])
+        size, device = len(original.node), edges.device
+        self.node_shift, self.edge_shift = _shifts(original, replicas)
+        self.copied = torch.arange(len(self.node_shift), device=device) - self.node_shift
 
         touched = torch.zeros_like(self.node_shift, dtype=torch.bool)
         touched[replicas.edge_index[:, edges].flatten() + size] = True
-        reached = torch.cat([torch.ones_like(originals, dtype=torch.bool), differs])
-        spreading = reached
-        self.ratio: dict[int, Tensor] = {}
-        for coefficients, loss in zip(plan.coefficients, lost or (), strict=self.structural):
-            if coefficients.degree is None:
-                continue
-            before = coefficients.degree[replicas.node_id]
-            after = before - loss
-            # What is left of a degree whose edges are all gone is rounding.
-            ratio = torch.where(after <= 1e-6 * before, 0, before / after).sqrt()
-            self.ratio[id(coefficients)] = torch.cat([ratio.new_ones(size), ratio])
-            touched[size:] |= loss != 0
-            spreading = reached | touched  # what a node sends is divided by its degree
+        self.ratio: list[Tensor | None] = [None] * len(plan.coefficients)
+        for position, loss in enumerate(lost or ()):
+            degree = plan.coefficients[position].degree
+            if degree is not None:
+                self.ratio[position] = _ratio(degree[replicas.node_id], loss, size)
+                touched[size:] |= loss != 0
         gone = None if nodes is None else torch.cat([nodes.new_zeros(size), nodes])
-        depth = None
-        if plan.trim:
-            depth = replicas.source.node_depth[torch.cat([original.node, replicas.node])]
-
-        self.at = [reached.nonzero().flatten()]
-        for number, route in enumerate(plan.routes):
-            assert route.coefficients is not None
-            sender = spreading[size:].nonzero().flatten() + size
-            ptr, receiver, _ = self._matrix(route.coefficients).csr.transposed
-            entry, entry_ptr = gather_segments(ptr, self.copied[sender])
-            reached = reached | touched
-            reached[receiver[entry] + torch.repeat_interleave(self.node_shift[sender], entry_ptr.diff())] = True
-            if gone is not None:
-                reached &= ~gone
-            if depth is not None:
-                reached &= depth <= len(plan.routes) - 1 - number
-            self.at.append(reached.nonzero().flatten())
-            spreading = reached
-        # The row that enters a call for each place: its own, or that of its original.
+        self.at = self._reach(differs, touched, gone, plan.trim)
         self.place = []
         for at in self.at:
             own = torch.full_like(self.copied, -1).index_copy(0, at, torch.arange(len(at), device=device))
@@ -123,8 +90,47 @@ class IncrementalPropagation(Propagation):
         else:
             self.wanted = replicas.rows + size
 
-    def features(self, features: Features | None, x: Tensor | None) -> Tensor | Coded | None:
-        """What enters the model, if the variants' features are `x` `[ΣN, ...]`; `None` where they are as they were."""
+    def _reach(
+        self,
+        differs: Bool[Tensor, " nodes"],
+        touched: Bool[Tensor, " places"],
+        gone: Bool[Tensor, " places"] | None,
+        trim: bool,
+    ) -> list[Int[Tensor, " rows"]]:
+        """The places whose features differ, originals included, and those that the change has reached after each call.
+
+        Args:
+            differs: nodes of the variants whose features are others.
+            touched: places that a removal changes the sums or the degree of.
+            gone: places that are taken out.
+            trim: leave out places that reach no target in the calls that remain.
+        """
+        size, replicas, depth = len(self.replicas.node), self.copies, None
+        if trim:
+            depth = replicas.source.node_depth[torch.cat([self.replicas.node, replicas.node])]
+        reached = torch.cat([torch.ones_like(touched[:size]), differs])
+        # What a node sends is divided by its degree.
+        spreading = reached if all(ratio is None for ratio in self.ratio) else reached | touched
+        at = [reached.nonzero().flatten()]
+        for route in self.plan.routes:
+            assert route.coefficients is not None
+            sender = spreading[size:].nonzero().flatten() + size
+            ptr, receiver, _ = self._matrix(route.coefficients).csr.transposed
+            entry, entry_ptr = gather_segments(ptr, self.copied[sender])
+            reached = reached | touched
+            reached[receiver[entry] + torch.repeat_interleave(self.node_shift[sender], entry_ptr.diff())] = True
+            if gone is not None:
+                reached &= ~gone
+            if depth is not None:
+                reached &= depth <= route.remaining
+            at.append(reached.nonzero().flatten())
+            spreading = reached
+        return at
+
+    def features(
+        self, features: Features | None, x: Shaped[Tensor, "nodes ..."] | None
+    ) -> Shaped[Tensor, "rows ..."] | Coded | None:
+        """What enters the model, if the variants' features are `x`; `None` where they are as they were."""
         original = self.replicas
         others = self.at[0][len(original.node) :] - len(original.node)
         if len(others) == 0 and features is not None:
@@ -137,7 +143,7 @@ class IncrementalPropagation(Propagation):
         assert original.features is not None
         return Coded(torch.cat([original.x, self.copies.x[others]]), torch.cat([original.features, x[others]]))
 
-    def start(self, mask: Tensor | None) -> None:
+    def start(self, mask: Float[Tensor, " slots"] | None) -> None:
         """Begin a forward pass."""
         assert mask is None
         super().start(None if self.structural else torch.tensor([0, 1], device=self.removed.device))
@@ -146,24 +152,23 @@ class IncrementalPropagation(Propagation):
         """How many rows call `number` has to compute."""
         return len(self.at[number + 1])
 
-    def receivers(self, number: int, x: Tensor) -> Tensor:
+    def receivers(self, number: int, x: Shaped[Tensor, "entering ..."]) -> Shaped[Tensor, "rows ..."]:
         """The rows that call `number` computes, out of those that enter it."""
         index = self.place[number][self.at[number + 1]]
         return plain(x.features, x.node[index]) if isinstance(x, MaskedFeatures) else x.index_select(0, index)
 
-    def finish(self, out: Tensor) -> Tensor:
+    def finish(self, out: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "outputs ..."]:
         """All nodes of the variants, or their targets."""
         return out.index_select(0, self.place[-1][self.wanted])
 
-    def _coefficients(self, coefficients: Coefficients, level: Matrix) -> Tensor:
+    def _masked(self, position: int, level: Matrix) -> Float[Tensor, " entries"]:
         assert level.coefficient is not None
         return level.coefficient
 
     def _level(self, number: int, columns: int, heads: int = 1) -> Matrix:
         """The rows that call `number` computes, copied from the originals' matrix without what is removed."""
-        coefficients, at = self.plan.routes[number].coefficients, self.at[number + 1]
-        assert coefficients is not None
-        matrix = self._matrix(coefficients)
+        (position, coefficients), at = self._of(number), self.at[number + 1]
+        matrix = self._matrix(position)
         counts = matrix.csr.ptr.diff()[self.copied[at]]
         entry, ptr = gather_segments(matrix.csr.ptr, self.copied[at])
         row = torch.repeat_interleave(at, counts)
@@ -178,11 +183,34 @@ class IncrementalPropagation(Propagation):
         if coefficients.attention:
             return Matrix(csr, (~self.removed[slot]).long(), None).by_head(heads)
         assert matrix.coefficient is not None
-        coefficient = matrix.coefficient[entry]
-        ratio = self.ratio.get(id(coefficients))
+        coefficient, ratio = matrix.coefficient[entry], self.ratio[position]
         if ratio is not None:
             coefficient = coefficient * ratio[row] * ratio[column]
         if coefficients.mean and self.structural:
             left = ptr.diff()
             coefficient = coefficient * torch.repeat_interleave(counts.to(coefficient.dtype) / left.clamp(min=1), left)
         return Matrix(csr, slot, coefficient)
+
+
+def _shifts(original: Replicas, replicas: Replicas) -> tuple[Int[Tensor, " places"], Int[Tensor, " places"]]:
+    """What has to be added to a node and to an edge of the original to get that of the variant, by place."""
+    which = torch.searchsorted(original.instance, replicas.instance)
+    node, edge = (
+        size
+        + pointers(torch.bincount(owner, minlength=len(replicas)))[:-1]
+        - pointers(torch.bincount(own, minlength=len(original)))[which]
+        for size, owner, own in (
+            (len(original.node), replicas.node_owner, original.node_owner),
+            (len(original.edge), replicas.edge_owner, original.edge_owner),
+        )
+    )
+    none = torch.zeros_like(original.node)
+    return torch.cat([none, node[replicas.node_owner]]), torch.cat([none, edge[replicas.node_owner]])
+
+
+def _ratio(before: Float[Tensor, " nodes"], lost: Float[Tensor, " nodes"], size: int) -> Float[Tensor, " places"]:
+    """√(degree before / degree after) of each place, 1 for the first `size`, the originals; 0 where no degree is left."""
+    after = before - lost
+    # What is left of a degree whose edges are all gone is rounding.
+    ratio = torch.where(after <= 1e-6 * before, 0, before / after).sqrt()
+    return torch.cat([ratio.new_ones(size), ratio])

@@ -1,42 +1,46 @@
-"""Which way each call of a forward pass goes."""
+"""A plan: which path each call of a forward pass takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gnn_xai.core.propagation.coefficients import Coefficients, Form, Path
 
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Which way one call goes.
+    """The path that one call takes.
 
     Attributes:
         layer: its name.
         path: see `Path`.
-        why: why not a better one; empty if it is the best.
+        why: the reason for not taking a faster path; empty for the fastest.
         form: of its messages; `None` for `messages`.
-        layout: what they are multiplied by.
+        coefficients: the position of its coefficients in the plan's; `None` for `messages`.
+        remaining: how many calls follow that depend on it one after the other: the hops that its output still travels.
     """
 
     layer: str
     path: Path
     why: str = ""
     form: Form | None = None
-    coefficients: Coefficients | None = None
+    coefficients: int | None = None
+    remaining: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """How a forward pass propagates.
 
     Attributes:
         routes: one for each call, in order.
+        coefficients: the distinct ones among all calls.
         trim: compute only rows that can still reach a target.
-        shrink: rows that are no longer needed are dropped from the layers' outputs, too, and not filled with zeros.
+        shrink: drop rows that are no longer needed from the layers' outputs, where else they are filled with zeros.
     """
 
-    routes: list[Route] = field(default_factory=list)
+    routes: tuple[Route, ...] = ()
+    coefficients: tuple[Coefficients, ...] = ()
     trim: bool = False
     shrink: bool = False
 
@@ -45,19 +49,7 @@ class Plan:
         """Whether any call is fused."""
         return any(route.path != "messages" for route in self.routes)
 
-    def share(self) -> None:
-        """Let calls with equal layouts have one."""
-        distinct: list[Coefficients] = []
-        for number, route in enumerate(self.routes):
-            if route.coefficients is None:
-                continue
-            same = next((coefficients for coefficients in distinct if coefficients.same_as(route.coefficients)), None)
-            if same is None:
-                distinct.append(route.coefficients)
-            else:
-                self.routes[number] = Route(route.layer, route.path, route.why, route.form, same)
-
     @property
-    def coefficients(self) -> list[Coefficients]:
-        """The distinct layouts."""
-        return list({id(r.coefficients): r.coefficients for r in self.routes if r.coefficients is not None}.values())
+    def is_chain(self) -> bool:
+        """Whether each call depends on the one before it."""
+        return all(route.remaining == len(self.routes) - 1 - number for number, route in enumerate(self.routes))

@@ -1,8 +1,9 @@
-"""Which way each `propagate` call goes: what traces of a forward pass, on several inputs, say about its layers."""
+"""Which path each `propagate` call takes: what traces of a forward pass, on several inputs, say about its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from gnn_xai.core.propagation.plan import Plan, Route
 
 
 def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace], dtype: torch.dtype) -> Plan:
-    """A plan for a model that was traced; layouts are still empty.
+    """A plan for a model that was traced, whose coefficients are still 0; `survey` writes them and `settle` ends it.
 
     Args:
         graphs: the data.
@@ -24,17 +25,21 @@ def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace]
             coefficients differ between them depend on features or masks, and keep their messages.
         dtype: of coefficients.
     """
-    routes = []
+    routes, coefficients = [], []
     for number, call in enumerate(traced.calls):
+        remaining = len(traced.calls) - 1 - number
         why = _why_not(call, [trace.calls[number] for trace in inputs])
         if why or isinstance(call.form, str):
-            routes.append(Route(call.layer, "messages", why))
+            routes.append(Route(call.layer, "messages", why, remaining=remaining))
             continue
-        attention = call.form.coefficient.numel() == 0 and call.edge_index is not None and call.edge_index.size(1) > 0
+        numbers = call.form.coefficient
+        attention = numbers.numel() == 0 and call.edge_index is not None and call.edge_index.size(1) > 0
+        form = replace(call.form, coefficient=numbers.new_zeros(0))  # of this one pass; those of all data are surveyed
+        path = "attention" if attention else "fused"
+        routes.append(Route(call.layer, path, "", form, len(coefficients), remaining))
         backwards = call.flow == "target_to_source"
-        coefficients = Coefficients.empty(graphs, backwards, call.form.mean, attention, dtype)
-        routes.append(Route(call.layer, "attention" if attention else "fused", "", call.form, coefficients))
-    return Plan(routes)
+        coefficients.append(Coefficients.zeros(graphs, backwards, form.mean, attention, dtype))
+    return Plan(tuple(routes), tuple(coefficients))
 
 
 def _why_not(call: Call, others: Sequence[Call]) -> str:
@@ -72,14 +77,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def survey(plan: Plan, trace: ForwardTrace, replicas: Replicas) -> None:
-    """Write what a trace saw on a union into the layouts of a plan that does not share them yet.
+    """Write the coefficients that a trace met on a union into those of a plan that is not settled yet.
 
     Loops that a layer adds more than once at a node are one loop with the sum of their coefficients.
     """
     for route, call in zip(plan.routes, trace.calls, strict=True):
-        coefficients = route.coefficients
-        if coefficients is None:
+        if route.coefficients is None:
             continue
+        coefficients = plan.coefficients[route.coefficients]
         assert isinstance(call.form, Form)
         assert call.edge_index is not None
         assert call.gather is not None
@@ -94,8 +99,17 @@ def survey(plan: Plan, trace: ForwardTrace, replicas: Replicas) -> None:
             coefficients.loop.index_add_(0, loop, call.form.coefficient[~own].to(coefficients.loop.dtype))
 
 
-def settle(plan: Plan, graphs: Graphs) -> None:
-    """After the last survey: equal layouts become one, and normalisations are recognised."""
-    plan.share()
+def settle(plan: Plan, graphs: Graphs) -> Plan:
+    """The plan after its last survey: calls with equal coefficients share them, and normalisations are recognised."""
+    distinct: list[Coefficients] = []
+    place: list[int] = []
     for coefficients in plan.coefficients:
-        coefficients.normalise(graphs)
+        same = next((number for number, other in enumerate(distinct) if other.equals(coefficients)), len(distinct))
+        if same == len(distinct):
+            distinct.append(coefficients)
+        place.append(same)
+    routes = (
+        route if route.coefficients is None else replace(route, coefficients=place[route.coefficients])
+        for route in plan.routes
+    )
+    return replace(plan, routes=tuple(routes), coefficients=tuple(c.normalised(graphs) for c in distinct))
