@@ -23,6 +23,7 @@ from gnn_xai import datasets
 from gnn_xai.datasets import ba_shapes, files, nci, planted, train
 from gnn_xai.datasets.recipe import Benchmark, Material
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
+from gnn_xai.molecules import one_hot
 from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
@@ -371,8 +372,8 @@ def test_nci_truth_is_the_nitro_group(nitro: Benchmark):
 
 def test_nci_atoms_and_bonds_of_nitrobenzene():
     chem = pytest.importorskip("rdkit.Chem")
-    (graph,) = nci.to_graphs([chem.MolFromSmiles("c1ccccc1[N+](=O)[O-]")])
-    rows = [[name for name, on in zip(nci.FEATURE_NAMES, row, strict=True) if on] for row in graph.x.tolist()]
+    (graph,) = one_hot.to_graphs([chem.MolFromSmiles("c1ccccc1[N+](=O)[O-]")])
+    rows = [[name for name, on in zip(one_hot.FEATURE_NAMES, row, strict=True) if on] for row in graph.x.tolist()]
     assert rows[0] == ["symbol=C", "degree=2", "charge=0", "hydrogens=1", "aromatic"]
     assert rows[6] == ["symbol=N", "degree=3", "charge>0", "hydrogens=0"]
     assert rows[8] == ["symbol=O", "degree=1", "charge<0", "hydrogens=0"]
@@ -382,7 +383,7 @@ def test_nci_atoms_and_bonds_of_nitrobenzene():
 
 def test_nci_odd_atoms_keep_one_column_per_group():
     chem = pytest.importorskip("rdkit.Chem")
-    graph, cation = nci.to_graphs([chem.MolFromSmiles("F[Si-2](F)(F)(F)(F)F"), chem.MolFromSmiles("[Fe+3]")])
+    graph, cation = one_hot.to_graphs([chem.MolFromSmiles("F[Si-2](F)(F)(F)(F)F"), chem.MolFromSmiles("[Fe+3]")])
     assert (graph.x.sum(dim=1) == 4).all()
     assert cation.x.sum() == 4
     assert cation.edge_index.shape == (2, 0)

@@ -12,6 +12,7 @@ import gnn_xai as gx
 from gnn_xai import datasets
 from gnn_xai.datasets import files, nci, nci_halogen_carbonyl, nci_logp, nci_tpsa
 from gnn_xai.datasets.recipe import Benchmark
+from gnn_xai.molecules import one_hot
 
 Chem = pytest.importorskip("rdkit.Chem", reason="the NCI molecules are read with RDKit")
 
@@ -26,7 +27,7 @@ def labels(benchmark: Benchmark, split: str) -> tuple[list, torch.Tensor]:
 
 
 def margin(benchmark: Benchmark, smiles: list[str]) -> torch.Tensor:
-    return nci.margins(benchmark.model, nci.to_graphs([Chem.MolFromSmiles(s) for s in smiles]))
+    return nci.margins(benchmark.model, one_hot.to_graphs([Chem.MolFromSmiles(s) for s in smiles]))
 
 
 # All of them
@@ -87,13 +88,13 @@ def test_classifiers_are_accurate(name: str):
 
 
 def test_bonds():
-    (graph,) = nci.to_graphs([Chem.MolFromSmiles("C#Cc1ccccc1C(=O)O->[Fe]")])
-    kinds = [nci.BOND_NAMES[row.index(1)] for row in graph.edge_attr.tolist()]
+    (graph,) = one_hot.to_graphs([Chem.MolFromSmiles("C#Cc1ccccc1C(=O)O->[Fe]")])
+    kinds = [one_hot.BOND_NAMES[row.index(1)] for row in graph.edge_attr.tolist()]
     assert kinds[::2] == kinds[1::2]
-    assert sorted(set(kinds)) == sorted(nci.BOND_NAMES)
+    assert sorted(set(kinds)) == sorted(one_hot.BOND_NAMES)
     assert kinds[:2] == ["bond=triple"] * 2
-    (alone,) = nci.to_graphs([Chem.MolFromSmiles("[Na+]")])
-    assert alone.edge_attr.shape == (0, len(nci.BOND_NAMES))
+    (alone,) = one_hot.to_graphs([Chem.MolFromSmiles("[Na+]")])
+    assert alone.edge_attr.shape == (0, len(one_hot.BOND_NAMES))
 
 
 # Values that atoms add up to

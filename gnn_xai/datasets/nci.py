@@ -22,6 +22,7 @@ from gnn_xai.datasets.files import sha256
 from gnn_xai.datasets.models import AtomSum
 from gnn_xai.datasets.recipe import Material, split_ids
 from gnn_xai.errors import StorageError
+from gnn_xai.molecules.one_hot import FEATURE_NAMES, to_graphs
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 SOURCE = "NCI/first_5K.smi"
 SOURCE_SHA256 = "91e71c015f14939837f2943dcc904f7c87e5a3a0124d82b05c28ad2f23004def"
 
-SYMBOLS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P")
-FEATURE_NAMES = (
-    *(f"symbol={symbol}" for symbol in (*SYMBOLS, "other")),
-    *(f"degree={degree}" for degree in ("0", "1", "2", "3", ">=4")),
-    *(f"charge{sign}" for sign in ("<0", "=0", ">0")),
-    *(f"hydrogens={count}" for count in ("0", "1", "2", ">=3")),
-    "aromatic",
-)
-BOND_TYPES = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
-BOND_NAMES = tuple(f"bond={kind.lower()}" for kind in (*BOND_TYPES, "other"))
 FEATURIZER = "one_hot"  # what `gnn_xai.molecules` calls these features
 
 
@@ -86,69 +77,6 @@ def read_molecules() -> tuple[list[Mol], list[list[str]], Tensor]:
                 rows.append(row.split())
                 lines.append(line)
     return mols, rows, torch.tensor(lines)
-
-
-def features(mols: Sequence[Mol]) -> Tensor:
-    """One-hot atom features of all molecules, one after the other.
-
-    Symbol, degree, sign of the formal charge, number of hydrogens, aromaticity; the columns are
-    ``FEATURE_NAMES``.
-
-    Returns:
-        float ``[number of atoms, 23]`` in {0, 1}.
-    """
-    symbol = {name: code for code, name in enumerate(SYMBOLS)}
-    codes = torch.tensor(
-        [
-            (
-                symbol.get(atom.GetSymbol(), len(SYMBOLS)),
-                atom.GetDegree(),
-                atom.GetFormalCharge() + 1,
-                atom.GetTotalNumHs(),
-                atom.GetIsAromatic(),
-            )
-            for mol in mols
-            for atom in mol.GetAtoms()
-        ]
-    )
-    one_hot = nn.functional.one_hot
-    return torch.cat(
-        [
-            one_hot(codes[:, 0], len(SYMBOLS) + 1),
-            one_hot(codes[:, 1].clamp(max=4), 5),
-            one_hot(codes[:, 2].clamp(0, 2), 3),
-            one_hot(codes[:, 3].clamp(max=3), 4),
-            codes[:, 4:],
-        ],
-        dim=1,
-    ).float()
-
-
-def bond_features(mol: Mol) -> Tensor:
-    """One-hot bond types, float ``[2 * bonds, 5]``, both directions; the columns are ``BOND_NAMES``."""
-    code = {kind: number for number, kind in enumerate(BOND_TYPES)}
-    codes = [code.get(str(bond.GetBondType()), len(BOND_TYPES)) for bond in mol.GetBonds()]
-    rows = torch.tensor(codes, dtype=torch.int64).repeat_interleave(2)
-    return nn.functional.one_hot(rows, len(BOND_NAMES)).float()
-
-
-def to_graphs(mols: Sequence[Mol], bonds: bool = True) -> list[Data]:
-    """Molecules as graphs: atoms in RDKit's order, bond ``b`` as the edges ``2 b`` and ``2 b + 1``.
-
-    Args:
-        mols: RDKit molecules without explicit hydrogens, as ``MolFromSmiles`` returns them.
-        bonds: whether the graphs carry `bond_features` as ``edge_attr``.
-    """
-    atoms = features(mols).split([mol.GetNumAtoms() for mol in mols])
-    graphs = []
-    for mol, x in zip(mols, atoms, strict=True):
-        ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
-        directed = torch.tensor([pair for u, v in ends for pair in ((u, v), (v, u))], dtype=torch.int64)
-        graph = Data(x=x.clone(), edge_index=directed.reshape(-1, 2).t().contiguous())
-        if bonds:
-            graph.edge_attr = bond_features(mol)
-        graphs.append(graph)
-    return graphs
 
 
 def split_by_line(seed: int = 0) -> Tensor:

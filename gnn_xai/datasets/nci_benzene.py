@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GIN
 from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.molecules import one_hot
 from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
 def read(frozen: dict[str, Tensor]) -> Material:
     """The molecules; the truth is the atoms and bonds of all benzene rings."""
     mols, rows, lines = nci.read_molecules()
-    graphs = nci.to_graphs(mols, bonds=False)
+    graphs = one_hot.to_graphs(mols, bonds=False)
     nodes, edges = [], []
     for mol, graph, (smiles, number) in zip(mols, graphs, rows, strict=True):
         owner, bonds = rings(mol)
@@ -59,14 +60,14 @@ def read(frozen: dict[str, Tensor]) -> Material:
         ground_truth=GroundTruth(edge=edges, node=nodes),
         split=split_ids(frozen["split"].long()[lines]),
         class_names=CLASS_NAMES,
-        feature_names=nci.FEATURE_NAMES,
+        feature_names=one_hot.FEATURE_NAMES,
         node_names=nci.symbols(mols),
     )
 
 
 def model() -> nn.Module:
     """Three GIN layers of width 64 with BatchNorm, summed over the atoms."""
-    return GIN(len(nci.FEATURE_NAMES), 64, len(CLASS_NAMES), num_layers=3)
+    return GIN(len(one_hot.FEATURE_NAMES), 64, len(CLASS_NAMES), num_layers=3)
 
 
 def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GINE
 from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.molecules import one_hot
 from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
     split = frozen["split"].long()[lines]
     chosen: list[int] = (split >= 0).nonzero().flatten().tolist()
     mols = [mols[place] for place in chosen]
-    graphs = nci.to_graphs(mols)
+    graphs = one_hot.to_graphs(mols)
     nodes, edges = [], []
     for mol, graph, place in zip(mols, graphs, chosen, strict=True):
         halogens, carbonyls = parts(mol)
@@ -87,14 +88,14 @@ def read(frozen: dict[str, Tensor]) -> Material:
         ground_truth=GroundTruth(edge=edges, node=nodes),
         split=split_ids(split[chosen]),
         class_names=CLASS_NAMES,
-        feature_names=nci.FEATURE_NAMES,
+        feature_names=one_hot.FEATURE_NAMES,
         node_names=nci.symbols(mols),
     )
 
 
 def model() -> nn.Module:
     """Three GINE layers of width 64 with BatchNorm, summed over the atoms."""
-    return GINE(len(nci.FEATURE_NAMES), len(nci.BOND_NAMES), 64, len(CLASS_NAMES), num_layers=3)
+    return GINE(len(one_hot.FEATURE_NAMES), len(one_hot.BOND_NAMES), 64, len(CLASS_NAMES), num_layers=3)
 
 
 def fit(model: nn.Module, material: Material) -> None:

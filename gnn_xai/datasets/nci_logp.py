@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import AtomSum, Ensemble
 from gnn_xai.datasets.recipe import Material, Recipe
+from gnn_xai.molecules import one_hot
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -47,7 +48,8 @@ def read(frozen: dict[str, Tensor]) -> Material:
 def model() -> nn.Module:
     """Four times two GINE layers of width 64, then a number per atom."""
     return Ensemble(
-        AtomSum(len(nci.FEATURE_NAMES), 64, num_layers=2, edge_channels=len(nci.BOND_NAMES)) for _ in range(MEMBERS)
+        AtomSum(len(one_hot.FEATURE_NAMES), 64, num_layers=2, edge_channels=len(one_hot.BOND_NAMES))
+        for _ in range(MEMBERS)
     )
 
 

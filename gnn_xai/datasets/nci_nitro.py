@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gnn_xai.datasets.models import GIN
 from gnn_xai.datasets.nci import (
-    FEATURE_NAMES,
     FEATURIZER,
     chem,
     fit_classes,
@@ -19,9 +18,9 @@ from gnn_xai.datasets.nci import (
     right_positives,
     split_by_line,
     symbols,
-    to_graphs,
 )
 from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.molecules import one_hot
 from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
     three bonds between them, both directions.
     """
     mols, rows, lines = read_molecules()
-    graphs = to_graphs(mols, bonds=False)
+    graphs = one_hot.to_graphs(mols, bonds=False)
     owners = _nitro_groups(mols)
     edges = []
     for graph, owner, (smiles, number) in zip(graphs, owners, rows, strict=True):
@@ -70,14 +69,14 @@ def read(frozen: dict[str, Tensor]) -> Material:
         ground_truth=GroundTruth(edge=edges, node=owners),
         split=split_ids(frozen["split"][lines]),
         class_names=CLASS_NAMES,
-        feature_names=FEATURE_NAMES,
+        feature_names=one_hot.FEATURE_NAMES,
         node_names=symbols(mols),
     )
 
 
 def model() -> nn.Module:
     """Three GIN layers of width 64 with BatchNorm, summed over the atoms."""
-    return GIN(len(FEATURE_NAMES), 64, len(CLASS_NAMES), num_layers=3)
+    return GIN(len(one_hot.FEATURE_NAMES), 64, len(CLASS_NAMES), num_layers=3)
 
 
 def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:

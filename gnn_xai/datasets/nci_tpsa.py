@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import AtomSum
 from gnn_xai.datasets.recipe import Material, Recipe
+from gnn_xai.molecules import one_hot
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -38,7 +39,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
 
 def model() -> nn.Module:
     """Two GIN layers of width 64, then a number per atom."""
-    return AtomSum(len(nci.FEATURE_NAMES), 64, num_layers=2)
+    return AtomSum(len(one_hot.FEATURE_NAMES), 64, num_layers=2)
 
 
 RECIPE = Recipe(

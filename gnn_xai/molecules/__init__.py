@@ -1,11 +1,16 @@
-"""Molecules: from a SMILES string to an explained picture. Works with RDKit, which is imported on first use."""
+"""Molecules: from a SMILES string to an explained picture. RDKit and matplotlib are imported when they are first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.counterfactuals import Counterfactual, Counterfactuals, counterfactuals
-from gnn_xai.molecules.drawing import Drawing, draw, grid
 from gnn_xai.molecules.fragments import Fragment, cut, fragments
-from gnn_xai.molecules.smiles import Molecules, Problem, from_smiles, read
+from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles, read
 from gnn_xai.molecules.tables import atoms, bonds
+
+if TYPE_CHECKING:
+    from gnn_xai.molecules.drawing import Drawing, draw, grid
 
 __all__ = [
     "Counterfactual",
@@ -13,7 +18,7 @@ __all__ = [
     "Drawing",
     "Fragment",
     "Molecules",
-    "Problem",
+    "ReadingProblem",
     "atoms",
     "bonds",
     "counterfactuals",
@@ -25,3 +30,9 @@ __all__ = [
     "grid",
     "read",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.drawing"), name)

@@ -19,8 +19,8 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.utils import smiles as pyg_smiles
 
-from gnn_xai.datasets import nci
 from gnn_xai.errors import InputError, unknown
+from gnn_xai.molecules.one_hot import FEATURE_NAMES, to_graphs
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -102,10 +102,8 @@ def _codes(books: tuple[tuple[Any, ...], ...], *values: Any) -> list[int]:
 
 
 def one_hot(mol: Mol) -> Data:
-    """As the reference models of the benchmarks read molecules: `FEATURE_NAMES` and `BOND_NAMES`
-    of `gnn_xai.datasets.nci`.
-    """
-    return nci.to_graphs([mol])[0]
+    """As the reference models of the benchmarks read molecules; columns are those of `gnn_xai.molecules.one_hot`."""
+    return to_graphs([mol])[0]
 
 
 REGISTRY: dict[str, Featurizer] = {"pyg": pyg, "ogb": ogb, "one_hot": one_hot}
@@ -145,7 +143,7 @@ def recognise(model: nn.Module) -> str:
         if any(embeddings[i : i + len(sizes)] == sizes for i in range(len(embeddings))):
             return name
     width = next((_width(module) for module in model.modules() if _width(module)), None)
-    if not embeddings and width == len(nci.FEATURE_NAMES):
+    if not embeddings and width == len(FEATURE_NAMES):
         return "one_hot"
     read = f"embeddings of {list(embeddings[:9])} rows" if embeddings else f"{width or 'no known number of'} inputs"
     raise InputError(

@@ -41,7 +41,7 @@ def chem() -> ModuleType:
     return need("rdkit.Chem", "molecules", "molecules")
 
 
-class Problem(NamedTuple):
+class ReadingProblem(NamedTuple):
     """What there is to know about one line of the input.
 
     Attributes:
@@ -79,7 +79,7 @@ class Molecules(Sequence[Data]):
 
     graphs: list[Data]
     lines: list[int]
-    problems: list[Problem]
+    problems: list[ReadingProblem]
     featurizer: str
 
     def __len__(self) -> int:
@@ -241,7 +241,7 @@ def _build(rows: Sequence[tuple[int, object, str]], featurizer: str | nn.Module 
     canonical = chem().MolToSmiles
     graphs: list[Data] = []
     lines: list[int] = []
-    problems: list[Problem] = []
+    problems: list[ReadingProblem] = []
     seen: dict[str, int] = {}
     for line, text, name in rows:
         smiles = text.strip() if isinstance(text, str) else text
@@ -253,7 +253,7 @@ def _build(rows: Sequence[tuple[int, object, str]], featurizer: str | nn.Module 
             except ValueError as error:
                 reason = f"the {encoding} encodings have no code for one of its atoms or bonds ({error})"
         if mol is None or graph is None:
-            problems.append(Problem(line, _text(smiles), f"left out: {reason}"))
+            problems.append(ReadingProblem(line, _text(smiles), f"left out: {reason}"))
             continue
         graph.smiles, graph.name = smiles, name
         graphs.append(graph)
@@ -263,7 +263,7 @@ def _build(rows: Sequence[tuple[int, object, str]], featurizer: str | nn.Module 
         if first != line:
             notes.append(f"the same molecule as on line {first}")
         if notes:
-            problems.append(Problem(line, _text(smiles), f"kept: {'; '.join(notes)}"))
+            problems.append(ReadingProblem(line, _text(smiles), f"kept: {'; '.join(notes)}"))
     left_out = [problem for problem in problems if problem.left_out]
     if not graphs:
         what = f"; {left_out[0]}" if left_out else ""

@@ -1,4 +1,4 @@
-"""What `gnn-xai molecules` writes: a sheet, a page with every molecule, and tables."""
+"""Explained molecules as a page, a sheet of drawings and tables: what `gnn-xai molecules` writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGNED = "Orange raises the explained output, blue lowers it, white does neither
 ONE_SIDED = "The greener, the more the explained output depends on it; the sign is not known."
 
 
-def write(
+def write_molecules(
     folder: Path,
     molecules: Molecules,
     explanations: Explanations,
