@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import gnn_xai as gx
-from gnn_xai.cli import app as cli
-from gnn_xai.comparison.table import RESAMPLES, interval
+from gnn_xai.cli.app import main
+from gnn_xai.comparison.cells import RESAMPLES, Cell, interval
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
 from gnn_xai.metrics import Result
 from tests import models
@@ -561,7 +561,7 @@ def test_fewer_instances_are_said(comparison: gx.Comparison) -> None:
 
 
 def test_better_than_random_on_the_better_side() -> None:
-    cell = gx.comparison.Cell("a", "m", "higher", 0.5, difference=0.2, difference_low=0.1, difference_high=0.3)
+    cell = Cell("a", "m", "higher", 0.5, difference=0.2, difference_low=0.1, difference_high=0.3)
     assert cell.better_than_random
     assert not dataclasses.replace(cell, better="lower").better_than_random
     assert not dataclasses.replace(cell, difference_low=-0.1).better_than_random
@@ -679,7 +679,7 @@ FILES = ["comparison.png", "summary.json", "table.csv", "table.md", "table.tex",
 
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     return stop.value.code or 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from gnn_xai.viz.color import FAINT_TEXT, NEUTRAL_EDGE, NODE_OUTLINE, SERIES, TE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-    from gnn_xai.comparison.table import Cell, Comparison
+    from gnn_xai.comparison.cells import Cell
 
 COLUMNS = 4
 DASHES = (0, (4, 3))
@@ -23,30 +24,42 @@ BETTER = {"higher": "higher is better →", "lower": "← lower is better"}
 GRID = "#eceff2"
 
 
-def intervals(comparison: Comparison, ax: Axes | Sequence[Axes] | None = None) -> Figure:
-    """A panel for each metric; see `gnn_xai.Comparison.draw`."""
-    metrics, labels = comparison.metrics, list(comparison.algorithms)
-    rows = -(-len(metrics) // COLUMNS)
-    columns = -(-len(metrics) // rows)
+def intervals(cells: Mapping[str, Sequence[Cell]], reference: str, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+    """A panel for each metric; see `gnn_xai.Comparison.draw`.
+
+    Args:
+        cells: the cells of all algorithms, by metric.
+        reference: the label of Random.
+        ax: one axes for each metric; a new figure if `None`.
+    """
+    labels = [cell.algorithm for cell in next(iter(cells.values()))]
+    rows = -(-len(cells) // COLUMNS)
+    columns = -(-len(cells) // rows)
     size = (0.075 * max(map(len, labels)) + 2.5 * columns, rows * (1.05 + 0.27 * len(labels)) + 0.35)
-    figure, panels = _axes(ax, len(metrics), rows, columns, size)
-    for metric, panel in zip(metrics, panels, strict=True):
-        _panel([comparison.cells[label, metric] for label in labels], comparison.reference, panel)
+    figure, panels = _axes(ax, len(cells), rows, columns, size)
+    for column, panel in zip(cells.values(), panels, strict=True):
+        _panel(column, reference, panel)
         if ax is None and not panel.get_subplotspec().is_first_col():
             panel.tick_params(labelleft=False)
     if ax is None:
-        _legend(figure, comparison.reference)
+        _legend(figure, reference)
     return figure
 
 
-def curves(comparison: Comparison, ax: Sequence[Axes] | None, shares: Sequence[float]) -> Figure:
-    """Fidelity over sparsity; see `gnn_xai.Comparison.curves`."""
+def curves(table: DataFrame, labels: Sequence[str], reference: str, ax: Sequence[Axes] | None) -> Figure:
+    """Fidelity over sparsity; see `gnn_xai.Comparison.curves`.
+
+    Args:
+        table: `Comparison.fidelity_over_sparsity`.
+        labels: all algorithms, which says what colour each has.
+        reference: the label of Random.
+        ax: two axes; a new figure if `None`.
+    """
     figure, panels = _axes(ax, 2, 1, 2, (8.6, 3.4))
-    table = comparison.fidelity_over_sparsity(shares)
-    others = [label for label in comparison.algorithms if label != comparison.reference]
+    others = [label for label in labels if label != reference]
     for (metric, rows), panel in zip(table.groupby("metric", sort=False), panels, strict=True):
         for label, line in rows.groupby("algorithm", sort=False):
-            if label == comparison.reference:
+            if label == reference:
                 style: dict[str, Any] = {"color": NEUTRAL_EDGE, "linestyle": DASHES}
             else:
                 place = others.index(str(label))
@@ -142,7 +155,7 @@ def _legend(figure: Figure, reference: str) -> None:
     dot = {"color": SERIES[0], "marker": "o", "markersize": 6, "linewidth": 2, "markeredgewidth": 1.6}
     kinds = {
         f"better than {reference}, pair by pair": Line2D([], [], **dot),
-        f"worse than {reference}, or not told apart": Line2D([], [], markerfacecolor="white", **dot),
+        f"not shown to be better than {reference}": Line2D([], [], markerfacecolor="white", **dot),
         reference: Line2D([], [], color=NEUTRAL_EDGE, linewidth=1.2, linestyle=DASHES),
     }
     figure.legend(

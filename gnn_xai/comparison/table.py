@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import html
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from gnn_xai.algorithms.base import Algorithm
+from gnn_xai.comparison.cells import HTML, LATEX, MARKDOWN, PLAIN, Cell, Form, mean_of, mean_over_seeds
 from gnn_xai.metrics.curves import fidelity_curve
 from gnn_xai.metrics.result import Result
-from gnn_xai.optional import need
 from gnn_xai.results.explanations import Explanations
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-RESAMPLES = 2000
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -74,7 +71,7 @@ class Comparison:
             index, target = (getattr(self.explanations[label], name).cpu().numpy() for name in ("index", "target"))
             for seed, result in zip(self.seeds, results, strict=False):  # those that do not depend on it ran once
                 columns = {"algorithm": label, "metric": metric, "seed": seed, "index": index, "target": target}
-                parts.append(pd.DataFrame({**columns, "value": _mean_over_seeds([result])}))
+                parts.append(pd.DataFrame({**columns, "value": mean_over_seeds([result])}))
         return pd.concat(parts, ignore_index=True)
 
     def to_pandas(self) -> DataFrame:
@@ -102,8 +99,8 @@ class Comparison:
         results, random = self.results.get((label, metric)), self.results.get((self.reference, metric))
         if results is None:
             return cell
-        values, means = _mean_over_seeds(results), [result.mean for result in results]
-        mean = _mean(values, self.confidence, self.seeds[0])
+        values, means = mean_over_seeds(results), [result.mean for result in results]
+        mean = mean_of(values, self.confidence, self.seeds[0])
         cell = replace(
             cell,
             **vars(mean),
@@ -113,7 +110,7 @@ class Comparison:
         )
         if random is None or label == self.reference:
             return cell
-        paired = _mean(values - _mean_over_seeds(random), self.confidence, self.seeds[0])
+        paired = mean_of(values - mean_over_seeds(random), self.confidence, self.seeds[0])
         return replace(
             cell,
             difference=paired.mean,
@@ -142,11 +139,11 @@ class Comparison:
         """The table as text: a row an algorithm, a column a metric, cells such as `0.966† [0.948, 0.981]`; a dash where
         there is no value.
         """
-        return self._table(_PLAIN, digits)
+        return self._table(PLAIN, digits)
 
     def to_markdown(self, digits: int = 3) -> str:
         """The table in Markdown, the best of each column in bold, with the note below."""
-        table = self._table(_MARKDOWN, digits)
+        table = self._table(MARKDOWN, digits)
         right = ("left", *("right" for _ in self.metrics))
         return f"{table.to_markdown(disable_numparse=True, colalign=right)}\n\n{self.note}\n"
 
@@ -158,26 +155,26 @@ class Comparison:
             caption: LaTeX; by default the note of how to read the table.
             label: for `\ref`.
         """
-        table = self._table(_LATEX, digits)
+        table = self._table(LATEX, digits)
         table.columns.name = None
         return table.rename_axis(None).style.to_latex(
             hrules=True,
             position_float="centering",
             column_format="l" + "r" * len(self.metrics),
-            caption=_LATEX.escape(self.note) if caption is None else caption,
+            caption=LATEX.escape(self.note) if caption is None else caption,
             label=label,
             position="t",
         )
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        table = self._table(_HTML, 3).to_html(escape=False, border=0, justify="right")
+        table = self._table(HTML, 3).to_html(escape=False, border=0, justify="right")
         return f"{table}<p>{html.escape(self.note)}</p>"
 
     def __repr__(self) -> str:
         return f"{self.table().to_string()}\n\n{self.note}"
 
-    def _table(self, form: _Form, digits: int) -> DataFrame:
+    def _table(self, form: Form, digits: int) -> DataFrame:
         import pandas as pd
 
         cells, instances = self.cells, len(self.explanations[self.reference])
@@ -205,9 +202,10 @@ class Comparison:
         Raises:
             InputError: if there are not as many axes as metrics.
         """
-        from gnn_xai.comparison.figures import intervals
+        from gnn_xai.comparison import figures
 
-        return intervals(self, ax)
+        rows = {metric: [self.cells[label, metric] for label in self.algorithms] for metric in self.metrics}
+        return figures.intervals(rows, self.reference, ax)
 
     def fidelity_over_sparsity(self, shares: Sequence[float] = SHARES) -> DataFrame:
         """Fidelity+ and fidelity− of the strongest elements of every algorithm, for each share of them that is kept.
@@ -235,7 +233,7 @@ class Comparison:
                 for sparsity, column in zip(
                     curve.sparsity.nanmean(0).tolist(), values.cpu().double().numpy().T, strict=True
                 ):
-                    mean = _mean(column, self.confidence, self.seeds[0])
+                    mean = mean_of(column, self.confidence, self.seeds[0])
                     rows.append(
                         {"algorithm": label, "metric": name, "better": better, "sparsity": sparsity, **vars(mean)}
                     )
@@ -254,156 +252,6 @@ class Comparison:
         Raises:
             InputError: if there are not two axes, or `shares` is not as described.
         """
-        from gnn_xai.comparison.figures import curves
+        from gnn_xai.comparison import figures
 
-        return curves(self, ax, shares)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a comparison; see `Comparison.to_pandas`."""
-
-    algorithm: str
-    metric: str
-    better: str
-    mean: float = math.nan
-    stderr: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    count: int = 0
-    undefined: int = 0
-    difference: float = math.nan
-    difference_low: float = math.nan
-    difference_high: float = math.nan
-    difference_count: int = 0
-    seeds: int = 0
-    seed_std: float = math.nan
-    seconds: float = math.nan
-
-    @property
-    def goodness(self) -> float:
-        """The mean with its sign turned so that more is better; −∞ where there is none, or no direction."""
-        sign = {"higher": 1, "lower": -1}.get(self.better)
-        return -math.inf if sign is None or math.isnan(self.mean) else sign * self.mean
-
-    @property
-    def better_than_random(self) -> bool:
-        """The interval of the paired difference lies on the better side of 0."""
-        return self.difference_high < 0 if self.better == "lower" else self.difference_low > 0
-
-    def text(self, form: _Form, digits: int, instances: int, *, bold: bool) -> str:
-        """What the table says in one format."""
-        if math.isnan(self.mean):
-            return form.dash
-        mean, low, high = (form.number(f"{value:.{digits}f}") for value in (self.mean, self.low, self.high))
-        bold = bold and self.goodness > -math.inf
-        interval = "" if math.isnan(self.low) else f" [{low}, {high}]"
-        fewer = f" (n={self.count})" if 0 < self.count < instances else ""
-        return f"{form.bold(mean) if bold else mean}{form.dagger if self.better_than_random else ''}{interval}{fewer}"
-
-
-# Arithmetic ###########################################################################################################
-
-
-@dataclass(frozen=True)
-class _Mean:
-    """A mean over instances; see `Comparison.to_pandas`."""
-
-    mean: float
-    stderr: float
-    low: float
-    high: float
-    count: int
-
-
-def interval(values: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap interval of the mean over instances: bias-corrected and accelerated (BCa; Efron 1987), 2000 resamples.
-
-    NaN below two values; where all values are equal, that value twice.
-
-    Args:
-        values: `[n]`, without NaN.
-        confidence: the probability with which such intervals hold the mean.
-        seed: of the resamples.
-
-    >>> low, high = interval(np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0]))
-    >>> low < 0.5 < high
-    True
-    """
-    if len(values) < 2:
-        return math.nan, math.nan
-    if values.min() == values.max():
-        return float(values[0]), float(values[0])
-    rows = max(1, 2**22 // len(values))  # resamples that are held at once
-    found = need("scipy.stats", "research", "comparisons").bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, batch=rows, confidence_level=confidence, method="BCa", rng=seed
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _mean(values: np.ndarray, confidence: float, seed: int) -> _Mean:
-    """The mean over instances for which a metric is defined, with its standard error and its interval."""
-    defined = values[~np.isnan(values)]
-    count = len(defined)
-    return _Mean(
-        float(defined.mean()) if count else math.nan,
-        float(defined.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan,
-        *interval(defined, confidence, seed),
-        count,
-    )
-
-
-def _mean_over_seeds(results: Sequence[Result]) -> np.ndarray:
-    """Each instance's mean over the seeds for which it is defined, `[B]`."""
-    return torch.stack([result.values.detach().double().cpu() for result in results]).nanmean(0).numpy()
-
-
-# Formats ##############################################################################################################
-
-
-class _Form(NamedTuple):
-    """How a format writes what a table needs."""
-
-    escape: Callable[[str], str]
-    bold: Callable[[str], str]
-    number: Callable[[str], str]
-    dagger: str
-    up: str
-    down: str
-    dash: str
-
-
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-        **{"[": "{[}", "]": "{]}", "<": "$<$", ">": "$>$", "|": "$|$"},
-        **{"−": "$-$", "±": r"$\pm$", "†": r"$^\dagger$", "Δ": r"$\Delta$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
-        **{"×": r"$\times$", "–": "--"},
-    }
-)
-
-
-def _escape_markdown(text: str) -> str:
-    # An underscore inside of a word is one; elsewhere it may open an emphasis.
-    return re.sub(r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
-
-
-def _same(text: str) -> str:
-    return text
-
-
-_PLAIN = _Form(_same, _same, _same, "†", "↑", "↓", "–")
-_MARKDOWN = _Form(_escape_markdown, "**{}**".format, _same, "†", "↑", "↓", "–")
-_HTML = _Form(html.escape, "<b>{}</b>".format, _same, "†", "↑", "↓", "–")
-_LATEX = _Form(
-    lambda text: text.translate(_TEX),
-    r"\textbf{{{}}}".format,
-    lambda number: number.replace("-", "$-$"),
-    r"$^\dagger$",
-    r"$\uparrow$",
-    r"$\downarrow$",
-    "--",
-)
+        return figures.curves(self.fidelity_over_sparsity(shares), list(self.algorithms), self.reference, ax)
