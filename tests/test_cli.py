@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from torch_geometric.nn import GCN
 
 import gnn_xai as gx
-from gnn_xai.cli import app as cli
 from gnn_xai.cli import demo
 from gnn_xai.cli import outputs as runs
+from gnn_xai.cli.app import main
+from gnn_xai.cli.options import parse_index
 
 USER_CODE = """
 import torch
@@ -75,7 +76,7 @@ def work(tmp_path, monkeypatch) -> Path:
 
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     return stop.value.code or 0
 
 
@@ -185,7 +186,7 @@ def test_a_narrow_terminal_shows_whole_numbers_and_titles():
     row = {"dataset": "my_package.my_module:my_data", "algorithm": "integrated_gradients", "instances": 116,
            "roc_auc": None, "fidelity_plus": 0.5, "fidelity_minus": -0.25, "ms": 1234.5}  # fmt: skip
     terminal = Console(width=80, file=io.StringIO())
-    terminal.print(cli.results_table([row]))
+    terminal.print(runs.results_table([row]))
     text = terminal.file.getvalue()
     assert "…" not in text
     for whole in ("integrated_gradients", "instances", "fidelity+", "fidelity−", "explanation", "-0.250", "1234.5"):
@@ -197,13 +198,13 @@ def test_a_narrow_terminal_shows_whole_numbers_and_titles():
     [("5", [5]), ("1-3", [1, 2, 3]), (" 4 , 2-2,9", [4, 2, 9]), ("0-1,0", [0, 1, 0])],
 )
 def test_parse_index(text, expected):
-    assert cli.parse_index(text) == expected
+    assert parse_index(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1..3", "3-1", "1,,2", "0-99999999999999"])
 def test_parse_index_refuses(text):
     with pytest.raises(gx.errors.InputError, match="^expected .*--index"):
-        cli.parse_index(text)
+        parse_index(text)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from rdkit import Chem
 
 import gnn_xai as gx
 from gnn_xai import molecules
-from gnn_xai.cli import app as cli
+from gnn_xai.cli.app import main
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
 from gnn_xai.molecules import drawing, featurizers, fragments, from_smiles, read, tables
 from gnn_xai.viz.color import signed_text
@@ -574,7 +574,7 @@ CC(=O)O <img src=x onerror=alert(1)> & "more"
 
 def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     return int(stop.value.code or 0)
 
 

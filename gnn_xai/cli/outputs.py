@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 from gnn_xai import metrics, molecules, viz
 from gnn_xai._version import __version__
 from gnn_xai.algorithms import Algorithm
@@ -22,6 +24,7 @@ from gnn_xai.cli.subjects import Subject
 from gnn_xai.comparison.table import Comparison
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.molecules import Drawing
+from gnn_xai.report.page import COLUMNS
 from gnn_xai.results.explanations import Explanation, Explanations
 
 if TYPE_CHECKING:
@@ -142,6 +145,23 @@ def explain_and_measure(
         "fidelity_minus": _number(fidelity.minus),
         "ms": 1000 * seconds / len(explanations),
     }
+
+
+def results_table(rows: list[dict[str, Any]]) -> Table:
+    """The results as a table for the terminal, with the columns of the report."""
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for column in COLUMNS:
+        title = "\n".join(column.title.rsplit(" ", 1)) if column.digits is not None else column.title
+        # In a narrow terminal, only the name of a user's own data, which can be long, goes over several lines.
+        table.add_column(
+            title,
+            justify="left" if column.digits is None else "right",
+            no_wrap=column.key != "dataset",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(column.text(row) for column in COLUMNS))
+    return table
 
 
 def _number(result: metrics.Result) -> float | None:

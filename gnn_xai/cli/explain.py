@@ -1,0 +1,60 @@
+"""`gnn-xai explain`: explanations of a data set's reference model, or of a user's own model on their own data."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import gnn_xai as gx
+from gnn_xai.cli.options import Algorithm, Choice, Out, Overwrite, Seed, Settings, parse_setting, spread
+from gnn_xai.cli.terminal import console, print_rows
+
+if TYPE_CHECKING:
+    from gnn_xai.results.explanations import Explanation, Explanations
+
+
+@spread
+def explain(
+    choice: Choice,
+    out: Out,
+    algorithm: Algorithm = "gnn_explainer",
+    settings: Settings = None,
+    seed: Seed = 0,
+    figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
+    overwrite: Overwrite = False,
+) -> None:
+    """Explain predictions of a data set's reference model, or of your own model on your own data.
+
+    Writes explanations.safetensors, summary.json and figures/, all or nothing.
+    """
+    from gnn_xai.cli import outputs
+    from gnn_xai.viz import describe
+
+    method = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
+    index = choice.check()
+    with outputs.output_folder(out, overwrite=overwrite) as folder:
+        subject = choice.subject()
+        explanations, row = outputs.explain_and_measure(
+            subject,
+            method,
+            index=subject.index if index is None else index,
+            target=choice.target,
+            seed=seed,
+            max_neighbors=choice.max_neighbors,
+            progress=sys.stderr.isatty(),
+        )
+        outputs.write(folder, subject, explanations, row, figures=figures)
+    rows = ((describe(e, subject.class_names), _strongest(explanations, e)) for e in explanations)
+    print_rows(("prediction", "strongest"), rows, len(explanations), outputs.SUMMARY)
+    console.print(outputs.results_table([row]))
+    console.print(f"written to {out}/: {outputs.EXPLANATIONS}, {outputs.SUMMARY}, {outputs.FIGURES}/", highlight=False)
+
+
+def _strongest(explanations: Explanations, e: Explanation) -> str:
+    if e.edge_mask is not None:
+        return ", ".join(f"{u}–{v} {score:.2f}" for u, v, score in e.top_edges(3))
+    if explanations.node_mask_type != "common_attributes":
+        return ", ".join(f"{node} {score:.2f}" for node, score in e.top_nodes(4))
+    return ", ".join(f"feature {column} {score:.2f}" for column, score in e.top_features(3))

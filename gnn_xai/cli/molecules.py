@@ -1,0 +1,94 @@
+"""`gnn-xai molecules`: a file of SMILES, explained and drawn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gnn_xai as gx
+from gnn_xai.cli.options import (
+    Algorithm,
+    Mode,
+    Out,
+    Overwrite,
+    Returns,
+    Seed,
+    Settings,
+    Target,
+    Weights,
+    model_config,
+    parse_setting,
+)
+from gnn_xai.cli.terminal import console, print_rows
+
+COLUMNS = {"name": "molecule", "prediction": "prediction", "top_fragment": "top fragment"}
+
+
+def molecules(
+    smiles: Annotated[
+        Path, typer.Option(help="One SMILES a line and a name if there is one, or a .csv with a header.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="reference:NAME|MODULE:FACTORY",
+            help="A reference model, such as reference:nitro, or a function that returns your model.",
+        ),
+    ],
+    out: Out,
+    algorithm: Algorithm = "integrated_gradients",
+    settings: Settings = None,
+    weights: Weights = None,
+    featurizer: Annotated[
+        str | None, typer.Option(help="pyg, ogb or one_hot; by default what the model reads, where it says so.")
+    ] = None,
+    mode: Mode = "multiclass_classification",
+    returns: Returns = "raw",
+    column: Annotated[str | None, typer.Option(help="The column of a .csv with the SMILES.")] = None,
+    name_column: Annotated[str | None, typer.Option(help="The column of a .csv with the names.")] = None,
+    target: Target = None,
+    seed: Seed = 0,
+    columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Explain predictions for molecules, and draw them.
+
+    Writes index.html, sheet.png, sheet.svg, tables of molecules, atoms and bonds, and what `explain` writes, all or
+    nothing. Lines that hold no molecule are named and left out.
+    """
+    from gnn_xai.cli import outputs, subjects
+    from gnn_xai.report.molecules import write_molecules
+
+    method = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
+    with outputs.output_folder(out, overwrite=overwrite) as folder:
+        subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
+        encoding = featurizer or subject.featurizer or subject.model
+        mols = gx.molecules.read(smiles, encoding, column=column, name_column=name_column)
+        explanations = gx.explain(
+            subject.model, mols, method, task=subject.task, target=target, seed=seed, progress=sys.stderr.isatty()
+        )
+        table = write_molecules(
+            folder,
+            mols,
+            explanations,
+            title=f"{smiles.name}, explained for {subject.name}",
+            columns=columns,
+            class_names=subject.class_names,
+            footer=f"gnn_xai {gx.__version__} · seed {seed}",
+        )
+        facts = {
+            "model": subject.name,
+            "smiles": smiles.name,
+            "featurizer": mols.featurizer,
+            "molecules": len(mols),
+            "problems": [problem._asdict() for problem in mols.problems],
+        }
+        outputs.write_explanations(folder, explanations, facts)
+    rows = (tuple(map(str, row)) for row in table[list(COLUMNS)].itertuples(index=False))
+    print_rows(tuple(COLUMNS.values()), rows, len(table), "molecules.csv")
+    console.print(
+        f"open {out / 'index.html'} to look at {len(mols)} molecules; tables are in {out}/*.csv", highlight=False
+    )
