@@ -6,37 +6,37 @@ import gnn_xai as gx
 explanations = gx.explain(model, data, gx.GNNExplainer(epochs=200), task="node", index=[301, 305])
 explanations[0].draw()
 ```
+
+Public names are imported when they are first used, so that `import gnn_xai` costs nothing.
 """
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gnn_xai import algorithms, datasets, errors, metrics, pyg
 from gnn_xai._version import __version__
-from gnn_xai.algorithms import (
-    Captum,
-    EdgeAblation,
-    FeatureAblation,
-    FragmentAblation,
-    FragmentShapley,
-    GNNExplainer,
-    InputXGradient,
-    IntegratedGradients,
-    NodeAblation,
-    Random,
-    Saliency,
-    SmoothGrad,
-)
-from gnn_xai.api import explain
-from gnn_xai.comparison import Comparison, compare
-from gnn_xai.results.explanations import Explanation, Explanations
-from gnn_xai.results.ground_truth import GroundTruth
-from gnn_xai.results.runs import StoredExplanations, load
-from gnn_xai.watch.callbacks import Callback, Trace
 
 if TYPE_CHECKING:
-    from gnn_xai import molecules, testing, viz
+    from gnn_xai import algorithms, datasets, errors, extend, metrics, molecules, pyg, testing, viz
+    from gnn_xai.algorithms import (
+        Captum,
+        EdgeAblation,
+        FeatureAblation,
+        FragmentAblation,
+        FragmentShapley,
+        GNNExplainer,
+        InputXGradient,
+        IntegratedGradients,
+        NodeAblation,
+        Random,
+        Saliency,
+        SmoothGrad,
+    )
+    from gnn_xai.api import explain
+    from gnn_xai.comparison import Comparison, compare
+    from gnn_xai.results.explanations import Explanation, Explanations
+    from gnn_xai.results.ground_truth import GroundTruth
+    from gnn_xai.results.runs import StoredExplanations, load
+    from gnn_xai.watch.callbacks import Callback, Trace
 
 __all__ = [
     "Callback",
@@ -64,6 +64,7 @@ __all__ = [
     "datasets",
     "errors",
     "explain",
+    "extend",
     "load",
     "metrics",
     "molecules",
@@ -72,9 +73,30 @@ __all__ = [
     "viz",
 ]
 
+# The module of every public name that is neither a module itself nor an algorithm.
+_MODULES = {
+    "Callback": "watch.callbacks",
+    "Comparison": "comparison",
+    "Explanation": "results.explanations",
+    "Explanations": "results.explanations",
+    "GroundTruth": "results.ground_truth",
+    "StoredExplanations": "results.runs",
+    "Trace": "watch.callbacks",
+    "compare": "comparison",
+    "explain": "api",
+    "load": "results.runs",
+}
 
-def __getattr__(name: str) -> ModuleType:
-    """Import `molecules`, `viz`, which takes matplotlib along, and `testing` when they are first used."""
-    if name in ("molecules", "testing", "viz"):
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.islower() and name not in _MODULES:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'algorithms')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))

@@ -1,4 +1,4 @@
-"""Libraries that parts of the package need and that are installed by an extra."""
+"""Imports made where something is used: libraries of an extra, and rooms of this package above the one that asks."""
 
 from __future__ import annotations
 
