@@ -31,6 +31,7 @@ from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
+from tests.covering import every_value, pairwise
 from tests.models import CLASSES, EDGE_FEATURES, FEATURES, HIDDEN, random_graph, random_graphs, seeded
 
 TOLERANCE = 1e-9  # in double precision; what is tested is the arithmetic, not rounding
@@ -689,37 +690,41 @@ def test_synchronisations_are_seen() -> None:
     assert mode.count["index_put_"] == mode.count["equal"] == 1
 
 
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("name", ["gcn", "gin", "sage", "gat", "transformer", "gine"])
-def test_no_host_synchronisation_inside_the_epoch_loop(name: str, level: str) -> None:
-    data = data_of("undirected", level)
-    for node_mask_type in ("object", "attributes", "common_attributes", None):
-        model = model_of(LAYERS[name], level)
-        counts = [
-            synchronisations(model, data, level, epochs, node_mask_type=node_mask_type, init_std=0.1)
-            for epochs in (3, 6)
-        ]
-        assert counts[0], "the set-up synchronises, and that should be seen"
-        assert counts[1] - counts[0] == Counter(), node_mask_type
+@pairwise(
+    name=["gcn", "gin", "sage", "gat", "transformer", "gine"],
+    node_mask_type=["object", "attributes", "common_attributes", None],
+    level=["node", "graph"],
+)
+def test_no_host_synchronisation_inside_the_epoch_loop(name: str, node_mask_type: str | None, level: str) -> None:
+    model, data = model_of(LAYERS[name], level), data_of("undirected", level)
+    counts = [
+        synchronisations(model, data, level, epochs, node_mask_type=node_mask_type, init_std=0.1) for epochs in (3, 6)
+    ]
+    assert counts[0], "the set-up synchronises, and that should be seen"
+    assert counts[1] - counts[0] == Counter()
 
 
 # Outputs and gradients ###################################################################################################
 
 
-EVERYWHERE = [(name, kind) for name in [*FUSED, *ATTENTION] for kind in ("undirected", "directed", "all_loops")]
-
-
-@pytest.mark.parametrize(("name", "kind"), EVERYWHERE + [(name, "directed") for name in MESSAGES])
+@every_value(name=[*FUSED, *ATTENTION], kind=["undirected", "directed", "all_loops"])
 def test_layers(name: str, kind: str) -> None:
     layer = LAYERS[name]
     both, hops = agree(model_of(layer), data_of(kind), masks=("row",))
     assert both.paths == {layer.path}, both.pipeline.layers
     assert len(both.pipeline.layers) == 2 * layer.steps
-    if layer.path != "messages":  # degrees are carried, so the border needs no hop more
-        assert hops.tolist() == [2 * layer.steps] * len(INDEX)
-        assert both.plan is not None
-        assert both.plan.trim
-        assert both.pipeline.session.features is not None
+    # Degrees are carried, so the border needs no hop more.
+    assert hops.tolist() == [2 * layer.steps] * len(INDEX)
+    assert both.plan is not None
+    assert both.plan.trim
+    assert both.pipeline.session.features is not None
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_layers_that_keep_their_messages(name: str) -> None:
+    both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
+    assert both.paths == {"messages"}, both.pipeline.layers
+    assert len(both.pipeline.layers) == 2 * LAYERS[name].steps
 
 
 @pytest.mark.parametrize("name", list(LAYERS))
@@ -896,8 +901,7 @@ def test_most_nodes_receive_nothing(shape: str) -> None:
 # What cannot be fused ####################################################################################################
 
 
-@pytest.mark.parametrize("layer", [Rectified, Clamped, Shifted, Gated, Projected, Normed, Update, Aggregate])
-@pytest.mark.parametrize("seed", range(6))
+@every_value(layer=[Rectified, Clamped, Shifted, Gated, Projected, Normed, Update, Aggregate], seed=range(6))
 def test_one_edge_is_enough_to_tell(layer: type[Custom], seed: int) -> None:
     """However few edges there are, and whatever lies on them: a layer is fused for what it is."""
     data = Data(x=torch.rand(3, FEATURES).double() + 0.5, edge_index=torch.tensor([[0], [1]]))
@@ -930,8 +934,7 @@ class Temporal(nn.Module):
         return self.second(self.conv(x.transpose(0, 1), edge_index).tanh(), edge_index).mean(0)
 
 
-@pytest.mark.parametrize("times", [1, 2, 24])
-@pytest.mark.parametrize("name", ["gcn", "graph_conv", "sage", "gin", "le"])
+@every_value(name=["gcn", "graph_conv", "sage", "gin", "le"], times=[1, 2, 24])
 def test_features_with_a_dimension_before_the_nodes(name: str, times: int) -> None:
     data = random_graph(3, edges=24, undirected=False, loops=0, parallel=0)
     assert data.num_edges == 24
@@ -1027,8 +1030,7 @@ class Reading(Net):
         return super().layers(data)
 
 
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("how", list(READINGS))
+@every_value(how=list(READINGS), level=["node", "graph"])
 def test_readings_that_gradients_do_not_follow(how: str, level: str) -> None:
     """Features are no tensor to what goes past PyTorch's functions: the output may be right where the gradient is not."""
     model = model_of(LAYERS["gcn"], level, Reading)
@@ -1150,8 +1152,7 @@ def path_of_removals(layer: Layer, kind: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:the model is not local:gnn_xai.errors.GnnXaiWarning")  # Laplacians, plainly
-@pytest.mark.parametrize("kind", ["undirected", "directed"])
-@pytest.mark.parametrize("name", [*FUSED, *ATTENTION])
+@every_value(name=[*FUSED, *ATTENTION], kind=["undirected", "directed"])
 def test_removals(name: str, kind: str) -> None:
     check_removals(model_of(LAYERS[name]), data_of(kind), path=path_of_removals(LAYERS[name], kind))
 
@@ -1159,8 +1160,10 @@ def test_removals(name: str, kind: str) -> None:
 LOOPED = ["gcn", "gcn_weighted", "gcn_improved", "gcn_improved_weighted", "gcn_without_loops", "gcn_mean", "gin", "gat"]
 
 
-@pytest.mark.parametrize("kind", ["simple", "all_loops", "double_loops", "ring"])
-@pytest.mark.parametrize("name", [*LOOPED, "sage", "graph_conv_mean", "gat_without_loops", "light", "transformer"])
+@every_value(
+    name=[*LOOPED, "sage", "graph_conv_mean", "gat_without_loops", "light", "transformer"],
+    kind=["simple", "all_loops", "double_loops", "ring"],
+)
 def test_removals_of_loops(name: str, kind: str) -> None:
     check_removals(model_of(LAYERS[name]), data_of(kind))
 
@@ -1172,10 +1175,11 @@ def test_removals_of_one_direction(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*LOOPED, "sage", "le", "gat2", "transformer", "gine", "cheb", "lonely"])
-def test_removals_in_graphs(name: str) -> None:
-    for kind in ("undirected", "directed"):
-        check_removals(model_of(LAYERS[name], "graph"), data_of(kind, "graph"), "graph")
+@every_value(
+    name=[*LOOPED, "sage", "le", "gat2", "transformer", "gine", "cheb", "lonely"], kind=["undirected", "directed"]
+)
+def test_removals_in_graphs(name: str, kind: str) -> None:
+    check_removals(model_of(LAYERS[name], "graph"), data_of(kind, "graph"), "graph")
 
 
 @pytest.mark.parametrize("name", ["gcn", "gin", "gat", "gcn_improved_weighted"])
@@ -1186,12 +1190,9 @@ def test_removals_in_graphs_of_which_some_are_explained(name: str) -> None:
     check_removals(model_of(LAYERS[name], "graph"), data, "graph", index=[1, 0])
 
 
-@pytest.mark.parametrize("shape", list(MODELS))
-def test_removals_in_models(shape: str) -> None:
-    for name in ("gcn", "sage", "gat"):
-        for kind in ("undirected", "directed"):
-            data = data_of(kind)
-            check_removals(model_of(LAYERS[name], kind=MODELS[shape][0]), data, path=LAYERS[name].path)
+@pairwise(shape=list(MODELS), name=["gcn", "sage", "gat"], kind=["undirected", "directed"])
+def test_removals_in_models(shape: str, name: str, kind: str) -> None:
+    check_removals(model_of(LAYERS[name], kind=MODELS[shape][0]), data_of(kind), path=LAYERS[name].path)
 
 
 def test_removals_in_single_precision() -> None:
