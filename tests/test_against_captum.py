@@ -16,6 +16,7 @@ from torch_geometric.explain import CaptumExplainer, Explainer, ModelConfig
 import gnn_xai as gx
 from gnn_xai import testing
 from tests import models, references
+from tests.covering import every_value
 
 attr = pytest.importorskip("captum.attr", reason="Captum is not installed (it comes with the extra 'dev')")
 
@@ -71,9 +72,7 @@ def compare(found: gx.Explanation, node: Tensor, edge: Tensor, tolerance: float)
     assert float(node.abs().sum() + edge.abs().sum()) < tolerance
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("model_name", list(models.ZOO))
-@pytest.mark.parametrize("undirected", [True, False])
+@every_value(undirected=[True, False], model_name=list(models.ZOO), name=list(METHODS))
 def test_node_level(name: str, model_name: str, undirected: bool) -> None:
     model, data = models.make(model_name), models.random_graph(1, undirected=undirected)
     index, target = [4, 0, 9], [2, 0, 1]
@@ -84,8 +83,7 @@ def test_node_level(name: str, model_name: str, undirected: bool) -> None:
         compare(explanation, *by_itself(name, model, data, index[i], target[i]), TOLERANCE[name])
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("model_name", list(models.ZOO))
+@every_value(model_name=list(models.ZOO), name=list(METHODS))
 def test_graph_level(name: str, model_name: str) -> None:
     model, graphs, target = models.make(model_name, "graph"), models.random_graphs(3, 1), [2, 0, 1]
     found = gx.explain(model, graphs, METHODS[name], target=target, undirected=False, progress=False)
@@ -94,8 +92,7 @@ def test_graph_level(name: str, model_name: str) -> None:
             compare(explanation, *by_itself(name, model, graphs[i], 0, target[i]), TOLERANCE[name])
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("model_name", ["gcn", "sage", "gin", "gat", "appnp", "tag", "jumping"])
+@every_value(model_name=["gcn", "sage", "gin", "gat", "appnp", "tag", "jumping"], name=list(METHODS))
 def test_through_pyg(name: str, model_name: str) -> None:
     model = models.make(model_name, dtype=torch.float32)
     data = models.random_graph(1, loops=0, dtype=torch.float32)

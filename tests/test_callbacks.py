@@ -27,6 +27,7 @@ import gnn_xai as gx
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.errors import GnnXaiError, InputError
 from tests import models
+from tests.covering import every_value
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")  # an isolated node
 
@@ -115,8 +116,9 @@ def test_of_a_regression() -> None:
     torch.testing.assert_close(trace.losses["prediction"][0, -1], square, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"tol": 0.05}, {"restarts": 2}, {"node_mask_type": "attributes", "tol": 0.02}])
-@pytest.mark.parametrize("level", ["node", "graph"])
+@every_value(
+    level=["node", "graph"], options=[{}, {"tol": 0.05}, {"restarts": 2}, {"node_mask_type": "attributes", "tol": 0.02}]
+)
 def test_explanations_are_the_same_bit_for_bit(level: str, options: dict[str, Any]) -> None:
     model, data = problem(level)
     algorithm = gx.GNNExplainer(epochs=45, **{"node_mask_type": None, "loss": "margin", **options})

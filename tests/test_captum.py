@@ -16,6 +16,7 @@ import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.errors import GnnXaiWarning, InputError
 from tests import models
+from tests.covering import pairwise
 
 attr = pytest.importorskip("captum.attr", reason="Captum is not installed (it comes with the extra 'research')")
 
@@ -39,10 +40,9 @@ CASES = {name: testing.CASES[name] for name in ("gcn_undirected", "gat_directed"
 
 
 @missed
-@pytest.mark.parametrize("law", testing.LAWS)
-@pytest.mark.parametrize("name", METHODS)
-def test_laws(name: str, law: str) -> None:
-    testing.check(METHODS[name], laws={law: testing.LAWS[law]}, cases=CASES)
+@pairwise(method=METHODS, law=testing.LAWS, case=CASES)
+def test_law(method: Any, law: testing.Law, case: testing.Case) -> None:
+    law(method, case)
 
 
 # Oracles #################################################################################################################
@@ -62,9 +62,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
 
 
 @missed
-@pytest.mark.parametrize("undirected", [True, False])
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("pair", PAIRS)
+@pairwise(pair=list(PAIRS), level=["node", "graph"], undirected=[True, False])
 def test_equals_our_own(pair: str, level: Any, undirected: bool) -> None:
     model = models.make("gin", level)
     data: Any = models.random_graph(3) if level == "node" else models.random_graphs(4)

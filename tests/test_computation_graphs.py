@@ -25,6 +25,7 @@ from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, i
 from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.errors import InputError
 from tests import models
+from tests.covering import pairwise
 
 FLOWS = ["source_to_target", "target_to_source", "both"]
 
@@ -365,9 +366,11 @@ class Capped(testing.Case):
 LAWS = ["instance_independence", "model_untouched", "seed_and_relabelling", "says_what_it_means"]
 
 
-@pytest.mark.parametrize("name", ["gcn_undirected", "gat_directed"])
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("algorithm", [gx.GNNExplainer(epochs=5), gx.EdgeAblation(removal="structural"), gx.Random()])
+@pairwise(
+    algorithm=[gx.GNNExplainer(epochs=5), gx.EdgeAblation(removal="structural"), gx.Random()],
+    law=LAWS,
+    name=["gcn_undirected", "gat_directed"],
+)
 def test_laws_hold_under_a_cap(algorithm: Any, law: str, name: str) -> None:
     if law == "seed_and_relabelling" and isinstance(algorithm, gx.EdgeAblation):
         pytest.skip("the seed draws edges, so that it changes a deterministic algorithm's answer, too")

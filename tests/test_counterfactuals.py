@@ -16,6 +16,7 @@ from gnn_xai.errors import InputError
 from gnn_xai.molecules import Counterfactuals, counterfactuals
 from gnn_xai.molecules.counterfactuals import SUBSTITUENTS, _edits
 from gnn_xai.molecules.smiles import as_mol
+from tests.covering import every_value
 
 pytest.importorskip("rdkit")
 
@@ -99,8 +100,7 @@ def test_a_named_class_is_reached(ds: gx.datasets.Benchmark) -> None:
         counterfactuals(ds.model, "Cc1ccccc1", task=ds.task, featurizer="one_hot", target=0)
 
 
-@pytest.mark.parametrize("change", [1.0, -1.0, 2.0])
-@pytest.mark.parametrize("smiles", ["NCCO", "CC(=O)Oc1ccccc1C(=O)O"])
+@every_value(smiles=["NCCO", "CC(=O)Oc1ccccc1C(=O)O"], change=[1.0, -1.0, 2.0])
 def test_a_regression_moves_by_what_was_asked(smiles: str, change: float) -> None:
     found = counterfactuals(
         Counts((2,)), smiles, task=REGRESSION, featurizer="one_hot", change=change, limit=30, max_edits=2

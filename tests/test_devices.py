@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.model.restoring import untouched
+from tests.covering import every_value, pairwise
 
 VARIANTS = [
     *(gx.algorithms.get(name) for name in gx.algorithms.REGISTRY if name != "gnn_explainer"),
@@ -43,8 +44,7 @@ def _pyg_collates_on_the_cpu(monkeypatch):
     monkeypatch.setattr(Batch, "from_data_list", from_data_list)
 
 
-@pytest.mark.parametrize("level", ["node", "graph", "codes"])
-@pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
+@every_value(algorithm=VARIANTS, level=["node", "graph", "codes"])
 def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
     """With `meta` as default device, a tensor made without `device=` cannot be mixed with the data: so would it be with a
     model on a GPU.
@@ -70,8 +70,7 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
             assert e.node_scores is not None
 
 
-@pytest.mark.parametrize("name", gx.metrics.REGISTRY)
-@pytest.mark.parametrize("dataset", ["ba_shapes", "nci_nitro"])
+@every_value(dataset=["ba_shapes", "nci_nitro"], name=list(gx.metrics.REGISTRY))
 def test_metrics_make_no_tensor_on_the_default_device(name, dataset):
     ds = gx.datasets.load(dataset)
     found = gx.explain(ds.model, ds.data, "random", task=ds.task, index=ds.index[:4], progress=False)
@@ -84,8 +83,7 @@ def test_metrics_make_no_tensor_on_the_default_device(name, dataset):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("level", ["node", "graph", "codes"])
-@pytest.mark.parametrize("algorithm", VARIANTS, ids=lambda a: f"{a.name}-{getattr(a, 'node_mask_type', '')}")
+@pairwise(algorithm=VARIANTS, level=["node", "graph", "codes"])
 def test_cuda_gives_what_the_cpu_gives(algorithm, level):
     model, data, task = question(level)
     here = gx.explain(model, data, algorithm, task=task, index=range(4), progress=False)

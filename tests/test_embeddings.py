@@ -25,6 +25,7 @@ from gnn_xai.core.engines import evaluate as engine
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.errors import GnnXaiWarning, InputError
 from tests import models
+from tests.covering import pairwise
 
 SIZES = (5, 3, 4)
 HIDDEN, CLASSES = 6, 3
@@ -125,10 +126,10 @@ def close(one: Tensor, other: Tensor) -> None:
 # The float model that is the same ########################################################################################
 
 
-@pytest.mark.parametrize("graph_level", [False, True])
-@pytest.mark.parametrize("conv", CONVS)
-@pytest.mark.parametrize(
-    "algorithm", [gx.InputXGradient(), gx.IntegratedGradients(steps=5), gx.IntegratedGradients(9, edge_mask_type=None)]
+@pairwise(
+    algorithm=[gx.InputXGradient(), gx.IntegratedGradients(steps=5), gx.IntegratedGradients(9, edge_mask_type=None)],
+    conv=list(CONVS),
+    graph_level=[False, True],
 )
 def test_attributions_are_those_of_the_one_hot_block(conv: str, graph_level: bool, algorithm: Any) -> None:
     found, expected = both(conv, graph_level, algorithm)

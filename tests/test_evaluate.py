@@ -25,6 +25,7 @@ from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees
 from gnn_xai.core.propagation.incremental import IncrementalPropagation
 from tests import models
+from tests.covering import every_value, pairwise
 
 TOLERANCE = 1e-9  # in double precision
 FEATURES, HIDDEN = models.FEATURES, models.HIDDEN
@@ -111,11 +112,7 @@ def both_ways(
     return way
 
 
-@pytest.mark.parametrize("removal", REMOVALS)
-@pytest.mark.parametrize("what", ALGORITHMS)
-@pytest.mark.parametrize("undirected", [True, False])
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("name", CONVS)
+@pairwise(name=list(CONVS), level=["node", "graph"], undirected=[True, False], what=list(ALGORITHMS), removal=REMOVALS)
 def test_following_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     ways: list[str],
@@ -130,9 +127,7 @@ def test_following_changes_nothing(
     assert way == "_followed"
 
 
-@pytest.mark.parametrize("removal", REMOVALS)
-@pytest.mark.parametrize("what", ["edges", "nodes"])
-@pytest.mark.parametrize("name", CONVS)
+@pairwise(name=list(CONVS), what=["edges", "nodes"], removal=REMOVALS)
 def test_self_loops_of_the_graph(
     monkeypatch: pytest.MonkeyPatch, ways: list[str], name: str, what: str, removal: str
 ) -> None:
@@ -149,9 +144,7 @@ def test_self_loops_of_the_graph(
     assert (way == "_followed") == (removal == "message" or not adds_loops)
 
 
-@pytest.mark.parametrize("removal", REMOVALS)
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("name", WHOLE)
+@pairwise(name=WHOLE, level=["node", "graph"], removal=REMOVALS)
 def test_models_whose_changes_cannot_be_followed(
     monkeypatch: pytest.MonkeyPatch, ways: list[str], name: str, level: models.Level, removal: str
 ) -> None:
@@ -202,8 +195,7 @@ def matrices(
     return variants, replicas, [Propagation(variants.plan, replicas.without(edges), lost)]
 
 
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("name", ["gcn", "gcn_mean", "gcn_backwards", "sage", "gin", "sgc"])
+@every_value(name=["gcn", "gcn_mean", "gcn_backwards", "sage", "gin", "sgc"], level=["node", "graph"])
 def test_matrices_by_gathering_are_those_by_sorting(name: str, level: models.Level) -> None:
     variants, replicas, (rebuilt,) = matrices(model_of(name, level), data_of(level), level, structural=True)
     size = len(variants.replicas.node)

@@ -21,6 +21,7 @@ from gnn_xai.core.inputs.features import (
     plain,
     structure,
 )
+from tests.covering import every_value
 
 NODES, WIDTH = 9, 20
 NODE = torch.tensor([4, 0, 8, 4, 2, 7])  # of a union: out of order, some twice, some not at all
@@ -178,8 +179,7 @@ def test_looks_like_a_tensor(kind: str) -> None:
     assert lazy.requires_grad == dense.requires_grad
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("count", [0, 1, 4, 6])
+@every_value(count=[0, 1, 4, 6], kind=list(KINDS))
 def test_first_rows(kind: str, count: int) -> None:
     mask, lazy, dense = KINDS[kind]()
     some, expected = lazy.rows(count), dense[:count]

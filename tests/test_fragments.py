@@ -20,6 +20,7 @@ from gnn_xai.molecules import cut, fragments
 from gnn_xai.molecules.featurizers import REGISTRY
 from gnn_xai.molecules.fragments import KINDS, neutral
 from gnn_xai.molecules.smiles import as_mol
+from tests.covering import pairwise
 
 pytest.importorskip("rdkit")
 
@@ -165,9 +166,11 @@ def test_exact_values_are_those_of_brute_force(model: nn.Module, smiles: str) ->
     assert bool((e.extras["node_standard_error"] == 0).all())
 
 
-@pytest.mark.parametrize("kind", ["parts", "brics", "scaffold", "atoms", "functional_groups", "bonds"])
-@pytest.mark.parametrize("removal", ["structural", "message"])
-@pytest.mark.parametrize("exact_up_to", [12, 1])
+@pairwise(
+    exact_up_to=[12, 1],
+    removal=["structural", "message"],
+    kind=["parts", "brics", "scaffold", "atoms", "functional_groups", "bonds"],
+)
 def test_values_add_up(model: nn.Module, kind: str, removal: str, exact_up_to: int) -> None:
     algorithm = gx.FragmentShapley(kind=kind, removal=removal, exact_up_to=exact_up_to, samples=2)
     for e in explain(model, [ASPIRIN, NITROBENZENE, "C", ACETATE], algorithm):

@@ -9,6 +9,7 @@ import gnn_xai as gx
 from gnn_xai.core.arrays.cuda_graph import repeat
 from gnn_xai.core.engines import learn as engine
 from gnn_xai.errors import InputError
+from tests.covering import every_value
 from tests.models import make, random_graph, random_graphs
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")  # an isolated node
@@ -22,8 +23,7 @@ def problem(level: str):
     return make("gin", "graph"), random_graphs(8)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("level", ["node", "graph"])
+@every_value(level=["node", "graph"], kind=list(KINDS))
 def test_an_instance_that_is_done_has_the_masks_of_so_many_epochs(level: str, kind: str | None) -> None:
     model, data = problem(level)
     options = {"node_mask_type": kind, "loss": "margin"}

@@ -27,6 +27,7 @@ from gnn_xai.metrics import FidelityCurve
 from gnn_xai.metrics.divergence import divergence
 from gnn_xai.metrics.losses import KINDS
 from tests import models
+from tests.covering import every_value, pairwise
 from tests.references import Reference, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")
@@ -199,8 +200,7 @@ def naive(case: Case, found: gx.Explanations, kind: str, **options: Any) -> tupl
 # Fidelity ############################################################################################################
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("task", list(TASKS))
+@every_value(task=list(TASKS), level=LEVELS)
 def test_fidelity_of_every_task_and_kind(task: str, level: str) -> None:
     case = build(task, level)
     found = case.explain(gx.InputXGradient())
@@ -232,8 +232,7 @@ def test_the_kinds_differ() -> None:
     assert len({result.name for result in results}) == 4
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("what", ["model", "phenomenon"])
+@every_value(what=["model", "phenomenon"], level=LEVELS)
 def test_label_fidelity_is_that_of_pyg(what: str, level: str) -> None:
     case = build("multiclass", level, loops=0)
     case.labels[1] = 0
@@ -284,9 +283,7 @@ ALGORITHMS = {
 SIZES = (0.25, 0.5, 1.0)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("undirected", [True, False])
-@pytest.mark.parametrize("what", list(ALGORITHMS))
+@pairwise(what=list(ALGORITHMS), undirected=[True, False], level=LEVELS)
 def test_curve(what: str, undirected: bool, level: str) -> None:
     case = build("multiclass", level, undirected=undirected)
     found = case.explain(ALGORITHMS[what])
@@ -306,8 +303,7 @@ def test_curve(what: str, undirected: bool, level: str) -> None:
             assert float(curve.sparsity[position, k]) == pytest.approx(left, nan_ok=True)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("model_name", ["gcn", "gat", "sage"])
+@every_value(model_name=["gcn", "gat", "sage"], level=LEVELS)
 def test_necessity_and_sufficiency_are_means_over_k(model_name: str, level: str) -> None:
     case = build("multiclass", level, model_name)
     found = case.explain(gx.EdgeAblation())
@@ -341,8 +337,7 @@ class Saturating(GCNConv):
         return edge_weight.reshape(-1, 1) * x_j.tanh()
 
 
-@pytest.mark.parametrize("removal", ["message", "structural"])
-@pytest.mark.parametrize("undirected", [True, False])
+@every_value(undirected=[True, False], removal=["message", "structural"])
 def test_edges_that_only_normalise_stay(undirected: bool, removal: str) -> None:
     case = build("multiclass", "node", undirected=undirected)
     layers = [Saturating(models.FEATURES, models.HIDDEN), Saturating(models.HIDDEN, models.HIDDEN)]
@@ -427,8 +422,7 @@ def distributions(task: str, out: Tensor) -> list[list[float]]:
     ]
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("task", list(TASKS))
+@every_value(task=list(TASKS), level=LEVELS)
 def test_unfaithfulness_of_every_task(task: str, level: str) -> None:
     case = build(task, level)
     found = case.explain(gx.InputXGradient())
@@ -447,9 +441,7 @@ def test_unfaithfulness_of_every_task(task: str, level: str) -> None:
     assert 0 < result.mean < 1
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("task", ["multiclass", "log-probabilities", "probabilities"])
-@pytest.mark.parametrize("top_features", [None, 1, 2, 3])
+@every_value(top_features=[None, 1, 2, 3], task=["multiclass", "log-probabilities", "probabilities"], level=LEVELS)
 def test_unfaithfulness_in_reverse_is_that_of_pyg(top_features: int | None, task: str, level: str) -> None:
     case = build(task, level, loops=0)
     found = case.explain(gx.GNNExplainer(epochs=5, lr=0.5, init_std=1.0, node_mask_type="attributes"))
@@ -524,9 +516,7 @@ def strongest(reference: Reference, edge: Tensor, count: int = 3) -> set[int]:
     return set(sorted(units, key=lambda unit: (-abs(float(edge[unit])), unit))[:count])
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("undirected", [True, False])
-@pytest.mark.parametrize("removal", ["message", "structural"])
+@pairwise(removal=["message", "structural"], undirected=[True, False], level=LEVELS)
 def test_robust_fidelity(removal: str, undirected: bool, level: str) -> None:
     case = build("multiclass", level, undirected=undirected)
     found = case.explain(gx.EdgeAblation())
@@ -644,8 +634,7 @@ def measures(case: Case) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("name", list(measures(build("multiclass", "node"))))
+@every_value(name=list(measures(build("multiclass", "node"))), level=LEVELS)
 def test_an_instance_gets_what_it_gets_alone(name: str, level: str) -> None:
     case = build("multiclass", level)
     found, measure = case.explain(gx.Saliency()), measures(case)[name]

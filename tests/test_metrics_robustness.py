@@ -23,6 +23,7 @@ from gnn_xai.metrics import robustness, sanity
 from gnn_xai.metrics.robustness import _perturbed, _same_prediction
 from gnn_xai.metrics.sanity import _layers, _randomize
 from tests import models
+from tests.covering import every_value, pairwise
 
 scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (it comes with the extra 'research')")
 pytestmark = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")
@@ -145,7 +146,7 @@ def naive_ges(
     return values
 
 
-@pytest.mark.parametrize("mode", MODES)
+@every_value(mode=list(MODES), level=["node", "graph"])
 def test_ges(level: str, mode: str) -> None:
     """With so much noise that some predictions change, of targets that are not always what is predicted."""
     model, data, task = question(level, mode)
@@ -159,7 +160,7 @@ def test_ges(level: str, mode: str) -> None:
     assert result.undefined > 0  # a graph without edges, a node without any
 
 
-@pytest.mark.parametrize("what", ["node", "feature"])
+@every_value(what=["node", "feature"], level=["node", "graph"])
 def test_ges_of_nodes_and_features(level: str, what: str) -> None:
     model, data, task = question(level, undirected=False)
     algorithm = gx.InputXGradient()
@@ -238,7 +239,7 @@ def test_ges_of_a_graph_does_not_depend_on_its_companions() -> None:
     torch.testing.assert_close(batched.values, whole.values, equal_nan=True)
 
 
-@pytest.mark.parametrize("model_name", ["gine", "graph_conv", "sage_reversed"])
+@every_value(model_name=["gine", "graph_conv", "sage_reversed"], level=["node", "graph"])
 def test_ges_takes_attributes_of_edges_along(level: str, model_name: str) -> None:
     model = models.make(model_name, level)
     data = models.random_graph(3) if level == "node" else models.random_graphs(3, 3)
@@ -307,8 +308,7 @@ def rank_correlation(one: dict, other: dict, absolute: bool = False) -> float:
     return float(scipy_stats.spearmanr(a, b).statistic) if len(set(a)) > 1 and len(set(b)) > 1 else math.nan
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("top", [2, 0.25])
+@every_value(mode=list(MODES), top=[2, 0.25], level=["node", "graph"])
 def test_seed_stability(level: str, mode: str, top: int | float) -> None:
     model, data, task = question(level, mode)
     runs = [gx.explain(model, data, NOISY, task=task, seed=seed, progress=False) for seed in (3, 4, 5)]
@@ -323,7 +323,7 @@ def test_seed_stability(level: str, mode: str, top: int | float) -> None:
     assert result.correlation.undefined > 0
 
 
-@pytest.mark.parametrize("algorithm", ["saliency", "edge_ablation", "node_ablation", "feature_ablation"])
+@every_value(algorithm=["saliency", "edge_ablation", "node_ablation", "feature_ablation"], level=["node", "graph"])
 def test_without_chance_seeds_change_nothing(level: str, algorithm: str) -> None:
     model, data, task = question(level)
     found = gx.explain(model, data, algorithm, task=task, progress=False)
@@ -347,8 +347,11 @@ def test_seed_stability_where_seeds_draw_the_neighbours() -> None:
 # Contrastivity #######################################################################################################
 
 
-@pytest.mark.parametrize("mode", ["multiclass", "binary", "binary of probabilities", "multi-label"])
-@pytest.mark.parametrize("algorithm", [gx.EdgeAblation(), gx.GNNExplainer(epochs=3, lr=0.3, init_std=0.5)])
+@pairwise(
+    mode=["multiclass", "binary", "binary of probabilities", "multi-label"],
+    algorithm=[gx.EdgeAblation(), gx.GNNExplainer(epochs=3, lr=0.3, init_std=0.5)],
+    level=["node", "graph"],
+)
 def test_contrastivity(level: str, mode: str, algorithm: object) -> None:
     model, data, task = question(level, mode)
     found = gx.explain(model, data, algorithm, task=task, progress=False)
@@ -408,8 +411,7 @@ def rerandomized(model: nn.Module, numbers: list[int], seed: int) -> nn.Module:
     return other
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("order", ["cascading", "independent"])
+@every_value(mode=list(MODES), order=["cascading", "independent"], level=["node", "graph"])
 def test_model_randomization(level: str, mode: str, order: str) -> None:
     model, data, task = question(level, mode)
     algorithm = gx.InputXGradient(node_mask_type=None)
@@ -519,7 +521,7 @@ def test_what_cannot_be_reset_keeps_its_size() -> None:
     assert 0.3 < float(layer[1].detach().std()) < 3
 
 
-@pytest.mark.parametrize("name", ["ges", "seed_stability", "contrastivity", "model_randomization"])
+@every_value(name=["ges", "seed_stability", "contrastivity", "model_randomization"], level=["node", "graph"])
 def test_no_tensor_is_made_on_the_default_device(level: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, task = question(level)
     metric = getattr(gx.metrics, name)

@@ -32,6 +32,7 @@ from gnn_xai.results import checksums, runs, tables
 from gnn_xai.results.checksums import checksum
 from gnn_xai.results.explanations import Explanations
 from gnn_xai.results.runs import MANIFEST, StoredExplanations
+from tests.covering import every_value
 from tests.models import model_and_graph, random_graph, seeded_gcn, small_graph
 
 ROOT = Path(__file__).parent.parent
@@ -215,8 +216,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_it_had_not_been(tmp_path: Path) -
     assert whole == files(tmp_path / "calls")
 
 
-@pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("shards", [0, 1, 4])
+@every_value(shards=[0, 1, 4], level=["node", "graph"])
 def test_interrupted_by_hand(level: str, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = seeded_gcn(level)
     model[0].train() if isinstance(model, nn.Sequential) else model.convs[0].train()
@@ -460,8 +460,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
-@pytest.mark.parametrize("number", [0, 2, -1])
+@every_value(number=[0, 2, -1], kind=list(DAMAGE))
 def test_a_damaged_shard_is_named_and_computed_again(kind: str, number: int, tmp_path: Path) -> None:
     damage, sentence = DAMAGE[kind]
     whole = explained(tmp_path / "run")
@@ -548,8 +547,7 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path, monkeypatch: pytest.
     assert explained(tmp_path / "run").complete  # the lock is given back
 
 
-@pytest.mark.parametrize("call", [0, 1, 2, 4, 5, 7])
-@pytest.mark.parametrize("name", ["fsync", "replace"])
+@every_value(name=["fsync", "replace"], call=[0, 1, 2, 4, 5, 7])
 def test_no_room_at_any_write(call: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained(tmp_path / "whole")
     original, left = getattr(os, name), [call]

@@ -27,6 +27,7 @@ from gnn_xai import testing
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing import Network, distance, random_graph, seeded
+from tests.covering import every_value
 
 FOUR: dict[str, Any] = {
     "GCN": lambda i, o: pyg.GCNConv(i, o),
@@ -51,8 +52,7 @@ def by_edge(explanation: gx.Explanation) -> dict[tuple[int, int], float]:
     return dict(zip(ends, explanation.edge_mask.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("kind", FOUR)
-@pytest.mark.parametrize("loops", ["all", "some", "none"])
+@every_value(loops=["all", "some", "none"], kind=list(FOUR))
 def test_trap_01_self_loops_anywhere(kind: str, loops: str) -> None:
     """The mask of an edge acts on that edge, however many self loops lie among the edges, wherever."""
     count = {"all": 8, "some": 3, "none": 0}[loops]
