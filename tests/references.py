@@ -179,12 +179,6 @@ class Reference:
         data = self._rebuilt(list(range(self.data.num_nodes)), kept)
         return run(self.model, data)[0 if self.root is None else self.root]
 
-    def without_node(self, removed: int) -> Tensor:
-        """Logits `[C]` on a graph rebuilt without a node and its edges."""
-        nodes = [v for v in range(self.data.num_nodes) if v != removed]
-        data = self._rebuilt(nodes, [e for e, ends in enumerate(self.ends) if removed not in ends])
-        return run(self.model, data)[0 if self.root is None else nodes.index(self.root)]
-
     def _rebuilt(self, nodes: list[int], edges: list[int]) -> Data:
         place = {v: i for i, v in enumerate(nodes)}
         ends = [[place[u], place[v]] for u, v in (self.ends[e] for e in edges)]
@@ -268,25 +262,6 @@ class Reference:
             drops[e] = before - score(out, self.target, objective)
         return drops
 
-    @torch.no_grad()
-    def node_ablation(self, removal: str, objective: str = "margin") -> Tensor:
-        """Drop of the score for each node, `[N]`."""
-        before = score(self.logits, self.target, objective)
-        drops = torch.zeros(self.data.num_nodes, dtype=before.dtype)
-        for v in self.nodes:
-            x, mask = self.data.x.clone(), self.ones()
-            x[v] = 0
-            if v == self.root or self.data.num_nodes == 1:
-                out = self.output(x)
-            elif removal == "structural":
-                out = self.without_node(v)
-            else:
-                for e, ends in enumerate(self.ends):
-                    mask[e] = 0 if v in ends else 1
-                out = self.output(x, mask)
-            drops[v] = before - score(out, self.target, objective)
-        return drops
-
     def without_nodes(self, removed: set[int], removal: str) -> Tensor:
         """Logits `[C]` without some nodes; the root stays, and one node of a graph that would be empty, with features 0."""
         gone = removed - {self.root}
@@ -309,12 +284,19 @@ class Reference:
         number = self.data.fragment.tolist()
         return [{v for v in self.nodes if number[v] == k} for k in sorted({number[v] for v in self.nodes} - {-1})]
 
-    @torch.no_grad()
+    def node_ablation(self, removal: str, objective: str = "margin") -> Tensor:
+        """Drop of the score for each node, `[N]`."""
+        return self._drops([{v} for v in self.nodes], removal, objective)
+
     def fragment_ablation(self, removal: str, objective: str = "margin") -> Tensor:
         """Drop of the score for each node's fragment, `[N]`."""
+        return self._drops(self.fragments(), removal, objective)
+
+    @torch.no_grad()
+    def _drops(self, fragments: list[set[int]], removal: str, objective: str) -> Tensor:
         before = score(self.logits, self.target, objective)
         drops = torch.zeros(self.data.num_nodes, dtype=before.dtype)
-        for fragment in self.fragments():
+        for fragment in fragments:
             drops[sorted(fragment)] = before - score(self.without_nodes(fragment, removal), self.target, objective)
         return drops
 

@@ -23,7 +23,10 @@ from benchmarks.peers import EXACT, PEERS, as_explanations, in_play, missing
 from benchmarks.plot import plot_rates
 
 # Captum says that it sets requires_grad on its inputs, each time.
-pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor .* did not already require gradients:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Input Tensor .* did not already require gradients:UserWarning"),
+]
 
 ON_MOLECULES = ("molecules", "saliency", "integrated_gradients", "edge_ablation")
 

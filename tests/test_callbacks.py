@@ -340,6 +340,7 @@ ALGORITHM = gx.GNNExplainer(epochs=20, restarts=2, init_std=0.5)
 
 
 @needs("tensorboard", "tensorboard")
+@pytest.mark.slow
 def test_tensorboard_shows_what_was_written(tmp_path: Path) -> None:
     from gnn_xai.watch.tensorboard import TensorBoard
 
@@ -399,6 +400,7 @@ def test_tensorboard_shows_what_was_written(tmp_path: Path) -> None:
 
 
 @needs("visdom", "visdom")
+@pytest.mark.slow
 def test_visdom_shows_what_was_sent(tmp_path: Path) -> None:
     from gnn_xai.watch.visdom import Visdom
 

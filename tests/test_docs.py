@@ -51,6 +51,7 @@ def same_output(got: str, wanted: str) -> bool:
     return words(got) == words(wanted) and all(close(*pair) for pair in numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text(encoding="utf-8"))], ids=lambda p: p.name)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
@@ -70,6 +71,7 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     plt.close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted((ROOT / "docs" / "gallery").glob("*.py")), ids=lambda p: p.stem)
 def test_picture_of_the_gallery_is_drawn(script: Path) -> None:
     pytest.importorskip("rdkit")

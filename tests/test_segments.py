@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform, mix
-from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_max, segment_mean, segment_sum
+from gnn_xai.core.arrays.segments import (
+    gather_segments,
+    owners,
+    pointers,
+    segment_max,
+    segment_mean,
+    segment_ranks,
+    segment_sum,
+)
 from gnn_xai.core.graphs.matching import match_edges
 from gnn_xai.errors import InputError
 
@@ -53,6 +61,19 @@ def test_reductions(counts: list[int], data: st.DataObject) -> None:
     assert segment_sum(*given_).tolist() == pytest.approx([sum(part) for part in parts])
     assert segment_mean(*given_).tolist() == pytest.approx([sum(p) / len(p) if p else 0 for p in parts])
     assert segment_max(*given_).tolist() == [max(part, default=0) for part in parts]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=20), st.booleans())
+def test_ranks_count_what_comes_before(rows: list[tuple[int, int]], descending: bool) -> None:
+    """Within a segment, by value; of equal values, those that stand before."""
+    owner, values = (
+        torch.tensor(column, dtype=torch.int64) for column in (zip(*rows, strict=True) if rows else ((), ()))
+    )
+    found = segment_ranks(values, owner, 4, descending)
+    for place, (segment, value) in enumerate(rows):
+        key = -value if descending else value
+        keys = [(-v if descending else v, i) for i, (s, v) in enumerate(rows) if s == segment]
+        assert int(found[place]) == sum(other < (key, place) for other in keys)
 
 
 # Edges ###############################################################################################################

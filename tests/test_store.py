@@ -198,6 +198,7 @@ def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
 # A run goes on ######################################################################################################
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.killed", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
