@@ -366,6 +366,7 @@ def test_warnings_of_the_package_are_short(work, capsys):
     assert capsys.readouterr().err == "warning: mind the gap\nerror: stop here\n"
 
 
+@pytest.mark.slow
 def test_demo(work, monkeypatch, capsys):
     """The whole demo on fewer instances; `make demo` runs it in full."""
     pytest.importorskip("rdkit")

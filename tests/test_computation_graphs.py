@@ -278,6 +278,15 @@ def hubs(undirected: bool = True) -> Data:
     return Data(x=x, edge_index=edges[:, torch.randperm(edges.size(1), generator=torch.Generator().manual_seed(1))])
 
 
+def test_every_target_draws_its_own_edges_of_a_hub() -> None:
+    graphs, index = as_graphs(hubs(), torch.device("cpu")), torch.tensor([2, 4, 6, 8])
+    found = around_nodes(graphs, index, 2, torch.zeros_like(index), "source_to_target", cap=Cap(3, 0))
+    at_hub = graphs.edge_index[1, found.edge] == 0
+    drawn = [found.edge[at_hub & (found.edge_owner == position)].tolist() for position in range(4)]
+    assert [len(edges) for edges in drawn] == [3] * 4
+    assert len(set(map(tuple, drawn))) > 1
+
+
 def network(conv: Any, *more: Any) -> nn.Module:
     return testing.seeded(lambda: testing.Network([conv(4, 8), *more, conv(8, 3)]))()
 

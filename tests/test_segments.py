@@ -21,7 +21,7 @@ from gnn_xai.core.arrays.segments import (
     segment_ranks,
     segment_sum,
 )
-from gnn_xai.core.graphs.matching import match_edges
+from gnn_xai.core.graphs.matching import match_edges, pair_directions
 from gnn_xai.errors import InputError
 
 counts_of = st.lists(st.integers(0, 4), min_size=1, max_size=8)
@@ -93,6 +93,18 @@ def test_match_edges(query: list[tuple[int, int]], edges: list[tuple[int, int]])
     waiting = {edge: iter(positions) for edge, positions in copies.items()}
     expected = [next(waiting.get(edge, iter(())), -1) for edge in query]
     assert match_edges(edge_index(query), edge_index(edges), 4).tolist() == expected
+
+
+@given(edges_of, st.data())
+def test_directions_pair_by_kind_and_then_in_order(edges: list[tuple[int, int]], data: st.DataObject) -> None:
+    kind = data.draw(st.lists(st.integers(0, 2), min_size=len(edges), max_size=len(edges)))
+    copies: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for edge in sorted(range(len(edges)), key=lambda edge: kind[edge]):
+        copies[edges[edge]].append(edge)
+    found = pair_directions(edge_index(edges), 4, torch.tensor(kind, dtype=torch.int64)).tolist()
+    for edge, (u, v) in enumerate(edges):
+        place, others = copies[u, v].index(edge), copies[v, u]
+        assert found[edge] == (others[place] if place < len(others) else -1)
 
 
 @given(edges_of, st.randoms())
