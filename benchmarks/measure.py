@@ -1,4 +1,4 @@
-"""Measuring: time, memory, bytes, and the machine they belong to."""
+"""Measurement of time, memory and bytes, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MB = 2**20
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What a number belongs to: processor, threads, how busy it is, versions and seed."""
+    """Describe the machine and the run: processor, threads, load, versions and seed."""
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         cpu = facts.split("model name")[1].split(":")[1].splitlines()[0].strip()
@@ -51,7 +51,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def seconds(job: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
-    """How long a job took, until the device was done, and what it returned."""
+    """Seconds that a job took, until the device had finished, and its result."""
     _finish(device)
     start = time.perf_counter()
     result = job()
@@ -70,10 +70,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def shares(sizes: Tensor, share: int, rounds: int) -> list[Tensor]:
-    """Positions of the instances for each round: one from each of `share` layers of like size, never the same twice.
+    """Positions of the instances for each round: one from each of `share` strata of similar size, without repetition.
 
-    Every round so sees small and large computation graphs in the proportion of the whole. With too few instances for
-    that, a share is smaller; with fewer instances than rounds, rounds share instances.
+    So every round has small and large computation graphs in the same proportion as the whole. With too few instances for
+    that, a share is smaller; with fewer instances than rounds, rounds repeat instances.
     """
     generator = torch.Generator().manual_seed(SEED)
     share = max(1, min(share, len(sizes) // rounds))
@@ -88,12 +88,12 @@ def shares(sizes: Tensor, share: int, rounds: int) -> list[Tensor]:
 
 
 def resident(field: str = "VmRSS") -> float:
-    """Resident memory of this process in MB; `VmHWM` is its peak, which unlike getrusage's is not a parent's."""
+    """Resident memory of this process in MB; `VmHWM` is its peak, which excludes the parent's, unlike getrusage's."""
     return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) / 1024
 
 
 def peak(job: Callable[[], Any], device: str = "cpu") -> float:
-    """What a job takes at its peak, in MB above what is there before."""
+    """Peak memory of a job in MB above that before it."""
     if device != "cpu":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -107,7 +107,7 @@ def peak(job: Callable[[], Any], device: str = "cpu") -> float:
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns in a fresh process, so that its memory is its own."""
+    """Result of a module's function in a fresh process, so that its memory can be measured alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -116,27 +116,27 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def copy_bandwidth(device: str = "cpu", megabytes: int = 512, rounds: int = 7) -> float:
-    """Bytes read and written in a second by copying a large tensor onto another one, the best of several."""
+    """Bytes read and written per second when a large tensor is copied onto another one, the best of several runs."""
     source = torch.ones(megabytes * MB // 4, device=device)
     goal = torch.zeros_like(source)
     return 2 * megabytes * MB / min(seconds(lambda: goal.copy_(source), device)[0] for _ in range(rounds))
 
 
 def bytes_per_epoch(workload: Workload, explanations: gx.Explanations) -> int:
-    """What an epoch of mask learning must at least move, for all instances, at 4 bytes a number.
+    """Minimal number of bytes that an epoch of mask learning moves, for all instances, at 4 bytes per number.
 
     - A mask parameter has a value, a gradient and Adam's two moments, each read and written: 8 numbers. The two
       directions of an undirected edge are one parameter.
-    - A layer reads the node rows that enter and writes those that leave it. Backward it reads the gradients of the
-      latter, reads the former again (for the gradients of the edge masks) and writes their gradients. So
+    - A layer reads its input rows and writes its output rows. Backward it reads the gradients of the
+      latter, reads the former again (for the gradients of the edge masks) and writes their gradients. This makes
       `width · (3·entering + 2·leaving)` numbers.
-    - An edge is a column number and one value a head, read forward, read backward, and the gradient of the value is
+    - An edge is a column number and one value per head, read forward, read backward, and the gradient of the value is
       written: `2 + 3·heads` numbers.
-    - Scores over features act on the non-zero features, a column number and a value each, forward and backward: 4
+    - Masks on features act on the non-zero features, a column number and a value each, forward and backward: 4
       numbers. With an `object` mask the product with the weights is the same in every epoch and moves nothing.
 
-    A layer counts only what still matters: with k layers to follow, the nodes within k steps of the target leave it,
-    and the edges into these are its edges. Weights, self loops and the target's own head are left out.
+    Only rows that can reach the target count: if k layers follow, the output rows of a layer are the nodes within k steps
+    of the target, and its edges are those into these nodes. Weights, self loops and the output head are left out.
     """
     ours = explanations.to("cpu")
     numbers = 8 * _undirected_edges(ours) if workload.algorithm.edge_mask_type else 0

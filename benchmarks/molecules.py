@@ -1,14 +1,14 @@
-"""Every algorithm on molecules whose atoms are known to matter, and by how much: agreement, fidelity, cost.
+"""Benchmark of every algorithm on molecules with known contributions of atoms: agreement, fidelity, cost.
 
     python -m benchmarks.molecules [--datasets nci_logp ...] [--molecules 200] [--benzene] [--out out/molecules.json]
 
 The data sets are those of RDKit's NCI molecules; with `--benzene` also 12 000 ZINC molecules with published atoms (Sanchez-
 Lengeling et al., NeurIPS 2020) from a folder beside the checkout (`GNN_XAI_DATA` names another one), for which a model
-is trained here. Explained is a seeded sample of test molecules, positives that the model gets right where it classifies.
+is trained here. It explains a seeded sample of test molecules; in classification, positives that the model gets right.
 
-All is measured on atoms. An atom's score is `Explanation.node_scores`: its mask, or the sum over its features; where an
-algorithm scores edges alone, the sum over its bonds. One mask over the features of all atoms says nothing about atoms, and
-its row shows only its time.
+All metrics use atoms. An atom's score is `Explanation.node_scores`: its mask, or the sum over its features; if an
+algorithm scores only edges, the sum over its bonds. One mask over the features of all atoms says nothing about atoms, so
+its row shows only the time.
 
 - Classes: ROC-AUC per molecule, by absolute value, against the best match among alternative explanations.
 - Values: Spearman correlation per molecule and R² over all atoms, with the exact contributions. Scores that have no sign
@@ -55,7 +55,7 @@ MANY = 1000  # molecules of the timing
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Molecules to explain, and what is known about their atoms.
+    """Molecules to explain, with the ground truth of their atoms.
 
     Attributes:
         name, model, data, task: what is explained.
@@ -76,7 +76,7 @@ class Case:
 
 
 def algorithms() -> dict[str, Any]:
-    """All of the package by their defaults, and settings that suit atoms."""
+    """All algorithms of the package with their defaults, and settings that suit atoms."""
     return {name: gx.algorithms.get(name) for name in gx.algorithms.REGISTRY} | {
         "gnn_explainer, sparser": SPARSER,
         "gnn_explainer, atoms": gx.GNNExplainer(node_mask_type="object", edge_mask_type=None),
@@ -93,7 +93,7 @@ def embedded(name: str, molecules: int) -> Case:
 
 
 def rows(case: Case) -> list[dict[str, Any]]:
-    """One row for each algorithm."""
+    """Results, one row per algorithm."""
     found = []
     for label, algorithm in algorithms().items():
         time, explanations = seconds(lambda algorithm=algorithm: explain(case, algorithm, case.index))
@@ -111,7 +111,7 @@ def explain(case: Case, algorithm: Any, index: Tensor) -> gx.Explanations:
 
 
 def measures(case: Case, explanations: gx.Explanations) -> dict[str, Any]:
-    """What is defined for an algorithm and what is known about the atoms; nothing where it scores no atoms."""
+    """Metrics that are defined for an algorithm and a ground truth; none if it scores no atoms."""
     each = [scores for e in explanations if (scores := e.node_scores) is not None]
     if not each:
         return {}
@@ -130,7 +130,7 @@ def measures(case: Case, explanations: gx.Explanations) -> dict[str, Any]:
 
 
 def atom_roc_auc(explanations: gx.Explanations, motifs: Sequence[Tensor]) -> Result:
-    """ROC-AUC of the atoms of each molecule, the best among its alternative explanations."""
+    """ROC-AUC of the atoms of each molecule, the best over its alternative explanations."""
     true = [motifs[e.index][:, e.node_id] for e in explanations]
     molecule = torch.arange(len(true)).repeat_interleave(torch.tensor([len(alternatives) for alternatives in true]))
     repeated = explanations[molecule]
@@ -151,7 +151,7 @@ def spearman(scores: Sequence[Tensor], truth: Sequence[Tensor]) -> Result:
 
 
 def r_squared(scores: Tensor, truth: Tensor) -> float:
-    """The share of the variance of all contributions that the scores explain, as they are: no line is fitted."""
+    """R²: the share of the variance of all contributions that the scores explain, without fitting a line."""
     error = (scores - truth).double().square().sum()
     return float(1 - error / (truth - truth.mean()).double().square().sum())
 
@@ -160,9 +160,9 @@ def r_squared(scores: Tensor, truth: Tensor) -> float:
 
 
 def zinc(molecules: int) -> tuple[Case, Tensor, dict[str, float]]:
-    """Benzene rings in ZINC molecules, with a model trained here; its test molecules; its accuracy and training time.
+    """Benzene rings in ZINC molecules: the test molecules with a model trained here, its accuracy and training time.
 
-    Atom type and number of bonds tell no benzene from a cyclohexane, so the model also reads the types of the bonds.
+    Atom type and number of bonds cannot distinguish benzene from cyclohexane, so the model also reads bond types.
 
     Raises:
         MissingError: if the file is not there.
@@ -215,7 +215,7 @@ def _slices(pointers: Tensor) -> list[slice]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Markdown; a column that no row has is left out."""
+    """Table in Markdown, without columns that no row has."""
     columns = [column for column in COLUMNS if any(column in row for row in found)]
 
     def cell(column: str, value: Any) -> str:
@@ -228,7 +228,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def cases(names: Sequence[str], molecules: int, benzene: bool, found: dict[str, Any]) -> Iterator[Case]:
-    """One after the other; what is said of the ZINC molecules beside their table is printed and added to `found`."""
+    """Cases one after the other; the line about the ZINC molecules is printed and added to `found`."""
     for name in names:
         yield embedded(name, molecules)
     if not benzene:
@@ -246,7 +246,7 @@ def cases(names: Sequence[str], molecules: int, benzene: bool, found: dict[str, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table for each data set, and write all where it is asked for."""
+    """Print a table for each data set, and write all of them with `--out`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="*", default=list(TOP), choices=list(TOP))
     parser.add_argument("--molecules", type=int, default=200)

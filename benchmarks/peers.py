@@ -1,6 +1,6 @@
-"""How others are asked for the same explanations, one instance at a time, which is what they offer.
+"""The same explanations computed by other packages, which explain one instance at a time.
 
-Every peer gets the steps, the coefficients and the mask types of our algorithm, and a copy of the model of its own.
+Every package gets the steps, coefficients and mask types of our algorithm, and its own copy of the model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from benchmarks.workloads import Workload
 
 
 class Found(NamedTuple):
-    """What a peer says about one instance.
+    """A peer's explanation of one instance.
 
     Attributes:
         prediction: `[C]` the output that it explained.
-        edge: one score an edge of the part it worked on.
+        edge: one score per edge of the subgraph that it used.
         node: `[n, 1]`, `[n, F]` or `[1, F]`, as our mask types; `None` without.
         edge_id, node_id: which edges and nodes of the graph these are; `None` for all.
     """
@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradi
 
 
 def pyg(workload: Workload) -> Peer:
-    """PyG's Explainer as documented: on the whole graph, one target at a time. At graph level, on the graph."""
+    """PyG's Explainer as documented: on the whole graph, one target at a time; at graph level, one graph at a time."""
     explainer, data = _explainer(workload), workload.data
 
     def explain(i: int) -> Found:
@@ -61,7 +61,7 @@ def pyg(workload: Workload) -> Peer:
 
 
 def pyg_subgraph(workload: Workload) -> Peer:
-    """PyG's Explainer by a user who cuts out what the model sees first; the cut is part of the price."""
+    """PyG's Explainer on the k-hop subgraph that the model sees; the time includes cutting it out."""
     explainer, data = _explainer(workload), workload.data
     assert isinstance(data, Data)
 
@@ -96,7 +96,7 @@ def _explainer(workload: Workload) -> Explainer:
 
 
 def rebuilt(workload: Workload) -> Peer:
-    """A plain loop: the graph without each undirected edge (both directions), and what the predicted output loses."""
+    """A plain loop that removes one undirected edge (both directions) at a time: the drop of the predicted output."""
     model, data = workload.model, workload.data
     assert isinstance(data, list)
 
@@ -117,9 +117,9 @@ def rebuilt(workload: Workload) -> Peer:
 
 
 def graph_explain(workload: Workload) -> Peer:
-    """GNNExplainer of graph-explain 0.8.0: always within three hops; nodes get one number each, graphs none.
+    """GNNExplainer of graph-explain 0.8.0: always within three hops; one score per node, none at graph level.
 
-    It hands edge masks to the model as `edge_weight`; here that reaches any layer, as PyG's own masks do.
+    It passes edge masks to the model as `edge_weight`; here they reach any layer, as PyG's own masks do.
     """
     import graph_explain as ge
 
@@ -169,14 +169,14 @@ LABELS = {
 
 
 def missing(name: str) -> str | None:
-    """Why a peer cannot be asked, or `None` if it can."""
+    """Reason why a peer is not available, or `None` if it is."""
     if name == "graph_explain" and find_spec("graph_explain") is None:
         return "not installed (pip install --no-deps graph-explain==0.8.0)"
     return None
 
 
 def in_play(found: Found, explanation: gx.Explanation) -> tuple[Tensor, Tensor | None]:
-    """A peer's edge and node masks for the edges and nodes of our explanation of the same instance, in its order."""
+    """A peer's edge and node masks, restricted to the edges and nodes of our explanation, in its order."""
 
     def pick(values: Tensor, ids: Tensor | None, wanted: Tensor) -> Tensor:
         values = values.detach().to(wanted.device)
@@ -190,7 +190,7 @@ def in_play(found: Found, explanation: gx.Explanation) -> tuple[Tensor, Tensor |
 
 
 def as_explanations(masks: list[tuple[Tensor, Tensor | None]], ours: gx.Explanations) -> gx.Explanations:
-    """A peer's masks in the place of ours, instance by instance, so that a metric treats both alike."""
+    """Our explanations with a peer's masks in place of ours, so that a metric treats both in the same way."""
     edges, nodes = zip(*masks, strict=True)
     changed: dict[str, Any] = {"edge_mask": torch.cat(edges), "node_mask": None, "node_mask_type": None}
     if nodes[0] is not None:

@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.speed`: how the rate grows with the number of targets."""
+"""The figure of `benchmarks.speed`: explanations per second against the number of targets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STYLES = {"gnn_xai": ("#0072B2", "o"), "pyg": ("#D55E00", "s"), "pyg_subgraph": 
 
 
 def plot_rates(scaling: dict[str, dict[str, Any]], path: Path) -> None:
-    """Explanations per second against the number of targets, one panel a workload, both axes logarithmic.
+    """Plot explanations per second against the number of targets, one panel per workload, on logarithmic axes.
 
     Args:
-        scaling: for each workload its `title`, and `rates`: for each side the explanations per second by number of
-            targets. A peer that was not run up to the largest number goes on, dashed, at its last rate.
+        scaling: for each workload its `title`, and `rates`: for each package the explanations per second by number of
+            targets. If a peer was not run up to the largest number, its last rate is continued as a dashed line.
         path: of the PNG.
     """
     figure = Figure(figsize=(4.8 * len(scaling), 4.4), dpi=150, layout="constrained")

@@ -1,9 +1,9 @@
-"""Every algorithm on the benchmarks with known truth: agreement with the truth, fidelity, cost.
+"""Benchmark of every algorithm on data sets with known truth: agreement with the truth, fidelity, cost.
 
     python -m benchmarks.quality [--datasets ba_shapes nci_nitro] [--instances 100] [--out out/quality.json]
 
-ROC-AUC is per instance over what the algorithm scores: edges, and nodes. Fidelity is of the edges alone (of the nodes,
-where an algorithm scores no edges), at the truth's size, so that algorithms are compared on equal explanations.
+ROC-AUC is per instance, over the edges and the nodes that the algorithm scores. Fidelity uses only edges (nodes, if an
+algorithm scores no edges), as many as the truth has, so that algorithms are compared on explanations of equal size.
 Algorithms run with their defaults, some also with other settings. Means over instances ± standard error,
 with the number of instances for which the measure is defined.
 """
@@ -36,7 +36,7 @@ COLUMNS = ("edge ROC-AUC", "node ROC-AUC", "fidelity+", "fidelity−", "ms each"
 
 
 def rows(name: str, instances: int) -> list[dict[str, Any]]:
-    """One row for each algorithm."""
+    """Results, one row per algorithm."""
     ds = gx.datasets.load(name)
     index = drawn(ds.index, instances).sort().values
     found = []
@@ -53,7 +53,7 @@ def rows(name: str, instances: int) -> list[dict[str, Any]]:
 
 
 def measures(ds: gx.datasets.Benchmark, explanations: gx.Explanations) -> dict[str, dict[str, float | None]]:
-    """The measures that are defined for what was scored."""
+    """Metrics that are defined for the scored elements."""
     results: list[Result] = []
     if explanations.edge_mask is not None:
         results.append(gx.metrics.roc_auc(explanations, ds.ground_truth, "edge"))
@@ -67,7 +67,7 @@ def measures(ds: gx.datasets.Benchmark, explanations: gx.Explanations) -> dict[s
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Table in Markdown."""
 
     def cell(value: Any) -> str:
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print the table, and write it where it is asked for."""
+    """Print the table, and write it with `--out`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=list(TOP), choices=list(TOP))
     parser.add_argument("--instances", type=int, default=100)

@@ -1,4 +1,4 @@
-"""What the benchmarks print and write: Markdown tables and JSON."""
+"""Output of the benchmarks: Markdown tables and JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def head(columns: Sequence[str]) -> str:
 
 
 def figures(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
-    """Mean, standard error and number of instances of each measure, by its name; `None` for what is not defined."""
+    """Mean, standard error and number of instances of each metric, by name; `None` for undefined numbers."""
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -61,7 +61,7 @@ def _decimals(value: float | None, digits: int) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file, and the folder it lies in."""
+    """Write a JSON file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
@@ -70,7 +70,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def speed_lines(row: dict[str, Any]) -> list[str]:
-    """A row of the table for each peer; what is ours stands in the first."""
+    """Rows of the table, one per peer; the first also shows our numbers."""
     ours = [
         f"`{row['name']}`: {row['title']}",
         row["instances"],
@@ -100,7 +100,7 @@ def speed_lines(row: dict[str, Any]) -> list[str]:
 
 
 def _spread(values: dict[str, float], unit: str = "") -> str:
-    """Median and range, to three digits."""
+    """Median and range, with three digits."""
 
     def number(value: float) -> str:
         return f"{value:,.0f}" if value >= 99.5 else f"{value:#.3g}"
@@ -114,7 +114,7 @@ def _megabytes(row: dict[str, Any], peer: dict[str, Any] | None) -> str:
 
 
 def quality_lines(row: dict[str, Any]) -> list[str]:
-    """Every measure of both sides, on the instances that the peer explained."""
+    """Every metric for both sides, on the instances that the peer explained."""
     return [
         line(
             [
@@ -132,7 +132,7 @@ def quality_lines(row: dict[str, Any]) -> list[str]:
 
 
 def bytes_lines(row: dict[str, Any]) -> list[str]:
-    """What an epoch must move, and how fast it was moved; nothing where no masks are learned."""
+    """Bytes that an epoch must move, and the rate; nothing if no masks are learned."""
     if "bytes" not in row:
         return []
     moved = row["bytes"]
@@ -150,7 +150,7 @@ def bytes_lines(row: dict[str, Any]) -> list[str]:
 
 
 def speed_page(found: dict[str, Any]) -> str:
-    """All of a run as Markdown."""
+    """A whole run as Markdown."""
     rows = found["rows"]
     parts = [
         facts(found["machine"]),

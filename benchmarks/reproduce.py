@@ -4,22 +4,22 @@
         [--out out/reproduce]
 
 BA-Shapes, BA-Community, Tree-Cycles, Tree-Grid (Ying et al., NeurIPS 2019) and BA-2motifs (Luo et al., NeurIPS 2020), each
-with three independently trained models: the reference, another seed, another architecture. Explained is a seeded sample of
-motif nodes, or of graphs; true are the edges of the motif that a node lies in. Three areas under the ROC curve:
+with three independently trained models: the reference, another seed, another architecture. It explains a seeded sample of
+motif nodes, or of graphs; the true edges are those of the node's motif. Three areas under the ROC curve:
 
 - `per instance`: over the edges in play of one instance, those that can carry a message to it; the mean over instances.
 - `pooled`: over the edges in play of all instances together.
 - `as published`: pooled as in the code of the papers, over all undirected edges within three hops, each once. Those that
-  cannot reach the output score 0, so wherever there are many an algorithm gets them right for nothing, Random too.
+  cannot reach the output score 0, so if there are many, every algorithm gets them right for free, Random too.
 
-`nearness` asks no model: the nearer an edge to the explained node, the higher. Motifs lie around their nodes.
+`nearness` uses no model: the nearer an edge is to the explained node, the higher its score. Motifs lie around their nodes.
 
-Algorithms that draw random numbers run with ten seeds, and the standard deviation over these is given; the seed changes
-nothing for the others, which run once. PyG's GNNExplainer explains a sample of the same instances with the same models, one
-at a time, with settings that ours has, too; the score of an edge is the mean over its directions that are in play. (With 0
-for those that are not, far edges are halved, and then Random finds motifs, too: they lie near.)
+Stochastic algorithms run with ten seeds, and the standard deviation over seeds is reported; the others run once. PyG's
+GNNExplainer explains a sample of the same instances with the same models, one at a time, with settings that ours also
+runs with. The score of an edge is the mean over its directions that are in play. (If directions that are not in play
+counted as 0, the scores of far edges would be halved, and Random would find motifs too, because they are near.)
 
-Each data set is written to a file of its own when it is done, and the page is made of all that are there, so that a run may
+Each data set is written to its own file when it is done, and the page combines all files, so that a run may
 be split: `--datasets tree_grid`, and `--datasets` alone to make the page again.
 """
 
@@ -82,7 +82,7 @@ PYG = ("gnn_explainer", "gnn_explainer, authors' rate", "gnn_explainer, sparser"
 
 
 def part(name: str, instances: int, seeds: int, sample: int) -> dict[str, Any]:
-    """All of one data set: its models, and the areas of every run of every algorithm on each of them."""
+    """Results of one data set: its models, and the areas of every run of every algorithm on each of them."""
     models, rows = [], []
     for checkpoint in gx.datasets.checkpoints(name):
         ds = gx.datasets.load(name, checkpoint)
@@ -115,7 +115,7 @@ def part(name: str, instances: int, seeds: int, sample: int) -> dict[str, Any]:
 
 
 def layers(ds: Benchmark) -> str:
-    """The kind of a model's convolutions."""
+    """Class name of a model's convolutions."""
     return next(type(module).__name__ for module in ds.model.modules() if hasattr(module, "propagate"))
 
 
@@ -123,18 +123,18 @@ def layers(ds: Benchmark) -> str:
 
 
 def run(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> dict[str, Any]:
-    """The areas of one run of one algorithm."""
+    """Areas of one run of one algorithm."""
     found = explained(ds, algorithm, within, seed)
     return areas(found if found.edge_mask is not None else by_ends(found), ds, within)
 
 
 def explained(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> gx.Explanations:
-    """One run of one algorithm."""
+    """Explanations of one run of one algorithm."""
     return gx.explain(ds.model, ds.data, algorithm, task=ds.task, index=within.index, seed=seed, progress=False)
 
 
 def nearness(explanations: gx.Explanations) -> gx.Explanations:
-    """No model is asked: the fewer steps the two ends of an edge are from the explained node, the higher its score."""
+    """Score edges without a model: the fewer steps their two ends are from the explained node, the higher."""
     left, entered = ends(explanations)
     steps = torch.full((len(explanations.node_id),), HOPS)
     steps[explanations.node_id == explanations.index[explanations.node_owner]] = 0
@@ -144,21 +144,21 @@ def nearness(explanations: gx.Explanations) -> gx.Explanations:
 
 
 def ends(explanations: gx.Explanations) -> Tensor:
-    """Where the two ends of every edge are among the nodes of all explanations, `[2, ΣE]`."""
+    """Positions of the two ends of every edge among the nodes of all explanations, `[2, ΣE]`."""
     stride = 1 + int(explanations.node_id.max())
     nodes = explanations.node_owner * stride + explanations.node_id
     return torch.searchsorted(nodes, (explanations.edge_owner * stride + explanations.edge_index).contiguous())
 
 
 def by_ends(explanations: gx.Explanations) -> gx.Explanations:
-    """Scores of nodes as scores of edges: the mean of the absolute scores of both ends."""
+    """Edge scores from node scores: the mean of the absolute scores of both ends."""
     assert explanations.node_mask is not None
     node = explanations.node_mask.sum(1).abs()
     return dataclasses.replace(explanations, edge_mask=node[ends(explanations)].mean(0))
 
 
 def pyg(ds: Benchmark, ours: gx.GNNExplainer, index: Tensor) -> gx.Explanations:
-    """PyG's GNNExplainer with the settings of ours, one instance at a time."""
+    """Explanations of PyG's GNNExplainer with the settings of ours, one instance at a time."""
     coefficients = {name: getattr(ours, name) for name in ("edge_size", "edge_ent", "node_feat_size", "node_feat_ent")}
     explainer = Explainer(
         ds.model,
@@ -177,14 +177,14 @@ def pyg(ds: Benchmark, ours: gx.GNNExplainer, index: Tensor) -> gx.Explanations:
 
 
 def one_score(explanations: gx.Explanations, within: Reach) -> gx.Explanations:
-    """The directions of an undirected edge with one score, the mean of those that are in play."""
+    """Give both directions of an undirected edge one score, the mean over those that are in play."""
     _, edge = within.places(explanations).unique(return_inverse=True)
     total = torch.zeros(int(edge.max()) + 1).index_add(0, edge, explanations.edge_mask)
     return dataclasses.replace(explanations, edge_mask=(total / torch.bincount(edge))[edge])
 
 
 def areas(explanations: gx.Explanations, ds: Benchmark, within: Reach) -> dict[str, Any]:
-    """The three areas, and how many instances they are of."""
+    """The three areas, and the number of instances of each."""
     each = gx.metrics.roc_auc(explanations, ds.ground_truth, "edge")
     pooled = gx.metrics.pooled_roc_auc(explanations, ds.ground_truth, "edge")
     values = each.mean, pooled.mean, as_published(explanations, ds, within)
@@ -193,12 +193,14 @@ def areas(explanations: gx.Explanations, ds: Benchmark, within: Reach) -> dict[s
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reach:
-    """All undirected edges within `HOPS` of each instance, or of its graph, each by the id of the direction that goes up.
+    """Undirected edges within `HOPS` of each instance, or of its graph, by the id of their upward direction.
+
+    The upward direction of an edge goes from the lower to the higher node.
 
     Attributes:
         index: `[B]` the instances.
         edge_ptr, edge_id: as those of `Explanations`.
-        up: the edge that goes up, for every edge of the graph, or of the graphs of all instances one after the other.
+        up: the upward edge, for every edge of the graph, or of the graphs of all instances one after the other.
         start: `[B]` where the edges of an instance's graph start in `up`.
     """
 
@@ -234,7 +236,7 @@ class Reach:
 
 
 def upwards(graph: Data) -> Tensor:
-    """For every edge of an undirected graph the id of its direction from the lower to the higher node, `[E]`."""
+    """Id of the direction from the lower to the higher node, for every edge of an undirected graph, `[E]`."""
     low, high = graph.edge_index.min(0).values, graph.edge_index.max(0).values
     key, up = low * graph.num_nodes + high, (graph.edge_index[0] == low).nonzero().flatten()
     up = up[key[up].argsort()]
@@ -246,7 +248,7 @@ def _starts(counts: Sequence[int]) -> Tensor:
 
 
 def as_published(explanations: gx.Explanations, ds: Benchmark, within: Reach) -> float:
-    """ROC-AUC over all edges that are within reach of the instances, each once; those not in play score 0."""
+    """ROC-AUC over all undirected edges within `HOPS` of the instances, each once; those not in play score 0."""
     scores = torch.zeros(len(within.edge_id), dtype=torch.float64)
     scores = scores.scatter_reduce(0, within.places(explanations), explanations.edge_mask.abs().double(), "amax")
     return float(segment_roc_auc(scores, ds.ground_truth.edges(within), torch.zeros_like(within.edge_id), 1))
@@ -266,7 +268,7 @@ def page(parts: Sequence[dict[str, Any]]) -> str:
 
 
 def model_table(parts: Sequence[dict[str, Any]]) -> str:
-    """What the models get right."""
+    """Table of the models' accuracies."""
     columns = ("data set", "checkpoint", "layers", "train", "test", "all", "motif nodes", "base nodes", "the papers'")
     rows = []
     for one in parts:
@@ -280,7 +282,7 @@ def model_table(parts: Sequence[dict[str, Any]]) -> str:
 
 
 def overview(parts: Sequence[dict[str, Any]], measure: str) -> str:
-    """A row for each algorithm, a column for each data set; below their measure, what the papers print."""
+    """Table with a row per algorithm and a column per data set, and the published figures below."""
     columns = ["algorithm", *(one["title"] for one in parts), "mean", f"above `{GRADIENT}`"]
     lines = []
     for label in dict.fromkeys(row["algorithm"] for one in parts for row in one["rows"]):
@@ -309,17 +311,17 @@ def overview(parts: Sequence[dict[str, Any]], measure: str) -> str:
 
 
 def mean(row: dict[str, Any], measure: str) -> float:
-    """Over the seeds of one algorithm on one model."""
+    """Mean over the seeds of one algorithm on one model."""
     return statistics.fmean(found[measure] for found in row["runs"])
 
 
 def deviation(values: Sequence[float], digits: int = 3) -> str:
-    """The standard deviation over seeds; nothing where the seed changes nothing."""
+    """Standard deviation over seeds; nothing if the seed changes nothing."""
     return f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
 
 
 def spread(of: Sequence[Sequence[dict[str, Any]]], measure: str) -> str:
-    """The standard deviation over seeds of a mean over data sets."""
+    """Standard deviation over seeds of a mean over data sets."""
     seeds = range(len(of[0][0]["runs"]))
     return deviation(
         [statistics.fmean(statistics.fmean(row["runs"][s][measure] for row in rows) for rows in of) for s in seeds]
@@ -327,7 +329,7 @@ def spread(of: Sequence[Sequence[dict[str, Any]]], measure: str) -> str:
 
 
 def won(parts: Sequence[dict[str, Any]], label: str, measure: str) -> str:
-    """On how many of all models an algorithm is above the gradient, by its mean over seeds."""
+    """Number of models on which an algorithm is above the gradient, by its mean over seeds."""
     pairs = []
     for one in parts:
         at = {(row["algorithm"], row["checkpoint"]): row for row in one["rows"]}
@@ -336,7 +338,7 @@ def won(parts: Sequence[dict[str, Any]], label: str, measure: str) -> str:
 
 
 def detail_title(one: dict[str, Any]) -> str:
-    """What a table of details is about."""
+    """Title of a table of details."""
     found = one["rows"][0]["runs"][0]
     return (
         f"{one['title']}, {found['instances']} instances (areas per instance are defined for {found['defined']}): "
@@ -345,7 +347,7 @@ def detail_title(one: dict[str, Any]) -> str:
 
 
 def details(one: dict[str, Any]) -> str:
-    """A row for each algorithm, a column for each model."""
+    """Table with a row per algorithm and a column per model."""
     columns = ["algorithm", "runs", *(f"{model['checkpoint']} ({model['layers']})" for model in one["models"])]
     lines = []
     for label in dict.fromkeys(row["algorithm"] for row in one["rows"]):
@@ -359,7 +361,7 @@ def details(one: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure data sets one by one, write each, and make the page of all that are written."""
+    """Measure data sets one by one, write each, and combine all that are written into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--instances", type=int, default=200, help="of each data set")

@@ -1,13 +1,13 @@
-"""How far it goes: cutting out computation graphs, peak memory of large jobs, and graphs that grow.
+"""Benchmark of scale: cutting out computation graphs, peak memory of large jobs, and growing graphs.
 
     python -m benchmarks.scale [--rounds 5]
 
-Jobs run in processes of their own, so that a peak belongs to one alone. In the table of jobs it is the peak of the whole
-process, with PyTorch (the row `imports`), the data and the model in it.
+Every job runs in its own process, so that its peak can be measured alone. The table of jobs shows the peak of the whole
+process, including PyTorch (the row `imports`), the data and the model.
 
-On graphs that grow, GNNExplainer works with `max_neighbors=10`. What a call does once for a graph, however few the targets,
-is what it takes to explain one. The time of 100 targets is what a call with 5 000 more takes beyond that, divided by 50: a
-hundred alone are too quick beside it. Their memory is what it takes to learn their masks.
+On growing graphs, GNNExplainer runs with `max_neighbors=10`. The column `once` is the cost of a call with one target: the
+work that a call does once per graph. The time of 100 targets is the additional time of a call with 5 000 more targets,
+divided by 50, because a hundred alone are too quick beside that work. Their memory is that of learning their masks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def extraction(rounds: int) -> list[str]:
 
 
 def whole(dataset: str, job: str) -> tuple[int, float]:
-    """Instances explained, and the peak of resident memory in MB afterwards."""
+    """Number of explained instances, and the peak of resident memory in MB afterwards."""
     count = 0
     if dataset:
         ds = gx.datasets.load(dataset)
@@ -69,9 +69,9 @@ def whole(dataset: str, job: str) -> tuple[int, float]:
 
 
 def power_law(nodes: int, degree: int = 10) -> Data:
-    """A random graph whose degrees follow a power law (Chung and Lu 2002): `degree` on average, exponent 2.5.
+    """Random graph whose degrees follow a power law (Chung and Lu 2002): mean `degree`, exponent 2.5.
 
-    An end of an edge is node i with a probability that goes with i to the −⅔; loops and repeated edges are left out.
+    An end of an edge is node i with a probability proportional to i^(−⅔); loops and repeated edges are left out.
     """
     generator = torch.Generator().manual_seed(0)
     ends = (torch.rand(2, nodes * degree // 2, generator=generator).double().pow(3) * nodes).long()
@@ -80,7 +80,7 @@ def power_law(nodes: int, degree: int = 10) -> Data:
 
 
 def growth(nodes: int, rounds: int) -> tuple[int, tuple[float, float], tuple[float, float]]:
-    """Edges; seconds and MB of a call with one target; seconds and MB of 100 targets."""
+    """Number of edges; seconds and MB of a call with one target; seconds and MB of 100 targets."""
     data, learned, memory = power_law(nodes), gx.GNNExplainer(node_mask_type="object"), []
     torch.manual_seed(0)
     model = GCN(16, 16, 4, num_layers=2).eval()

@@ -56,14 +56,14 @@ ONE_BY_ONE = 10  # up to which peers are run; further out their rate stays what 
 
 
 class Turns(NamedTuple):
-    """What the rounds gave.
+    """Measurements of all rounds.
 
     Attributes:
         ms: for `gnn_xai` and each peer, milliseconds per instance in each round.
-        ours: our answer, for all instances.
-        positions: for each peer, which of them it explained.
+        ours: our explanations of all instances.
+        positions: for each peer, the instances that it explained.
         masks: for each peer, its masks of these.
-        deviation: for each peer, by how much at most the output that it explained was not ours.
+        deviation: for each peer, the largest difference between the output that it explained and ours.
     """
 
     ms: dict[str, list[float]]
@@ -108,7 +108,7 @@ def _sizes(explanations: gx.Explanations) -> Tensor:
 
 
 def measure(workload: Workload, rounds: int, bandwidth: float, device: str = "cpu") -> dict[str, Any]:
-    """One workload: times, quality and memory of ours and of its peers."""
+    """Measure one workload: times, quality and memory of gnn_xai and of its peers."""
     absent = {name: why for name in workload.peers if (why := missing(name))}
     peers = {name: PEERS[name](workload) for name in workload.peers if name not in absent}
     turns = in_turns(workload, peers, rounds, device)
@@ -147,7 +147,7 @@ def measure(workload: Workload, rounds: int, bandwidth: float, device: str = "cp
 
 
 def quality(workload: Workload, explanations: gx.Explanations) -> list[Result]:
-    """Agreement with the truth where it is known, else fidelity, of the edges and of the nodes."""
+    """Agreement with the truth if it is known, else fidelity; for edges and for nodes."""
     levels = ["edge"]
     if explanations.node_mask is not None:
         levels.append("node")

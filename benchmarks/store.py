@@ -3,8 +3,8 @@
     python -m benchmarks.store [--graphs 100000]
 
 The graphs have 20 to 30 nodes and 48 to 68 directed edges; the model is a GCN of three layers. Every job has a process of
-its own, one thread, and its peak is that of the whole process: PyTorch (the row `imports`), the data and the model in it.
-The time is that of the call alone. What is written goes to a temporary folder (`TMPDIR`).
+its own, one thread, and its peak is that of the whole process, including PyTorch (the row `imports`), the data and the
+model. The time is that of the call alone. Files are written to a temporary folder (`TMPDIR`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def in_memory(folder: Path, count: int) -> tuple[float, str]:
 
 
 def reading(take: Callable[[gx.StoredExplanations, Path, int], str]) -> Job:
-    """A job on what `write` wrote."""
+    """A job that reads what `write` has written."""
 
     def job(folder: Path, count: int) -> tuple[float, str]:
         return seconds(lambda: take(gx.StoredExplanations(folder / SALIENCY.name), folder, count))

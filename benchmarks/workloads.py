@@ -1,4 +1,4 @@
-"""The workloads that are measured: each with its data, its model, our algorithm and the peers that do the same work.
+"""Workloads of the speed benchmark: data, model, algorithm, and the other packages that do the same work.
 
 Cora and Amazon Photo are read from a folder beside the checkout (`GNN_XAI_DATA` names another one); their models are
 trained here, on one thread from one seed, so that every run measures the same checkpoint.
@@ -31,11 +31,11 @@ QUICK_STEPS = 10  # its epochs, or points of a path
 
 
 class MissingError(Exception):
-    """Data that are not there; the message says which and how to get them."""
+    """A data file is missing; the message says which and how to get it."""
 
 
 class Layer(NamedTuple):
-    """What a message-passing layer moves: numbers a node row, and values an edge (attention has one a head)."""
+    """Sizes of a message-passing layer: numbers per node row, and values per edge (attention has one per head)."""
 
     width: int
     heads: int = 1
@@ -54,8 +54,8 @@ class Workload:
         peers: who else does it (names of `benchmarks.peers.PEERS`), and how many instances in each round.
         layers: of the model, for the bytes of an epoch; empty where no masks are learned.
         hops: around a target, within which the model's output is that of the whole graph; 0 at graph level.
-        truth: the true edges and nodes, where somebody knows them.
-        top: where nobody does, how many elements, or which part of them, fidelity keeps or leaves out.
+        truth: the true edges and nodes, if known.
+        top: if they are not, how many elements, or which fraction of them, fidelity keeps or leaves out.
         accuracy: of the model on its test split.
     """
 
@@ -74,7 +74,7 @@ class Workload:
     accuracy: float = float("nan")
 
     def explain(self, index: Tensor | None = None) -> gx.Explanations:
-        """Our answer for all instances, or for some."""
+        """Explanations by gnn_xai of all instances, or of some."""
         return gx.explain(
             self.model,
             self.data,
@@ -108,7 +108,7 @@ class Workload:
         )
 
     def smallest(self) -> Workload:
-        """The same model on one tiny instance, to have everything imported and called once."""
+        """The same model on one tiny instance, so that everything is imported and has been called once."""
         if isinstance(self.data, list):
             return replace(self, index=self.index[:1])
         ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]], device=self.index.device)
@@ -167,7 +167,7 @@ def cora_attributes(everything: bool) -> Workload:
 
 
 def photo(everything: bool) -> Workload:
-    """Nodes of Amazon Photo, whose hubs are neighbours of a tenth of the graph."""
+    """Nodes of Amazon Photo, where a hub may have a tenth of the graph as neighbours."""
     data = planetoid("amazon_photo.npz")[0]
     order = drawn(torch.arange(len(data.x)))
     train = torch.cat([order[data.y[order] == label][:20] for label in data.y.unique()])
@@ -312,16 +312,16 @@ def cora() -> tuple[Data, Tensor, Tensor]:
 
 
 def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
-    """Some of the candidates, or all, in a seeded random order."""
+    """Some or all candidates, in a seeded random order."""
     return candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(SEED))][:count]
 
 
 def trained(
     make: Callable[[], nn.Module], data: Data, train: Tensor, test: Tensor, lr: float, epochs: int = 100
 ) -> tuple[nn.Module, float]:
-    """A model after some epochs of Adam on the whole graph, in evaluation mode, and its accuracy.
+    """Train a model with Adam on the whole graph; returns it in evaluation mode, with its accuracy.
 
-    One thread, since sums over several may come in another order.
+    Runs on one thread, because sums over several threads may have another order.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -365,7 +365,7 @@ def _task(level: str) -> ModelConfig:
 
 
 def build(name: str, device: str = "cpu", quick: bool = False) -> Workload:
-    """A workload by name; on a GPU it has all nodes and molecules there are.
+    """Build a workload by name; on a GPU it includes all nodes or molecules of its data.
 
     Raises:
         MissingError: if its data are not there.
