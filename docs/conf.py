@@ -38,6 +38,7 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures are short, shapes and ranges are in the text
 autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"  # `tied()`, not `Session.tied()`: the column on the right is narrow
 
 
 def figures_by_name(block, block_vars, gallery_conf):
@@ -86,7 +87,7 @@ def plain_docstring(app, what, name, obj, options, lines):
             if line.startswith(":ivar "):  # of "a, b" Sphinx takes a for the type of b
                 names, colon, rest = line.removeprefix(":ivar ").partition(":")
                 line = f":ivar {names.replace(', ', ',')}{colon}{rest}"
-            line = re.sub(r"(`[^`]*`)(?=\w)", r"\1\\ ", line)  # reST ends a literal only where a word ends
+            line = re.sub(r"(`[^`]*`)(\w?)", lambda m: m[1] + (m[2] and rf"\ {m[2]}"), line)  # "`x`s" is a literal, too
             parts = re.split(r"(`[^`]*`)", line)
             text.append("".join(p if p.startswith("`") else p.replace("|", r"\|") for p in parts))
     lines[:] = text
