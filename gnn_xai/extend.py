@@ -1,13 +1,6 @@
 """What an author of an algorithm imports, in one place; `CONTRIBUTING.md` shows an algorithm that needs nothing else."""
 
-from gnn_xai.algorithms.base import (
-    algorithm,
-    require_gradient_fields,
-    require_number,
-    require_one_of,
-    require_positive,
-    require_some_mask,
-)
+from gnn_xai.algorithms.base import algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform
 from gnn_xai.core.arrays.segments import segment_max, segment_mean, segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
@@ -41,11 +34,8 @@ __all__ = [
     "keyed_uniform",
     "learn",
     "require_float_features",
-    "require_gradient_fields",
     "require_number",
-    "require_one_of",
     "require_positive",
-    "require_some_mask",
     "segment_max",
     "segment_mean",
     "segment_ranks",

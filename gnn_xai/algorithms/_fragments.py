@@ -1,130 +1,31 @@
-"""What the fragment algorithms remove: fragments of computation graphs, each whole."""
+"""How molecules and other graphs are cut into fragments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import require_one_of
-from gnn_xai.core.arrays.segments import pointers, segment_sum
-from gnn_xai.core.engines.evaluate import REMOVALS, Change
-from gnn_xai.core.engines.scores import Scores
+from gnn_xai.algorithms._ablation import Fragments, node_fragments, single_edges
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.problem import OBJECTIVES
 from gnn_xai.errors import InputError
 
 FragmentKind = Literal["auto", "parts", "functional_groups", "rings", "brics", "scaffold", "atoms", "bonds"]
-KINDS: tuple[FragmentKind, ...] = (
-    "auto",
-    "parts",
-    "functional_groups",
-    "rings",
-    "brics",
-    "scaffold",
-    "atoms",
-    "bonds",
-)
 
 
-@dataclass(frozen=True, eq=False)
-class Fragments:
-    """K fragments of B computation graphs, by instance; fragments of nodes, or of edges.
-
-    Attributes:
-        graphs: the computation graphs.
-        of_edges: they consist of edges.
-        of: `[ΣN]` or `[ΣE]` the fragment of each node or edge, -1 for none.
-        owner: `[K]` the instance of each fragment; sorted.
-        key: `[K]` what random numbers of a fragment are keyed by.
-        neutral: `[N, ...]` features that stand in for a node instead of removing it, or `None`.
-        number: `[ΣN]` number of its fragment within its graph, -1 for none; `None` where fragments are single.
-    """
-
-    graphs: ComputationGraphs
-    of_edges: bool
-    of: Tensor
-    owner: Tensor
-    key: Tensor
-    neutral: Tensor | None
-    number: Tensor | None
-
-    @cached_property
-    def ptr(self) -> Tensor:
-        """Where the fragments of each instance start, `[B + 1]`."""
-        return pointers(torch.bincount(self.owner, minlength=len(self.graphs)))
-
-    def members(self, replicas: Replicas) -> tuple[Tensor, Tensor]:
-        """The fragment, -1 for none, and the replica of each node or edge of a union."""
-        if self.of_edges:
-            return self.of[replicas.edge], replicas.edge_owner
-        return self.of[replicas.node], replicas.node_owner
-
-    def change(self, replicas: Replicas, absent: Tensor) -> Change:
-        """The change that takes out some nodes or edges `[ΣN]` or `[ΣE]` bool.
-
-        An explained node stays, with features 0 (see `NodeAblation`) and its edges; so does one node of a graph of which
-        nothing would be left, without edges.
-        """
-        if self.of_edges:
-            return Change(edges=absent)
-        x = replicas.x
-        rows = (-1, *[1] * (x.dim() - 1)) if x is not None else ()
-        if self.neutral is not None and x is not None:
-            return Change(x=torch.where(absent.reshape(rows), self.neutral[replicas.node_id], x))
-        stays, edges = torch.zeros_like(absent), None
-        if replicas.rows is not None:
-            stays[replicas.rows] = True
-        else:
-            position = torch.arange(len(absent), device=absent.device)
-            left = segment_sum((~absent).long(), replicas.node_owner, len(replicas))
-            first = torch.full_like(left, len(absent)).scatter_reduce(0, replicas.node_owner, position, "amin")
-            stays[first[left == 0]] = True
-        stays &= absent
-        if bool(stays.any()):
-            edges = stays[replicas.edge_index].any(0) if replicas.rows is None else None
-            x = None if replicas.features is None else replicas.features.masked_fill(stays.reshape(rows), 0)
-        else:
-            x = None
-        return Change(edges=edges, nodes=absent & ~stays, x=x)
-
-    def masks(self, scores: Tensor, **more: Tensor) -> Scores:
-        """Scores of fragments `[K]` as those of all their nodes or edges; more such values as extras."""
-
-        def spread(values: Tensor) -> Tensor:
-            inside = self.of >= 0
-            if self.of_edges:
-                inside = inside & self.graphs.edge_in_play
-            return values.new_zeros(len(self.of)).masked_scatter(inside, values[self.of[inside]])
-
-        level = "edge" if self.of_edges else "node"
-        extras = {f"{level}_{name}": spread(values) for name, values in more.items()}
-        if self.number is not None:
-            extras["node_fragment"] = self.number
-        if self.of_edges:
-            return Scores(edge=spread(scores), extras=extras)
-        return Scores(node=spread(scores).unsqueeze(1), node_type="object", extras=extras)
-
-
-def require_fragment_fields(owner: Any) -> None:
-    """Check the fields that both fragment algorithms have.
+def check_replacement(method: Any) -> None:
+    """Check that no bond is to be replaced.
 
     Raises:
-        InputError: naming the first that is wrong.
+        InputError: if one is.
     """
-    require_one_of(owner, "kind", KINDS)
-    require_one_of(owner, "removal", REMOVALS)
-    require_one_of(owner, "replacement", (None, "carbon"))
-    require_one_of(owner, "objective", OBJECTIVES)
-    if owner.replacement is not None and owner.kind == "bonds":
+    if method.replacement is not None and method.kind == "bonds":
         raise InputError(
-            f"expected {type(owner).__name__}(replacement=None) for kind='bonds', got {owner.replacement!r}; a bond has no "
-            "features to replace"
+            f"expected {type(method).__name__}(replacement=None) for kind='bonds', got {method.replacement!r}; a bond "
+            "has no features to replace"
         )
 
 
@@ -132,7 +33,7 @@ def fragments_of(session: Session, graphs: ComputationGraphs, kind: FragmentKind
     """The fragments of computation graphs, as far as they are in play.
 
     Args:
-        session: what is asked.
+        session: the problem and how to run it.
         graphs: B computation graphs.
         kind: what to cut by, see `gnn_xai.FragmentAblation`.
         replacement: `carbon`, or `None` to remove nodes.
@@ -141,20 +42,11 @@ def fragments_of(session: Session, graphs: ComputationGraphs, kind: FragmentKind
         InputError: the data does not say what its fragments are.
     """
     if kind == "bonds":
-        first, unit = session.removable(graphs)
-        return Fragments(graphs, True, unit, graphs.edge_owner[first], session.edge_key(graphs)[first], None, None)
-    source = graphs.graphs
-    number = _numbers(source, _explained(graphs), kind)
-    own = torch.arange(source.num_nodes, device=source.device) if number is None else number
-    local = torch.where(graphs.node_in_play, own[graphs.node], -1)
-    inside = (local >= 0).nonzero().flatten()
-    width = int(local.max()) + 1 if len(local) else 1
-    found, which = torch.unique(graphs.node_owner[inside] * width + local[inside], return_inverse=True)
-    of = torch.full_like(local, -1).index_copy(0, inside, which)
-    key = torch.full_like(found, torch.iinfo(torch.int64).max)
-    key = key.scatter_reduce(0, which, source.node_key[graphs.node[inside]], "amin")
-    neutral = None if replacement is None else _neutral(source, _explained(graphs))
-    return Fragments(graphs, False, of, found // width, key, neutral, None if number is None else local)
+        return single_edges(session, graphs)
+    explained = _explained(graphs)
+    number = _numbers(graphs.graphs, explained, kind)
+    neutral = None if replacement is None else _neutral(graphs.graphs, explained)
+    return node_fragments(graphs, number, neutral)
 
 
 def _explained(graphs: ComputationGraphs) -> list[int]:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
+from gnn_xai._checks import is_one_of, number, positive_integer
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
-from gnn_xai.core.model.problem import OBJECTIVES
 from gnn_xai.errors import InputError, unknown
 
 
@@ -58,7 +72,7 @@ def algorithm(
     name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True, edge_masks: bool = True
 ) -> Callable[[T], T]:
     """Class decorator that makes an algorithm of a class with `attribute`: a frozen dataclass that refuses unknown
-    hyper-parameters. An object of it is handed to `gnn_xai.explain`; nothing is registered.
+    hyper-parameters, and values that a `bool` or `Literal` annotation does not allow. Nothing is registered.
 
     Args:
         name, summary, signed: see `Algorithm`.
@@ -68,6 +82,14 @@ def algorithm(
     """
 
     def decorate(cls: T) -> T:
+        own_check = getattr(cls, "__post_init__", None)
+
+        def __post_init__(self: Any) -> None:
+            check_choices(self)
+            if own_check is not None:
+                own_check(self)
+
+        cls.__post_init__ = __post_init__
         cls = dataclasses.dataclass(frozen=True)(cls)
         cls.name, cls.summary, cls.signed = name, summary, signed
         cls.stochastic, cls.uses_model, cls.edge_masks = stochastic, uses_model, edge_masks
@@ -165,17 +187,14 @@ def _plain(value: Any) -> Any:
 
 
 def require_positive(owner: object, *names: str, integer: bool = False) -> None:
-    """Check that fields are positive numbers.
+    """Check that fields are positive and finite.
 
     Raises:
         InputError: naming the first that is not.
     """
     for name in names:
-        value = getattr(owner, name)
-        kinds = int if integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
-            kind = "integer" if integer else "number"
-            raise InputError(f"expected {type(owner).__name__}({name}=) as a positive {kind}, got {value!r}")
+        value, what = getattr(owner, name), f"{type(owner).__name__}({name}=)"
+        positive_integer(value, what) if integer else number(value, what, "(0, inf)")
 
 
 def require_number(owner: object, *names: str) -> None:
@@ -185,40 +204,38 @@ def require_number(owner: object, *names: str) -> None:
         InputError: naming the first that is not.
     """
     for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise InputError(f"expected {type(owner).__name__}({name}=) as a number of at least 0, got {value!r}")
+        number(getattr(owner, name), f"{type(owner).__name__}({name}=)", "[0, inf)")
 
 
-def require_one_of(owner: object, name: str, allowed: tuple[Any, ...]) -> None:
-    """Check that a field is one of the allowed values.
+def check_choices(owner: Any) -> None:
+    """Check the fields that are declared as a `bool` or as a `Literal`, and that nodes, edges or both are scored.
 
     Raises:
-        InputError: if not.
+        InputError: naming the first field that is wrong.
     """
-    value = getattr(owner, name)
-    if value not in allowed:
-        words = ", ".join(map(repr, allowed))
-        raise InputError(f"expected {type(owner).__name__}({name}=) as one of {words}, got {value!r}")
+    cls = type(owner)
+    try:
+        hints = get_type_hints(cls)
+    except NameError:  # declared with names of a function, which are out of reach
+        hints = {}
+    for field in dataclasses.fields(owner):
+        allowed, value = _choices(hints.get(field.name)), getattr(owner, field.name)
+        if allowed and not is_one_of(value, allowed):
+            words = ", ".join(map(repr, allowed))
+            raise InputError(f"expected {cls.__name__}({field.name}=) as one of {words}, got {value!r}")
+    if getattr(owner, "node_mask_type", "") is None and getattr(owner, "edge_mask_type", "") is None:
+        raise InputError(f"{cls.__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
 
 
-def require_some_mask(owner: Any) -> None:
-    """Check that nodes, edges or both are to be scored.
-
-    Raises:
-        InputError: if neither.
-    """
-    if owner.node_mask_type is None and owner.edge_mask_type is None:
-        raise InputError(f"{type(owner).__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
-
-
-def require_gradient_fields(owner: object) -> None:
-    """Check the fields that all gradient methods share.
-
-    Raises:
-        InputError: naming the first that is wrong.
-    """
-    require_one_of(owner, "node_mask_type", ("attributes", None))
-    require_one_of(owner, "edge_mask_type", ("object", None))
-    require_one_of(owner, "objective", OBJECTIVES)
-    require_some_mask(owner)
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values that an annotation allows; empty where it does not list them."""
+    if hint is bool:
+        return (True, False)
+    if hint is type(None):
+        return (None,)
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        parts = [_choices(part) for part in get_args(hint)]
+        return tuple(itertools.chain(*parts)) if all(parts) else ()
+    return ()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_one_of
-from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
+from gnn_xai.algorithms._ablation import ablate, single_edges
+from gnn_xai.algorithms.base import algorithm
+from gnn_xai.core.engines.evaluate import Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
-from gnn_xai.core.model.problem import OBJECTIVES, Objective
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm("edge_ablation", "drop of the score when an edge is removed, one forward pass each", signed=True)
@@ -27,25 +28,5 @@ class EdgeAblation:
     removal: Removal = "structural"
     objective: Objective = "margin"
 
-    def __post_init__(self) -> None:
-        require_one_of(self, "removal", REMOVALS)
-        require_one_of(self, "objective", OBJECTIVES)
-
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        score = session.problem.score
-        scores = score(prediction, target, self.objective)
-        edge = scores.new_zeros(len(graphs.edge))
-        first, unit = session.removable(graphs)
-        if len(first) == 0:
-            return Scores(edge)
-        instance = graphs.edge_owner[first]
-
-        def change(replicas: Replicas, select: Tensor) -> Change:
-            return Change(edges=unit[replicas.edge] == select[replicas.edge_owner])
-
-        def reduce(out: Tensor, select: Tensor) -> Tensor:
-            return score(out, target[instance[select]], self.objective)
-
-        drop = scores[instance] - evaluate(session, graphs, instance, change, self.removal, reduce)
-        edge[graphs.edge_in_play] = drop[unit[graphs.edge_in_play]]
-        return Scores(edge)
+        return ablate(self, session, single_edges(session, graphs), target, prediction)

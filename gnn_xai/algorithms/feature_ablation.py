@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_one_of
+from gnn_xai.algorithms._ablation import variant_scores
+from gnn_xai.algorithms.base import algorithm
 from gnn_xai.core.arrays.segments import segment_sum
-from gnn_xai.core.engines.evaluate import Change, evaluate
+from gnn_xai.core.engines.evaluate import Change
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import require_float_features
-from gnn_xai.core.model.problem import OBJECTIVES, Objective
+from gnn_xai.core.model.problem import Objective
 
 
 @algorithm(
@@ -33,21 +34,13 @@ class FeatureAblation:
 
     objective: Objective = "margin"
 
-    def __post_init__(self) -> None:
-        require_one_of(self, "objective", OBJECTIVES)
-
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         x = require_float_features(session.problem, "FeatureAblation")
-        score = session.problem.score
-        scores = score(prediction, target, self.objective)
+        full = session.problem.score(prediction, target, self.objective)
         rows = x.reshape(len(x), -1)
         present = (rows != 0)[graphs.node] & graphs.node_in_play.unsqueeze(1)
-        instance, feature = (segment_sum(present.to(torch.int32), graphs.node_owner, len(graphs)) > 0).nonzero(
-            as_tuple=True
-        )
-        result = scores.new_zeros(len(graphs), rows.size(1))
-        if len(instance) == 0:
-            return Scores(node=result, node_type="common_attributes")
+        count = segment_sum(present.to(torch.int32), graphs.node_owner, len(graphs))
+        instance, feature = (count > 0).nonzero(as_tuple=True)
 
         def change(replicas: Replicas, select: Tensor) -> Change:
             columns = torch.arange(rows.size(1), device=rows.device)
@@ -55,9 +48,7 @@ class FeatureAblation:
             features = rows[graphs.node[replicas.node]].masked_fill(ablated, 0)
             return Change(x=features.reshape(-1, *x.shape[1:]))
 
-        def reduce(out: Tensor, select: Tensor) -> Tensor:
-            return score(out, target[instance[select]], self.objective)
-
-        drop = scores[instance] - evaluate(session, graphs, instance, change, "structural", reduce)
-        result[instance, feature] = drop
-        return Scores(node=result, node_type="common_attributes")
+        left = variant_scores(session, graphs, target, instance, change, "structural", self.objective)
+        scores = full.new_zeros(len(graphs), rows.size(1))
+        scores[instance, feature] = full[instance] - left
+        return Scores(node=scores, node_type="common_attributes")

@@ -6,12 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from gnn_xai.algorithms._fragments import FragmentKind, fragments_of, require_fragment_fields
+from gnn_xai.algorithms._ablation import ablate
+from gnn_xai.algorithms._fragments import FragmentKind, check_replacement, fragments_of
 from gnn_xai.algorithms.base import algorithm
-from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.engines.evaluate import Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Objective
 
 
@@ -46,21 +47,7 @@ class FragmentAblation:
     objective: Objective = "margin"
 
     def __post_init__(self) -> None:
-        require_fragment_fields(self)
+        check_replacement(self)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        score = session.problem.score
-        scores = score(prediction, target, self.objective)
-        fragments = fragments_of(session, graphs, self.kind, self.replacement)
-        if len(fragments.owner) == 0:
-            return fragments.masks(scores.new_zeros(0))
-
-        def change(replicas: Replicas, select: Tensor) -> Change:
-            fragment, replica = fragments.members(replicas)
-            return fragments.change(replicas, fragment == select[replica])
-
-        def reduce(out: Tensor, select: Tensor) -> Tensor:
-            return score(out, target[fragments.owner[select]], self.objective)
-
-        left = evaluate(session, graphs, fragments.owner, change, self.removal, reduce)
-        return fragments.masks(scores[fragments.owner] - left)
+        return ablate(self, session, fragments_of(session, graphs, self.kind, self.replacement), target, prediction)

@@ -9,12 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms._fragments import FragmentKind, Fragments, fragments_of, require_fragment_fields
+from gnn_xai.algorithms._ablation import Fragments, variant_scores
+from gnn_xai.algorithms._fragments import FragmentKind, check_replacement, fragments_of
 from gnn_xai.algorithms.base import algorithm, require_positive
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.arrays.segments import gather_segments, owners
-from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.engines.evaluate import Change, Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -55,7 +56,7 @@ class FragmentShapley:
     objective: Objective = "margin"
 
     def __post_init__(self) -> None:
-        require_fragment_fields(self)
+        check_replacement(self)
         require_positive(self, "exact_up_to", "samples", integer=True)
         if self.exact_up_to > 16:
             raise InputError(
@@ -83,9 +84,9 @@ class FragmentShapley:
         for some in batches.batches(runs[which], MOST):
             at, _ = gather_segments(fragments.ptr, which[some])
             value[at], error[at], empty[which[some]] = game.sampled(which[some])
-        masks = fragments.masks(value, standard_error=error)
-        masks.extras["without_fragments"] = empty
-        return masks
+        scores = fragments.scores(value, standard_error=error)
+        scores.extras["without_fragments"] = empty
+        return scores
 
 
 class _Game:
@@ -155,18 +156,16 @@ class _Game:
 
     def _scores(self, instance: Tensor, absent: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Scores of variants `[V]`, in which the fragments are missing that `absent(fragment, variant)` names."""
-        fragments, problem, objective = self.fragments, self.session.problem, self.method.objective
+        fragments, method = self.fragments, self.method
 
         def change(replicas: Replicas, select: Tensor) -> Change:
             fragment, replica = fragments.members(replicas)
             gone = absent(fragment.clamp(min=0), select[replica])
             return fragments.change(replicas, gone & (fragment >= 0))
 
-        def reduce(out: Tensor, select: Tensor) -> Tensor:
-            return problem.score(out, self.target[instance[select]], objective)
-
         share = len(instance) / self.runs
-        return evaluate(self.session, fragments.graphs, instance, change, self.method.removal, reduce, share)
+        graphs, removal, objective = fragments.graphs, method.removal, method.objective
+        return variant_scores(self.session, graphs, self.target, instance, change, removal, objective, share)
 
 
 def _weights(players: int, device: torch.device) -> Tensor:

@@ -7,16 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import (
-    algorithm,
-    require_number,
-    require_one_of,
-    require_positive,
-    require_some_mask,
-)
+from gnn_xai.algorithms.base import algorithm, require_number, require_positive
 from gnn_xai.core.engines.learn import learn
 from gnn_xai.core.engines.parameters import MaskObjective
-from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.scores import NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 
@@ -72,10 +66,6 @@ class GNNExplainer:
         require_positive(self, "epochs", "restarts", integer=True)
         require_positive(self, "lr", *(["tol"] if self.tol is not None else []))
         require_number(self, "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "init_std", "edge_init")
-        require_one_of(self, "node_mask_type", (*NODE_MASK_TYPES, None))
-        require_one_of(self, "edge_mask_type", ("object", None))
-        require_one_of(self, "loss", ("nll", "margin"))
-        require_some_mask(self)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         objective = MaskObjective(self.loss, self.edge_size, self.edge_ent, self.node_feat_size, self.node_feat_ent)

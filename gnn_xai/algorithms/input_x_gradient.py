@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_gradient_fields
-from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.algorithms._gradient import gradient_scores, times_input
+from gnn_xai.algorithms.base import algorithm
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -21,9 +21,7 @@ class InputXGradient:
     For a linear model the features' values add up to the score less its bias.
 
     Attributes:
-        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
-            `x`, with a factor that is 1 as it stands.
-        edge_mask_type: `object`, or `None` for no edge scores.
+        node_mask_type, edge_mask_type: as in `gnn_xai.Saliency`.
         objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
     """
 
@@ -31,20 +29,5 @@ class InputXGradient:
     edge_mask_type: Literal["object"] | None = "object"
     objective: Objective = "margin"
 
-    def __post_init__(self) -> None:
-        require_gradient_fields(self)
-
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        node, edge = gradients(
-            session,
-            graphs,
-            target,
-            features=self.node_mask_type is not None,
-            edges=self.edge_mask_type is not None,
-            objective=self.objective,
-        )
-        if node is not None:
-            features = session.problem.graphs.features
-            assert features is not None
-            node = node * features[graphs.node].reshape(node.shape)
-        return Scores(edge, node, self.node_mask_type)
+        return times_input(gradient_scores(self, session, graphs, target), session, graphs)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_gradient_fields, require_positive
+from gnn_xai.algorithms._ablation import variant_scores
+from gnn_xai.algorithms._gradient import gradient_scores, times_input
+from gnn_xai.algorithms.base import algorithm, require_positive
 from gnn_xai.core.arrays.segments import segment_sum
-from gnn_xai.core.engines.evaluate import Change, evaluate
-from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.evaluate import Change
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -29,9 +30,7 @@ class IntegratedGradients:
 
     Attributes:
         steps: points of the quadrature.
-        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
-            `x`, with a factor that is 1 as it stands.
-        edge_mask_type: `object`, or `None` for no edge scores.
+        node_mask_type, edge_mask_type: as in `gnn_xai.Saliency`.
         objective: the scalar to integrate, see `gnn_xai.extend.Problem.score`.
     """
 
@@ -42,7 +41,6 @@ class IntegratedGradients:
 
     def __post_init__(self) -> None:
         require_positive(self, "steps", integer=True)
-        require_gradient_fields(self)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
@@ -54,28 +52,17 @@ class IntegratedGradients:
             ones = torch.ones(len(replicas.edge), dtype=session.problem.dtype, device=replicas.edge.device)
             return x, ones * alphas[k] if edges else None
 
-        node, edge = gradients(
-            session,
-            graphs,
-            target,
-            features=features,
-            edges=edges,
-            objective=self.objective,
-            weights=(weights / 2).tolist(),
-            point=point,
-        )
+        scores = gradient_scores(self, session, graphs, target, weights=(weights / 2).tolist(), point=point)
+        scores = times_input(scores, session, graphs)
         total = torch.zeros(len(graphs), dtype=session.problem.dtype, device=target.device)
-        if node is not None:
-            x = session.problem.graphs.features
-            assert x is not None
-            node = node * x[graphs.node].reshape(node.shape)
-            total = total + segment_sum(node.sum(1), graphs.node_owner, len(graphs))
-        if edge is not None:
+        if scores.node is not None:
+            total = total + segment_sum(scores.node.sum(1), graphs.node_owner, len(graphs))
+        if scores.edge is not None:
             once, _ = session.removable(graphs)
-            total = total + segment_sum(edge[once], graphs.edge_owner[once], len(graphs))
-        score = session.problem.score(prediction, target, self.objective)
-        change = score - self._baseline(session, graphs, target)
-        return Scores(edge, node, self.node_mask_type, {"completeness_error": total - change})
+            total = total + segment_sum(scores.edge[once], graphs.edge_owner[once], len(graphs))
+        change = session.problem.score(prediction, target, self.objective) - self._baseline(session, graphs, target)
+        scores.extras["completeness_error"] = total - change
+        return scores
 
     def _baseline(self, session: Session, graphs: ComputationGraphs, target: Tensor) -> Tensor:
         """Score of every instance at the start of the path, `[B]`."""
@@ -86,13 +73,4 @@ class IntegratedGradients:
             return Change(edges=edges, x=zero)
 
         every = torch.arange(len(graphs), device=target.device)
-        score = session.problem.score
-        return evaluate(
-            session,
-            graphs,
-            every,
-            change,
-            "message",
-            lambda out, select: score(out, target[select], self.objective),
-            share=0.0,
-        )
+        return variant_scores(session, graphs, target, every, change, "message", self.objective, share=0.0)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_one_of, require_some_mask
+from gnn_xai.algorithms.base import algorithm
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -32,11 +32,6 @@ class Random:
 
     node_mask_type: Literal["object"] | None = "object"
     edge_mask_type: Literal["object"] | None = "object"
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "node_mask_type", ("object", None))
-        require_one_of(self, "edge_mask_type", ("object", None))
-        require_some_mask(self)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         source, dtype = graphs.graphs, session.problem.dtype

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_gradient_fields
-from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.algorithms._gradient import gradient_scores, mapped
+from gnn_xai.algorithms.base import algorithm
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -34,18 +35,6 @@ class Saliency:
     absolute: bool = True
     objective: Objective = "margin"
 
-    def __post_init__(self) -> None:
-        require_gradient_fields(self)
-
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        node, edge = gradients(
-            session,
-            graphs,
-            target,
-            features=self.node_mask_type is not None,
-            edges=self.edge_mask_type is not None,
-            objective=self.objective,
-        )
-        if self.absolute:
-            node, edge = (None if value is None else value.abs() for value in (node, edge))
-        return Scores(edge, node, self.node_mask_type)
+        scores = gradient_scores(self, session, graphs, target)
+        return mapped(scores, torch.abs) if self.absolute else scores

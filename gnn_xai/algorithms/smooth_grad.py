@@ -7,15 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import (
-    algorithm,
-    require_gradient_fields,
-    require_number,
-    require_one_of,
-    require_positive,
-)
+from gnn_xai.algorithms._gradient import gradient_scores, mapped
+from gnn_xai.algorithms.base import algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_normal
-from gnn_xai.core.engines.gradients import gradients
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -43,9 +37,7 @@ class SmoothGrad:
     Attributes:
         samples: noisy copies.
         noise: noise level, a fraction of the range.
-        node_mask_type: `attributes`, or `None` for no feature scores; a feature of integer codes is an embedded column of
-            `x`, with a factor that is 1 as it stands.
-        edge_mask_type: `object`, or `None` for no edge scores.
+        node_mask_type, edge_mask_type: as in `gnn_xai.Saliency`.
         average: of the copies' gradients, `gradient` for their mean, or `square` for their root mean square.
         absolute: take the absolute value of the mean; `False` keeps the sign. A root mean square has none.
         objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
@@ -62,8 +54,6 @@ class SmoothGrad:
     def __post_init__(self) -> None:
         require_positive(self, "samples", integer=True)
         require_number(self, "noise")
-        require_one_of(self, "average", ("gradient", "square"))
-        require_gradient_fields(self)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
@@ -78,40 +68,25 @@ class SmoothGrad:
                 feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
                 stream = torch.full_like(feature, 2 * k)
                 normal = keyed_normal(session.seed, key[replicas.node_owner].unsqueeze(1), node_key, feature, stream)
-                spread = (
-                    _range(rows, replicas, len(replicas)) if source.factors is None else rows.new_ones(len(replicas))
-                )
-                scale = self.noise * spread
-                x = (rows + scale[replicas.node_owner].unsqueeze(1) * normal.to(rows.dtype)).reshape(
-                    replicas.features.shape
-                )
+                spread = _range(rows, replicas) if source.factors is None else rows.new_ones(len(replicas))
+                scale = (self.noise * spread)[replicas.node_owner].unsqueeze(1)
+                x = (rows + scale * normal.to(rows.dtype)).reshape(replicas.features.shape)
             if edges:
                 stream = torch.full_like(replicas.edge, 2 * k + 1)
                 normal = keyed_normal(session.seed, key[replicas.edge_owner], edge_key[replicas.edge], stream)
                 mask = 1 + self.noise * normal.to(session.problem.dtype)
             return x, mask
 
-        node, edge = gradients(
-            session,
-            graphs,
-            target,
-            features=features,
-            edges=edges,
-            objective=self.objective,
-            weights=[1 / self.samples] * self.samples,
-            point=point,
-            power=2 if self.average == "square" else 1,
-        )
+        power = 2 if self.average == "square" else 1
+        scores = gradient_scores(self, session, graphs, target, [1 / self.samples] * self.samples, point, power)
         if self.average == "square":
-            node, edge = (None if value is None else value.sqrt() for value in (node, edge))
-        elif self.absolute:
-            node, edge = (None if value is None else value.abs() for value in (node, edge))
-        return Scores(edge, node, self.node_mask_type)
+            return mapped(scores, torch.sqrt)
+        return mapped(scores, torch.abs) if self.absolute else scores
 
 
-def _range(rows: Tensor, replicas: Replicas, size: int) -> Tensor:
+def _range(rows: Tensor, replicas: Replicas) -> Tensor:
     """Largest less smallest feature value of each replica, `[R]`, over the nodes in play."""
     in_play = replicas.source.node_in_play[replicas.node]
-    rows, owner = rows[in_play], replicas.node_owner[in_play]
-    high = rows.new_full((size,), -torch.inf).scatter_reduce(0, owner, rows.amax(1), "amax")
-    return high - rows.new_full((size,), torch.inf).scatter_reduce(0, owner, rows.amin(1), "amin")
+    rows, owner, size = rows[in_play], replicas.node_owner[in_play], (len(replicas),)
+    high = rows.new_full(size, -torch.inf).scatter_reduce(0, owner, rows.amax(1), "amax")
+    return high - rows.new_full(size, torch.inf).scatter_reduce(0, owner, rows.amin(1), "amin")
