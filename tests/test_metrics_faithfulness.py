@@ -6,7 +6,7 @@ import inspect
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import FidelityCurve
 from gnn_xai.metrics.divergence import divergence
-from gnn_xai.metrics.losses import KINDS
+from gnn_xai.metrics.losses import FidelityKind
 from tests import models
 from tests.covering import every_value, pairwise
 from tests.references import Reference, run
@@ -204,7 +204,7 @@ def naive(case: Case, found: gx.Explanations, kind: str, **options: Any) -> tupl
 def test_fidelity_of_every_task_and_kind(task: str, level: str) -> None:
     case = build(task, level)
     found = case.explain(gx.InputXGradient())
-    for kind in KINDS:
+    for kind in get_args(FidelityKind):
         if task == "regression" and kind.endswith("label"):
             continue
         for options in ({}, {"top": 2}):
@@ -226,7 +226,8 @@ def test_the_kinds_differ() -> None:
     case = build("multiclass", "node")
     found = case.explain(gx.EdgeAblation())
     results = [
-        gx.metrics.fidelity(case.model, case.data, found, kind=kind, labels=case.labels, top=3).plus for kind in KINDS
+        gx.metrics.fidelity(case.model, case.data, found, kind=kind, labels=case.labels, top=3).plus
+        for kind in get_args(FidelityKind)
     ]
     assert len({tuple(result.values.nan_to_num(9.0).tolist()) for result in results}) == 4
     assert len({result.name for result in results}) == 4
@@ -694,7 +695,7 @@ def test_registry() -> None:
     found = case.explain(gx.Saliency(), [0, 2, 3])
     given = {"model": case.model, "data": case.data, "explanations": found, "labels": case.labels}
     names = [
-        *(f"fidelity{'' if kind == 'probability' else '_' + kind}" for kind in KINDS),
+        *(f"fidelity{'' if kind == 'probability' else '_' + kind}" for kind in get_args(FidelityKind)),
         *("necessity", "sufficiency", "characterization", "fidelity_curve_auc", "unfaithfulness", "robust_fidelity"),
         *("sparsity", "mask_entropy"),
     ]
@@ -728,7 +729,7 @@ def test_registry() -> None:
         ("fidelity", {"level": "layer"}, "expected level='edge', 'node', 'feature' or 'both', got 'layer'"),
         ("necessity", {"top": 0}, "expected top as a positive int"),
         ("necessity", {"top": ()}, "one or several, got"),
-        ("sufficiency", {"top": (0.5, 1.5)}, "expected top as a positive int, a fraction"),
+        ("sufficiency", {"top": (0.5, 1.5)}, "expected top as a positive int or a fraction"),
         ("sufficiency", {"top": None}, "one or several, got None"),
         ("sufficiency", {"removal": "structural", "level": "both"}, None),
         ("sufficiency", {"removal": "no"}, "expected removal='message' or 'structural', got 'no'"),
@@ -738,7 +739,7 @@ def test_registry() -> None:
         ("fidelity_curve", {"top": (0.5, 2)}, "all of them ints or all of them fractions"),
         ("unfaithfulness", {"scale": 0}, "scale as a positive number"),
         ("unfaithfulness", {"top_features": 2}, "scored none"),
-        ("robust_fidelity", {"alpha1": 1.5}, r"alpha1 in \[0, 1\], got 1.5"),
+        ("robust_fidelity", {"alpha1": 1.5}, r"alpha1 as a number in \[0, 1\], got 1.5"),
         ("robust_fidelity", {"alpha2": "a"}, r"alpha2 in \[0, 1\]"),
         ("robust_fidelity", {"samples": 0}, "samples as a positive integer, got 0"),
         ("robust_fidelity", {"kind": "odds"}, "expected kind='probability'"),

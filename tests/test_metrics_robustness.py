@@ -597,7 +597,7 @@ def test_explanations_of_other_data_or_algorithms_are_refused(name: str) -> None
     [
         ("ges", {"copies": 0}, "expected copies as a positive integer, got 0"),
         ("ges", {"noise": -1}, "expected noise as a number of at least 0, got -1"),
-        ("ges", {"drop": 1.0}, "expected drop as a number of at least 0 below 1, got 1.0"),
+        ("ges", {"drop": 1.0}, r"expected drop as a number in \[0, 1\), got 1.0"),
         ("ges", {"tolerance": "small"}, "expected tolerance as a number of at least 0, got 'small'"),
         ("seed_stability", {"seeds": True}, "expected seeds as a positive integer, got True"),
         ("seed_stability", {"top": 0}, "expected top as a positive int or a fraction in"),

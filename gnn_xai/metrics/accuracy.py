@@ -19,10 +19,10 @@ from gnn_xai.metrics.result import Result
 from gnn_xai.results.explanations import Explanations
 from gnn_xai.results.ground_truth import GroundTruth
 
-Level = Literal["auto", "edge", "node"]
+TruthLevel = Literal["auto", "edge", "node"]
 
 
-def roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+def roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: TruthLevel = "auto") -> Result:
     """Area under the ROC curve of the scores against true elements, per instance: P(score⁺ > score⁻) + ½ P(score⁺ = score⁻).
 
     Over the edges (or nodes) of each computation graph in play; attributions are compared by absolute value. Higher is
@@ -46,7 +46,7 @@ def roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: Level 
     return Result(f"{of.level} ROC-AUC", segment_roc_auc(of.strength, truth, of.owner, of.size), "higher")
 
 
-def average_precision(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+def average_precision(explanations: Explanations, ground_truth: GroundTruth, level: TruthLevel = "auto") -> Result:
     """Average precision of the scores against true elements, per instance: Σₖ (Rₖ − Rₖ₋₁) Pₖ over the distinct scores.
 
     Pₖ and Rₖ are precision and recall of the elements that score at least the k-th largest score; tied elements enter
@@ -71,7 +71,7 @@ def average_precision(explanations: Explanations, ground_truth: GroundTruth, lev
     return Result(f"{of.level} average precision", values, "higher")
 
 
-def pooled_roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+def pooled_roc_auc(explanations: Explanations, ground_truth: GroundTruth, level: TruthLevel = "auto") -> Result:
     """ROC-AUC over the elements of all instances together, as the tables of GNNExplainer and PGExplainer have it.
 
     Scores of one instance are compared with those of another, so a method whose scales differ between instances loses
@@ -97,7 +97,9 @@ def pooled_roc_auc(explanations: Explanations, ground_truth: GroundTruth, level:
     return Result(f"pooled {of.level} ROC-AUC", _pooled(_roc_auc_shares, of, truth), "higher", pooled=True)
 
 
-def pooled_average_precision(explanations: Explanations, ground_truth: GroundTruth, level: Level = "auto") -> Result:
+def pooled_average_precision(
+    explanations: Explanations, ground_truth: GroundTruth, level: TruthLevel = "auto"
+) -> Result:
     """Average precision over the elements of all instances together.
 
     `Result.mean`, `values` and `stderr` as in `pooled_roc_auc`. Higher is better, the share of true elements is chance.
@@ -122,7 +124,7 @@ def pooled_average_precision(explanations: Explanations, ground_truth: GroundTru
 def gea(
     explanations: Explanations,
     ground_truth: GroundTruth | Sequence[GroundTruth],
-    level: Level = "auto",
+    level: TruthLevel = "auto",
     *,
     top: int | float | Literal["truth"] = "truth",
     threshold: float | None = None,
@@ -170,7 +172,7 @@ def _as_many(of: Elements, truth: Tensor) -> Tensor:
     return strongest(of.strength, of.owner, segment_sum(truth * of.weight, of.owner, of.size), of.weight)
 
 
-def _compared(explanations: Explanations, ground_truth: GroundTruth, level: Level) -> tuple[Elements, Tensor]:
+def _compared(explanations: Explanations, ground_truth: GroundTruth, level: TruthLevel) -> tuple[Elements, Tensor]:
     """The elements of one level, and whether each is true, `[M]` bool.
 
     Raises:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gnn_xai.core.engines.evaluate import Removal
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.evaluation import Level, Part, check_removal, rerun
-from gnn_xai.metrics.losses import Kind, Loss
+from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun
+from gnn_xai.metrics.losses import FidelityKind, Loss
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, as_tops
 from gnn_xai.results.explanations import Explanations
@@ -70,10 +70,10 @@ def fidelity_curve(
     explanations: Explanations,
     *,
     top: Sequence[Top] = SHARES,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
     absolute: bool = False,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -98,28 +98,20 @@ def fidelity_curve(
     >>> curve.auc
     fidelity-curve AUC 0.6551 ± 0.0646 (n=3, higher is better)
     """
-    tops, loss = _ascending(top), Loss(kind, absolute)
-    check_removal(removal, explanations, level, hard=True)
-    loss.check(explanations, labels)
+    loss = Loss(kind, absolute)
+    return _curve(Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels), top)
+
+
+def _curve(rerun: Rerun, top: Sequence[Top]) -> FidelityCurve:
+    tops = _ascending(top)
 
     def measure(part: Part) -> Tensor:
-        kept, dropped = part.loss(loss, part.selected(tops, removal)).unbind(1)
+        kept, dropped = part.loss(part.selected(tops)).unbind(1)
         return torch.stack([dropped.double(), kept.double(), 1 - part.shares(tops)], dim=1)
 
-    found = rerun(
-        model,
-        data,
-        explanations,
-        measure,
-        level=level,
-        structural=removal == "structural",
-        labels=labels if loss.phenomenon else None,
-        forward=forward,
-        batch_budget=batch_budget,
-    )
-    plus, minus, sparsity = found.unbind(1)
-    dtype = explanations.prediction.dtype
-    at = torch.tensor(tops, dtype=torch.float64, device=found.device)
+    plus, minus, sparsity = rerun.measure(measure).unbind(1)
+    dtype = rerun.explanations.prediction.dtype
+    at = torch.tensor(tops, dtype=torch.float64, device=plus.device)
     return FidelityCurve(at, sparsity, plus.to(dtype), minus.to(dtype))
 
 
@@ -129,10 +121,10 @@ def fidelity_curve_auc(
     explanations: Explanations,
     *,
     top: Sequence[Top] = SHARES,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
     absolute: bool = False,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -152,24 +144,13 @@ def fidelity_curve_auc(
     >>> fidelity_curve_auc(karate.model, karate.data, explanations, level="edge")
     fidelity-curve AUC 0.6343 ± 0.0823 (n=3, higher is better)
     """
-    return fidelity_curve(
-        model,
-        data,
-        explanations,
-        top=top,
-        kind=kind,
-        labels=labels,
-        absolute=absolute,
-        level=level,
-        removal=removal,
-        forward=forward,
-        batch_budget=batch_budget,
-    ).auc
+    loss = Loss(kind, absolute)
+    return _curve(Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels), top).auc
 
 
 def _ascending(top: Sequence[Top]) -> tuple[Top, ...]:
     tops = as_tops(top)
-    same = len({type(each) for each in tops}) == 1
+    same = len({type(size) for size in tops}) == 1
     if len(tops) < 2 or not same or any(one >= other for one, other in zip(tops, tops[1:], strict=False)):
         raise InputError(
             f"expected top as two or more sizes in ascending order, all of them ints or all of them fractions, got {top!r}"

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelMode, ModelReturnType
 
+from gnn_xai._checks import flag, is_integer, number
 from gnn_xai.core.arrays.segments import segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.evaluation import Level, Part, at_level, check_removal, rerun
+from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun, at_level
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
 from gnn_xai.results.explanations import Explanations
@@ -29,7 +30,7 @@ def unfaithfulness(
     scale: float = 1.0,
     top: Top | None = None,
     top_features: int | None = None,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -61,32 +62,22 @@ def unfaithfulness(
     >>> unfaithfulness(karate.model, karate.data, explanations, top=4, level="edge")
     unfaithfulness 0.1046 ± 0.0021 (n=3, lower is better)
     """
-    check_top(top)
-    check_removal(removal, explanations, level, hard=top is not None)
-    if not (isinstance(scale, (int, float)) and scale > 0):
-        raise InputError(f"expected scale as a positive number, got {scale!r}")
+    check_top(top, optional=True)
+    number(scale, "scale", "(0, inf)")
+    flag(reverse, "reverse")
+    rerun = Rerun(model, data, explanations, forward, batch_budget, level, removal, hard=top is not None)
     if top_features is not None:
         _check_features(top_features, top, at_level(explanations, level))
 
     def measure(part: Part) -> Tensor:
         if top_features is None:
-            kept, _ = part.outputs(top, removal)
+            kept, _ = part.outputs(top)
         else:
             kept, _ = part.pipeline.faithful(part.graphs, _whole_features(part.masks, part.graphs, top_features))
         before, after = (kept, part.prediction) if reverse else (part.prediction, kept)
         return -torch.expm1(-divergence(part.pipeline.session.problem, before, after, scale))
 
-    values = rerun(
-        model,
-        data,
-        explanations,
-        measure,
-        level=level,
-        structural=removal == "structural",
-        forward=forward,
-        batch_budget=batch_budget,
-    )
-    return Result("unfaithfulness", values, "lower")
+    return Result("unfaithfulness", rerun.measure(measure), "lower")
 
 
 def divergence(problem: Problem, one: Tensor, other: Tensor, scale: float = 1.0) -> Tensor:
@@ -116,7 +107,7 @@ def _check_features(count: int, top: Top | None, explanations: Explanations) -> 
         )
     if top is not None:
         raise InputError(f"expected top= or top_features=, got both ({top!r} and {count!r})")
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= mask.size(1):
+    if not is_integer(count, 1) or count > mask.size(1):
         raise InputError(f"expected top_features from 1 to the {mask.size(1)} features, got {count!r}")
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from gnn_xai._checks import number, one_of
 from gnn_xai.core.arrays.segments import pointers, segment_max, segment_sum
 from gnn_xai.core.graphs.matching import pair_directions
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.selection import allowed, check_explanations
+from gnn_xai.metrics.selection import allowed, check_explanations, check_top
 from gnn_xai.results.explanations import Explanations
 
-Level = Literal["auto", "edge", "node", "feature"]
+ElementLevel = Literal["auto", "edge", "node", "feature"]
 LEVELS = ("edge", "node", "feature")
 
 
 @dataclass(frozen=True, eq=False)
 class Elements:
-    """What B explanations say of their elements at one level, flat.
+    """The scores of B explanations at one level, as flat tensors.
 
     Attributes:
         level: `edge`, `node` or `feature`.
@@ -43,7 +44,7 @@ class Elements:
 
     @property
     def strength(self) -> Tensor:
-        """What elements are ranked by where the sign means nothing, `[M]`: absolute attributions, masks as they are."""
+        """Scores without a sign, `[M]`: absolute attributions, masks as they are."""
         return self.scores.abs() if self.signed else self.scores
 
     def take(self, positions: Tensor) -> Elements:
@@ -59,18 +60,17 @@ def elements(explanations: Explanations, level: str = "auto", levels: tuple[str,
         InputError: for an unknown level, or one that the explanations do not score, or what are no `Explanations`.
     """
     check_explanations(explanations)
-    if level not in ("auto", *levels):
-        raise InputError(f"expected level={', '.join(map(repr, levels))} or 'auto', got {level!r}")
+    one_of(level, "level", (*levels, "auto"))
     scored: dict[str, Tensor | None] = {
         "edge": explanations.edge_mask,
         "node": _masks_of_nodes(explanations),
         "feature": None if explanations.node_mask_type == "object" else explanations.node_mask,
     }
     wanted = levels if level == "auto" else (level,)
-    name = next((each for each in wanted if scored[each] is not None), None)
+    name = next((candidate for candidate in wanted if scored[candidate] is not None), None)
     scores = None if name is None else scored[name]
     if name is None or scores is None:
-        missing = f"{level}s" if level != "auto" else " and no ".join(f"{each}s" for each in levels)
+        missing = f"{level}s" if level != "auto" else " and no ".join(f"{name}s" for name in levels)
         raise InputError(
             f"{explanations.algorithm['name']} scored no {missing}; choose another level, or an algorithm that scores them"
         )
@@ -119,8 +119,8 @@ def _once_undirected(explanations: Explanations) -> Tensor:
 
 def aligned(one: Elements, other: Elements) -> tuple[Elements, Elements]:
     """The elements that both have, in the same order."""
-    span = 1 + max(int(each.key.max()) if len(each.key) else 0 for each in (one, other))
-    mine, theirs = (each.owner * span + each.key for each in (one, other))
+    span = 1 + max(int(of.key.max()) if len(of.key) else 0 for of in (one, other))
+    mine, theirs = (of.owner * span + of.key for of in (one, other))
     if len(theirs) == 0:
         return one.take(theirs), other
     place = torch.searchsorted(theirs, mine).clamp(max=len(theirs) - 1)
@@ -184,8 +184,8 @@ def cosine(one: Tensor, other: Tensor, owner: Tensor, size: int) -> Tensor:
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return segment_sum(a * b, owner, size)
 
-    found = dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
-    return torch.where(found.isfinite(), found.clamp(-1, 1), torch.nan)
+    value = dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+    return torch.where(value.isfinite(), value.clamp(-1, 1), torch.nan)
 
 
 def overlap(one: Tensor, other: Tensor, owner: Tensor, size: int, weight: Tensor | None = None) -> Tensor:
@@ -222,7 +222,7 @@ def strongest(scores: Tensor, owner: Tensor, places: Tensor, weight: Tensor) -> 
     return ((places[owner] - ranking.above(weight)) / ranking.tied(weight)).clamp(0, 1)
 
 
-def chosen(of: Elements, top: int | float | str, threshold: float | None, scores: Tensor | None = None) -> Tensor:
+def chosen(of: Elements, top: Any, threshold: float | None, scores: Tensor | None = None) -> Tensor:
     """An explanation made hard: how much of each element it holds, `[M]` from 0 to 1.
 
     Args:
@@ -237,12 +237,7 @@ def chosen(of: Elements, top: int | float | str, threshold: float | None, scores
     scores = of.strength if scores is None else scores
     if threshold is not None:
         return exceeding(of, threshold, scores)
-    if (
-        isinstance(top, (bool, str))
-        or not (isinstance(top, int) and top > 0)
-        and not (isinstance(top, float) and 0 < top <= 1)
-    ):
-        raise InputError(f"expected top as a positive int or a fraction in (0, 1], got {top!r}")
+    check_top(top)
     return strongest(scores, of.owner, allowed(top, segment_sum(of.weight, of.owner, of.size)), of.weight)
 
 
@@ -252,7 +247,6 @@ def exceeding(of: Elements, threshold: float, scores: Tensor) -> Tensor:
     Raises:
         InputError: if the threshold is not a number in [0, 1).
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold < 1:
-        raise InputError(f"expected threshold as a number in [0, 1) on the soft mask, got {threshold!r}")
+    number(threshold, "threshold", "[0, 1)")
     limit = segment_max(scores, of.owner, of.size)[of.owner] * threshold if of.signed else threshold
     return (scores > limit).double()

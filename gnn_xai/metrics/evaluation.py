@@ -1,7 +1,7 @@
-"""Running the model again under what explanations select: what every metric of faithfulness shares.
+"""Running the model again under what explanations select, for every metric of faithfulness.
 
-`rerun` checks that explanations are of this model and data, and hands them over in parts. A part runs the model under a soft
-mask, with the strongest elements alone or without them, and says what its prediction loses.
+A `Rerun` checks that explanations are of this model and data, and hands them over in parts. A part runs the model under a
+soft mask, with the strongest elements alone or without them, and measures what its prediction loses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from gnn_xai._checks import one_of
 from gnn_xai.core.arrays.segments import segment_ranks
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
 from gnn_xai.core.engines.prepare import Pipeline, close
@@ -24,12 +25,103 @@ from gnn_xai.core.model.arguments import bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.losses import Loss, one_of, true_of
+from gnn_xai.metrics.losses import Loss, true_of
 from gnn_xai.metrics.selection import Ranks, Top, check_explanations
 from gnn_xai.results.explanations import Explanations
 
-Level = Literal["edge", "node", "feature", "both"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+OTHER_MODEL = (
+    "the model's output is not the one that was explained; pass the same model, with the same weights, and the same "
+    "data"
+)
+
+MaskLevel = Literal["edge", "node", "feature", "both"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """B explanations, and how their model is run again.
+
+    Attributes:
+        model, data, forward, batch_budget: as in `gnn_xai.explain`.
+        explanations: of this model on this data.
+        level, removal: as in `gnn_xai.metrics.fidelity`.
+        loss: what a prediction loses.
+        labels: what is true of all outputs, as in `gnn_xai.metrics.fidelity`.
+        hard: elements are kept or dropped whole, not under a soft mask.
+
+    Raises:
+        InputError: if explanations do not score that level, or cannot be removed in that way.
+    """
+
+    model: nn.Module
+    data: Any
+    explanations: Explanations
+    forward: Forward | None
+    batch_budget: int | Literal["auto"]
+    level: MaskLevel
+    removal: Removal
+    loss: Loss = Loss()
+    labels: Any = None
+    hard: bool = True
+
+    def __post_init__(self) -> None:
+        one_of(self.removal, "removal", REMOVALS)
+        scored = at_level(self.explanations, self.level)
+        structural = self.removal == "structural"
+        if structural and (not self.hard or scored.edge_mask is None or scored.node_mask is not None):
+            raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
+        self.loss.check(self.explanations, self.labels)
+
+    def measure(self, values_of: Callable[[Part], Tensor]) -> Tensor:
+        """Measure the explanations part by part, with a model that comes back untouched.
+
+        Args:
+            values_of: `part of P explanations -> values [P, ...]`.
+
+        Returns:
+            `[B, ...]` values in the order of the explanations.
+
+        Raises:
+            InputError: if the explanations are not of this model and data, or labels are not as described.
+        """
+        model = eager(self.model)
+        with untouched(model):
+            pipeline = self._pipeline(model)
+            problem = pipeline.session.problem
+            explanations = at_level(self.explanations, self.level).to(problem.graphs.device)
+            truth = true_of(self.labels, explanations, problem) if self.loss.phenomenon else None
+            values = []
+            for piece in pipeline.pieces():
+                some = explanations[piece.positions]
+                if (
+                    some.prediction.shape != piece.prediction.shape
+                    or not close(piece.prediction, some.prediction).all()
+                ):
+                    raise InputError(OTHER_MODEL)
+                true = None if truth is None else truth[piece.positions]
+                values.append(values_of(Part(self, pipeline, piece.graphs, some, piece.prediction, true)))
+        return torch.cat(values)
+
+    def _pipeline(self, model: nn.Module) -> Pipeline:
+        """What runs the model on the explained instances."""
+        parameter, explanations = next(model.parameters(), None), self.explanations
+        graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
+        problem = Problem(model, graphs, explanations.task, bind(model, graphs, self.forward))
+        if len(explanations) == 0 or int(explanations.index.max()) >= problem.num_outputs:
+            raise InputError(
+                f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
+                f"{int(explanations.index.max()) if len(explanations) else 'none'}"
+            )
+        return Pipeline.start(
+            problem,
+            explanations.index.to(graphs.device),
+            explanations.seed,
+            bool(explanations.provenance.get("undirected", True)),
+            self.batch_budget,
+            False,
+            self.removal == "structural",
+            explanations.provenance.get("max_neighbors"),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +129,16 @@ class Part:
     """P of the explanations, with all that is needed to run the model on them.
 
     Attributes:
+        rerun: the settings.
         pipeline: runs the model.
         graphs: their computation graphs.
         explanations: the explanations.
-        prediction: `[P, C]` what the model says.
+        prediction: `[P, C]` the model's output.
         truth: `[P]` float64, what is true: a class, 0 or 1 for a label, or a value; NaN where that is not known. `None`
             without labels.
     """
 
+    rerun: Rerun
     pipeline: Pipeline
     graphs: ComputationGraphs
     explanations: Explanations
@@ -56,31 +150,30 @@ class Part:
         """The explanations as soft masks."""
         return soft(_laid(self.explanations, self.graphs), self.graphs, self.explanations.signed)
 
-    def loss(self, loss: Loss, after: Tensor) -> Tensor:
-        """What predictions lose when the model says `after` `[P, ..., C]`, as `[P, ...]`."""
+    def loss(self, after: Tensor) -> Tensor:
+        """What predictions lose when the output is `after` `[P, ..., C]`, as `[P, ...]`."""
         problem, shape = self.pipeline.session.problem, after.shape[:-1]
         of = torch.arange(shape.numel(), device=after.device) // max(shape[1:].numel(), 1)
         truth = None if self.truth is None else self.truth[of]
         before, target = self.prediction[of], self.explanations.target[of]
-        return loss.between(problem, before, after.flatten(0, -2), target, truth).reshape(shape).to(after.dtype)
+        return (
+            self.rerun.loss.between(problem, before, after.flatten(0, -2), target, truth).reshape(shape).to(after.dtype)
+        )
 
-    def outputs(self, top: Top | None, removal: Removal) -> tuple[Tensor, Tensor]:
-        """What the model says with nothing but the explanation, and without it, each `[P, C]`."""
+    def outputs(self, top: Top | None) -> tuple[Tensor, Tensor]:
+        """The model's outputs with nothing but the explanation, and without it, each `[P, C]`."""
         if top is None:
             return self.pipeline.faithful(self.graphs, self.masks)
-        kept, dropped = self.selected([top], removal)[:, :, 0].unbind(1)
+        kept, dropped = self.selected([top])[:, :, 0].unbind(1)
         return kept, dropped
 
-    def selected(self, tops: Sequence[Top], removal: Removal, keep: Sequence[bool] = (True, False)) -> Tensor:
-        """What the model says of variants in which the strongest elements alone are kept (`True`), or are dropped, for
+    def selected(self, tops: Sequence[Top], keep: Sequence[bool] = (True, False)) -> Tensor:
+        """The model's outputs on variants in which the strongest elements alone are kept (`True`), or are dropped, for
         several numbers of them at once: `[P, len(keep), K, C]`. NaN where masks cannot be applied.
         """
-        session, graphs, size, many = self.pipeline.session, self.graphs, len(self.graphs), len(tops)
-        if removal == "message" and not self.pipeline.maskable(self.masks):
-            return (self.prediction * torch.nan).reshape(size, 1, 1, -1).expand(-1, len(keep), many, -1)
+        size, many = len(self.graphs), len(tops)
         edges, nodes = self.edges, self._nodes
-        kept = torch.tensor(list(keep), device=graphs.edge.device)
-        instance = torch.arange(size, device=graphs.edge.device).repeat_interleave(len(keep) * many)
+        kept = torch.tensor(list(keep), device=self.prediction.device)
 
         def change(replicas: Replicas, select: Tensor) -> Change:
             number, keeps = select % many, kept[select // many % len(kept)]
@@ -95,12 +188,25 @@ class Part:
                 x = (replicas.features.reshape(len(rank), -1) * stays).reshape(replicas.features.shape)
             return Change(edges=removed, x=x)
 
-        out = evaluate(session, graphs, instance, change, removal, lambda out, select: out)
-        return out.reshape(size, len(keep), many, -1)
+        return self.variants(len(keep) * many, change).reshape(size, len(keep), many, -1)
+
+    def variants(self, count: int, change: Callable[[Replicas, Tensor], Change]) -> Tensor:
+        """The model's outputs on `count` variants of every instance, `[P, count, C]`; NaN where masks cannot be applied.
+
+        Args:
+            count: V.
+            change: `(replicas, numbers [R]) -> Change`; number k is variant k % V of instance k // V.
+        """
+        size, removal = len(self.graphs), self.rerun.removal
+        if removal == "message" and not self.pipeline.maskable(self.masks):
+            return (self.prediction * torch.nan).unsqueeze(1).expand(-1, count, -1)
+        instance = torch.arange(size, device=self.prediction.device).repeat_interleave(count)
+        out = evaluate(self.pipeline.session, self.graphs, instance, change, removal, lambda out, select: out)
+        return out.reshape(size, count, -1)
 
     def shares(self, tops: Sequence[Top]) -> Tensor:
         """The share of elements that each of several tops selects, `[P, K]`; NaN where there are none."""
-        ranks = [each for each in (self.edges, self._nodes) if each is not None]
+        ranks = [r for r in (self.edges, self._nodes) if r is not None]
         chosen = torch.stack([torch.minimum(r.limit(tops), r.count.unsqueeze(1)) for r in ranks]).sum(0)
         return chosen / torch.stack([r.count for r in ranks]).sum(0).unsqueeze(1).double()
 
@@ -112,9 +218,8 @@ class Part:
         first, unit = self.pipeline.session.removable(self.graphs)
         owner = self.graphs.edge_owner[first]
         rank = segment_ranks(self.masks.edge[first], owner, len(self.graphs), descending=True)
-        return Ranks(
-            torch.cat([rank, rank.new_full((1,), -1)])[unit], torch.bincount(owner, minlength=len(self.graphs))
-        )
+        rank = torch.cat([rank, rank.new_full((1,), -1)])[unit]
+        return Ranks(rank, torch.bincount(owner, minlength=len(self.graphs)))
 
     @cached_property
     def _nodes(self) -> Ranks | None:
@@ -127,74 +232,8 @@ class Part:
         in_play = torch.ones_like(owner, dtype=torch.bool) if common else self.graphs.node_in_play
         owner = owner[in_play].repeat_interleave(mask.size(1))
         rank = torch.full_like(mask, -1, dtype=torch.int64)
-        found = segment_ranks(mask[in_play].reshape(-1), owner, size, descending=True)
-        rank[in_play] = found.reshape(-1, mask.size(1))
+        rank[in_play] = segment_ranks(mask[in_play].reshape(-1), owner, size, descending=True).reshape(-1, mask.size(1))
         return Ranks(rank, torch.bincount(owner, minlength=size), common)
-
-
-def rerun(
-    model: nn.Module,
-    data: Any,
-    explanations: Explanations,
-    measure: Callable[[Part], Tensor],
-    *,
-    level: Level = "both",
-    structural: bool = False,
-    labels: Any = None,
-    forward: Forward | None = None,
-    batch_budget: int | Literal["auto"] = "auto",
-) -> Tensor:
-    """Measure B explanations part by part, with a model that comes back untouched.
-
-    Args:
-        model, data, forward, batch_budget: as in `gnn_xai.explain`.
-        explanations: of this model on this data.
-        measure: `part of P explanations -> values [P, ...]`.
-        level: which masks a part holds, as in `gnn_xai.metrics.fidelity`.
-        structural: graphs are rebuilt.
-        labels: what is true of all outputs, as in `gnn_xai.metrics.fidelity`.
-
-    Returns:
-        `[B, ...]` values in the order of the explanations.
-
-    Raises:
-        InputError: if the explanations are not of this model and data, do not score that level, or labels are not as
-            described.
-    """
-    explanations = at_level(explanations, level)
-    model = eager(model)
-    parameter = next(model.parameters(), None)
-    graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
-    problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward))
-    if len(explanations) == 0 or int(explanations.index.max()) >= problem.num_outputs:
-        raise InputError(
-            f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
-            f"{int(explanations.index.max()) if len(explanations) else 'none'}"
-        )
-    explanations = explanations.to(graphs.device)
-    truth = None if labels is None else true_of(labels, explanations, problem)
-    values = []
-    with untouched(model):
-        pipeline = Pipeline.start(
-            problem,
-            explanations.index,
-            explanations.seed,
-            bool(explanations.provenance.get("undirected", True)),
-            batch_budget,
-            False,
-            structural,
-            explanations.provenance.get("max_neighbors"),
-        )
-        for piece in pipeline.pieces():
-            part = explanations[piece.positions]
-            if part.prediction.shape != piece.prediction.shape or not close(piece.prediction, part.prediction).all():
-                raise InputError(
-                    "the model's output is not the one that was explained; pass the same model, with the same weights, "
-                    "and the same data"
-                )
-            known = None if truth is None else truth[piece.positions]
-            values.append(measure(Part(pipeline, piece.graphs, part, piece.prediction, known)))
-    return torch.cat(values)
 
 
 def at_level(explanations: Explanations, level: str) -> Explanations:
@@ -204,8 +243,7 @@ def at_level(explanations: Explanations, level: str) -> Explanations:
         InputError: for an unknown level, or one that the explanations do not score, or what are no `Explanations`.
     """
     check_explanations(explanations)
-    if level not in LEVELS:
-        raise InputError(f"expected {one_of('level', LEVELS)}, got {level!r}")
+    one_of(level, "level", get_args(MaskLevel))
     mask = explanations.edge_mask if level == "edge" else explanations.node_mask
     if level == "feature" and explanations.node_mask_type == "object":
         mask = None
@@ -216,17 +254,8 @@ def at_level(explanations: Explanations, level: str) -> Explanations:
     return explanations if level == "both" else replace(explanations, edge_mask=None)
 
 
-def check_removal(removal: str, explanations: Explanations, level: str, hard: bool) -> None:
-    """Raise unless explanations can be removed in that way."""
-    if removal not in REMOVALS:
-        raise InputError(f"expected removal='message' or 'structural', got {removal!r}")
-    left = at_level(explanations, level)
-    if removal == "structural" and (not hard or left.edge_mask is None or left.node_mask is not None):
-        raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
-
-
 def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Scores:
-    """The scores of explanations laid on computation graphs that were cut out anew.
+    """The scores of explanations on computation graphs that were cut out anew.
 
     Raises:
         InputError: if the two do not cover the same edges.

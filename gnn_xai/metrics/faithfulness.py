@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gnn_xai._checks import is_number
 from gnn_xai.core.engines.evaluate import Removal
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.evaluation import Level, Part, check_removal, rerun
-from gnn_xai.metrics.losses import Kind, Loss
+from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun
+from gnn_xai.metrics.losses import FidelityKind, Loss
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, as_tops, check_top
 from gnn_xai.results.explanations import Explanations
@@ -43,11 +44,11 @@ def fidelity(
     data: Any,
     explanations: Explanations,
     *,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
     absolute: bool = False,
     top: Top | None = None,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -97,29 +98,20 @@ def fidelity(
     >>> fidelity(karate.model, karate.data, explanations, **truth, top=4, level="edge").plus
     fidelity+ (phenomenon label) 0.6667 ± 0.3333 (n=3, higher is better)
     """
-    loss = Loss(kind, absolute)
-    check_top(top)
-    check_removal(removal, explanations, level, hard=top is not None)
-    loss.check(explanations, labels)
+    check_top(top, optional=True)
+    loss, hard = Loss(kind, absolute), top is not None
+    return _fidelity(Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels, hard), top)
 
+
+def _fidelity(rerun: Rerun, top: Top | None) -> Fidelity:
     def measure(part: Part) -> Tensor:
-        kept, dropped = part.outputs(top, removal)
-        return torch.stack([part.loss(loss, dropped), part.loss(loss, kept)], dim=1)
+        kept, dropped = part.outputs(top)
+        return torch.stack([part.loss(dropped), part.loss(kept)], dim=1)
 
-    plus, minus = rerun(
-        model,
-        data,
-        explanations,
-        measure,
-        level=level,
-        structural=removal == "structural",
-        labels=labels if loss.phenomenon else None,
-        forward=forward,
-        batch_budget=batch_budget,
-    ).unbind(1)
+    plus, minus = rerun.measure(measure).unbind(1)
     return Fidelity(
-        Result(loss.named("fidelity+"), plus, "higher"),
-        Result(loss.named("fidelity−"), minus, "lower"),
+        Result(rerun.loss.named("fidelity+"), plus, "higher"),
+        Result(rerun.loss.named("fidelity−"), minus, "lower"),
     )
 
 
@@ -129,9 +121,9 @@ def necessity(
     explanations: Explanations,
     *,
     top: Top | Sequence[Top] = TOPS,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -157,8 +149,8 @@ def necessity(
     >>> necessity(karate.model, karate.data, explanations, top=[1, 4, 8], level="edge")
     necessity 0.4789 ± 0.0693 (n=3, higher is better)
     """
-    values = _at(model, data, explanations, False, top, Loss(kind), labels, level, removal, forward, batch_budget)
-    return Result(Loss(kind).named("necessity"), values, "higher")
+    rerun = Rerun(model, data, explanations, forward, batch_budget, level, removal, Loss(kind), labels)
+    return Result(Loss(kind).named("necessity"), _loss_at(rerun, as_tops(top), keep=False), "higher")
 
 
 def sufficiency(
@@ -167,9 +159,9 @@ def sufficiency(
     explanations: Explanations,
     *,
     top: Top | Sequence[Top] = TOPS,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -192,38 +184,13 @@ def sufficiency(
     >>> sufficiency(karate.model, karate.data, explanations, top=0.2, level="edge")
     sufficiency -0.0394 ± 0.0546 (n=3, lower is better)
     """
-    values = _at(model, data, explanations, True, top, Loss(kind), labels, level, removal, forward, batch_budget)
-    return Result(Loss(kind).named("sufficiency"), values, "lower")
+    rerun = Rerun(model, data, explanations, forward, batch_budget, level, removal, Loss(kind), labels)
+    return Result(Loss(kind).named("sufficiency"), _loss_at(rerun, as_tops(top), keep=True), "lower")
 
 
-def _at(
-    model: nn.Module,
-    data: Any,
-    explanations: Explanations,
-    keep: bool,
-    top: Top | Sequence[Top],
-    loss: Loss,
-    labels: Any,
-    level: Level,
-    removal: Removal,
-    forward: Forward | None,
-    batch_budget: int | Literal["auto"],
-) -> Tensor:
-    """What predictions lose with the strongest elements alone, or without them, mean over `top`, `[B]`."""
-    tops = as_tops(top)
-    check_removal(removal, explanations, level, hard=True)
-    loss.check(explanations, labels)
-    return rerun(
-        model,
-        data,
-        explanations,
-        lambda part: part.loss(loss, part.selected(tops, removal, (keep,))).mean((1, 2)),
-        level=level,
-        structural=removal == "structural",
-        labels=labels if loss.phenomenon else None,
-        forward=forward,
-        batch_budget=batch_budget,
-    )
+def _loss_at(rerun: Rerun, tops: tuple[Top, ...], keep: bool) -> Tensor:
+    """What predictions lose with the strongest elements alone, or without them, mean over `tops`, `[B]`."""
+    return rerun.measure(lambda part: part.loss(part.selected(tops, (keep,))).mean((1, 2)))
 
 
 def characterization_score(
@@ -246,7 +213,7 @@ def characterization_score(
     >>> characterization_score(torch.tensor([0.6, 0.8, -0.1]), torch.tensor([0.3, 0.2, 0.2]))
     tensor([0.6462, 0.8000,    nan])
     """
-    if len(weights) != 2 or not all(isinstance(w, (int, float)) and w > 0 for w in weights):
+    if len(weights) != 2 or not all(is_number(weight, "(0, inf)") for weight in weights):
         raise InputError(f"expected weights as two positive numbers, of fidelity+ and of fidelity−, got {weights!r}")
     plus, minus = (value if isinstance(value, Tensor) else torch.tensor(value) for value in (plus, minus))
     enough = 1 - minus
@@ -260,11 +227,11 @@ def characterization(
     explanations: Explanations,
     *,
     weights: tuple[float, float] = (0.5, 0.5),
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
     absolute: bool = False,
     top: Top | None = None,
-    level: Level = "both",
+    level: MaskLevel = "both",
     removal: Removal = "message",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
@@ -286,18 +253,9 @@ def characterization(
     >>> characterization(karate.model, karate.data, explanations, top=4, level="edge")
     characterization 0.6379 ± 0.1040 (n=3, higher is better)
     """
-    found = fidelity(
-        model,
-        data,
-        explanations,
-        kind=kind,
-        labels=labels,
-        absolute=absolute,
-        top=top,
-        level=level,
-        removal=removal,
-        forward=forward,
-        batch_budget=batch_budget,
-    )
-    score = characterization_score(found.plus.values, found.minus.values, weights)
-    return Result(Loss(kind).named("characterization"), score, "higher")
+    check_top(top, optional=True)
+    loss, hard = Loss(kind, absolute), top is not None
+    rerun = Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels, hard)
+    parts = _fidelity(rerun, top)
+    score = characterization_score(parts.plus.values, parts.minus.values, weights)
+    return Result(loss.named("characterization"), score, "higher")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor
 from torch_geometric.explain.config import ModelMode
 
+from gnn_xai._checks import flag, one_of
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations
 
-Kind = Literal["probability", "label", "phenomenon_probability", "phenomenon_label"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+FidelityKind = Literal["probability", "label", "phenomenon_probability", "phenomenon_label"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,12 @@ class Loss:
         absolute: its size alone.
     """
 
-    kind: Kind = "probability"
+    kind: FidelityKind = "probability"
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"expected {one_of('kind', KINDS)}, got {self.kind!r}")
+        one_of(self.kind, "kind", get_args(FidelityKind))
+        flag(self.absolute, "absolute")
         if self.absolute and not self.phenomenon:
             raise InputError(
                 f"absolute=True is published for the phenomenon kinds alone, got kind={self.kind!r}; leave it out, or pass "
@@ -69,8 +68,8 @@ class Loss:
             truth: `[R]` the true class, label or value, for the phenomenon kinds.
         """
         if self.kind == "label":
-            said, says = _says(problem, before, target), _says(problem, after, target)
-            change = torch.where(said, (~says).to(before.dtype), torch.nan)
+            named, still = _names(problem, before, target), _names(problem, after, target)
+            change = torch.where(named, (~still).to(before.dtype), torch.nan)
         elif self.kind == "probability":
             change = problem.score(before, target, "prob") - problem.score(after, target, "prob")
             change = change.abs() if problem.task.mode == ModelMode.regression else change
@@ -95,15 +94,15 @@ def _probability_of_truth(problem: Problem, out: Tensor, target: Tensor, truth: 
 
 
 def _right(problem: Problem, out: Tensor, target: Tensor, truth: Tensor) -> Tensor:
-    """1 where the model says what is true, else 0, `[R]`."""
-    right = _says(problem, out, truth if _one_class(problem, out) else target)
+    """1 where the model is right, else 0, `[R]`."""
+    right = _names(problem, out, truth if _one_class(problem, out) else target)
     if not _one_class(problem, out):
         right = right == (truth > 0)
     return torch.where(truth.isnan(), torch.nan, right.to(out.dtype))
 
 
-def _says(problem: Problem, out: Tensor, target: Tensor) -> Tensor:
-    """Whether the model says a class, or that a label is on, `[R]` bool."""
+def _names(problem: Problem, out: Tensor, target: Tensor) -> Tensor:
+    """Whether outputs name a class, or say that a label is on, `[R]` bool."""
     return problem.predicted(out) == target if _one_class(problem, out) else problem.label(out, target)
 
 
@@ -113,7 +112,7 @@ def _one_class(problem: Problem, out: Tensor) -> bool:
 
 
 def true_of(labels: Any, explanations: Explanations, problem: Problem) -> Tensor:
-    """What is true of what each explanation is about, `[B]` float64.
+    """The true class, label or value of each explained output, `[B]` float64.
 
     Raises:
         InputError: if there is not one label for every output, or labels are not what the task has.
@@ -143,12 +142,3 @@ def true_of(labels: Any, explanations: Explanations, problem: Problem) -> Tensor
                 f"expected labels as whole numbers from 0 to {count - 1}, or NaN where unknown, got {float(wrong[0]):g}"
             )
     return values
-
-
-def one_of(name: str, values: Sequence[str]) -> str:
-    """What an argument can be, for a sentence.
-
-    >>> one_of("kind", ["a", "b", "c"])
-    "kind='a', 'b' or 'c'"
-    """
-    return f"{name}={', '.join(map(repr, values[:-1]))} or {values[-1]!r}"

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gnn_xai._checks import number, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
-from gnn_xai.core.engines.evaluate import Change, Removal, evaluate
+from gnn_xai.core.engines.evaluate import Change, Removal
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.errors import InputError
-from gnn_xai.metrics.evaluation import Part, check_removal, rerun
-from gnn_xai.metrics.losses import Kind, Loss
+from gnn_xai.metrics.evaluation import Part, Rerun
+from gnn_xai.metrics.losses import FidelityKind, Loss
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
 from gnn_xai.results.explanations import Explanations
@@ -46,7 +46,7 @@ def robust_fidelity(
     alpha1: float = 0.1,
     alpha2: float = 0.9,
     samples: int = 50,
-    kind: Kind = "probability",
+    kind: FidelityKind = "probability",
     labels: Any = None,
     top: Top | None = None,
     removal: Removal = "message",
@@ -74,8 +74,8 @@ def robust_fidelity(
         samples: draws of each kind.
         top: S is the `top` strongest edges (an int), that fraction of them (a float in (0, 1]), or those whose soft mask is
             above ½ (`None`).
-        seed: what random numbers are keyed by, together with instance and edge, so that an instance gets the same draws in
-            any company; `None` for the seed of the explanations.
+        seed: the same seed gives an instance the same draws, whatever else is in the batch; `None` for the seed of the
+            explanations.
 
     Raises:
         InputError: if the explanations are not of this data, score no edges, or an argument is not as described.
@@ -83,27 +83,22 @@ def robust_fidelity(
     >>> import gnn_xai as gx
     >>> karate = gx.datasets.load("karate")
     >>> explanations = gx.explain(karate.model, karate.data, "saliency", index=[0, 8, 31], progress=False)
-    >>> found = robust_fidelity(karate.model, karate.data, explanations, top=4, alpha1=0.5, alpha2=0.5)
-    >>> found.plus
+    >>> robust = robust_fidelity(karate.model, karate.data, explanations, top=4, alpha1=0.5, alpha2=0.5)
+    >>> robust.plus
     RFid+ 0.1818 ± 0.0679 (n=3, higher is better)
-    >>> found.delta
+    >>> robust.delta
     RFidΔ 0.1652 ± 0.0764 (n=3, higher is better)
     """
-    loss = Loss(kind)
-    check_top(top)
-    check_removal(removal, explanations, "edge", hard=True)
-    loss.check(explanations, labels)
+    check_top(top, optional=True)
     for name, alpha in (("alpha1", alpha1), ("alpha2", alpha2)):
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-            raise InputError(f"expected {name} in [0, 1], got {alpha!r}")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise InputError(f"expected samples as a positive integer, got {samples!r}")
+        number(alpha, name, "[0, 1]")
+    positive_integer(samples, "samples")
+    loss = Loss(kind)
+    rerun = Rerun(model, data, explanations, forward, batch_budget, "edge", removal, loss, labels)
     stream = explanations.seed if seed is None else seed
 
     def measure(part: Part) -> Tensor:
-        if removal == "message" and not part.pipeline.maskable(part.masks):
-            return part.prediction.new_full((len(part.graphs), 2), torch.nan)
-        session, graphs, size = part.pipeline.session, part.graphs, len(part.graphs)
+        session, graphs = part.pipeline.session, part.graphs
         first, unit = session.removable(graphs)
         assert part.masks.edge is not None
         chosen = part.masks.edge[first] > 0.5
@@ -111,29 +106,18 @@ def robust_fidelity(
             chosen = part.edges.rank[first] < part.edges.limit([top])[graphs.edge_owner[first], 0]
         # Edges of no unit have -1, which reads the last place of both: they are never removed.
         chosen, key = (torch.cat([values, values.new_zeros(1)]) for values in (chosen, session.edge_key(graphs)[first]))
-        instance = torch.arange(size, device=unit.device).repeat_interleave(2 * samples)
 
         def change(replicas: Replicas, select: Tensor) -> Change:
             draw, of, owner = select % (2 * samples), unit[replicas.edge], replicas.edge_owner
-            number = keyed_uniform(stream, graphs.instance_key[replicas.instance][owner], key[of], draw[owner])
+            uniform = keyed_uniform(stream, graphs.instance_key[replicas.instance][owner], key[of], draw[owner])
             within = (draw < samples)[owner]
-            removed = torch.where(within, chosen[of] & (number < alpha1), ~chosen[of] & (number >= alpha2))
+            removed = torch.where(within, chosen[of] & (uniform < alpha1), ~chosen[of] & (uniform >= alpha2))
             return Change(edges=removed & (of >= 0))
 
-        out = evaluate(session, graphs, instance, change, removal, lambda out, select: out)
-        return part.loss(loss, out.reshape(size, 2, samples, -1)).mean(2)
+        out = part.variants(2 * samples, change)
+        return part.loss(out.reshape(len(graphs), 2, samples, -1)).mean(2)
 
-    plus, minus = rerun(
-        model,
-        data,
-        explanations,
-        measure,
-        level="edge",
-        structural=removal == "structural",
-        labels=labels if loss.phenomenon else None,
-        forward=forward,
-        batch_budget=batch_budget,
-    ).unbind(1)
+    plus, minus = rerun.measure(measure).unbind(1)
     return RobustFidelity(
         Result(loss.named("RFid+"), plus, "higher"),
         Result(loss.named("RFid−"), minus, "lower"),

@@ -1,4 +1,4 @@
-"""Does the explanation look at the model? What is left of it when the weights of a copy are random."""
+"""Sanity check: how far explanations change when the weights of a copy of the model are random."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from gnn_xai._checks import one_of
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.arrays.keyed_random import keyed_bits
 from gnn_xai.core.model.arguments import eager
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.elements import Elements, Level, aligned, elements, spearman
+from gnn_xai.metrics.again import Again, explained
+from gnn_xai.metrics.elements import ElementLevel, Elements, aligned, spearman
 from gnn_xai.metrics.result import Result
-from gnn_xai.metrics.robustness import again, algorithm_of, explained
 from gnn_xai.results.explanations import Explanations
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What is left of explanations after one step of randomisation.
+    """Agreement of explanations before and after one step of randomisation.
 
     Attributes:
         layer: the layer that this step randomised, as `model.named_modules()` calls it.
@@ -60,7 +61,7 @@ def model_randomization(
     algorithm: str | Attributing | None = None,
     *,
     order: Literal["cascading", "independent"] = "cascading",
-    level: Level = "auto",
+    level: ElementLevel = "auto",
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
 ) -> Randomization:
@@ -89,17 +90,15 @@ def model_randomization(
     >>> import gnn_xai as gx
     >>> karate = gx.datasets.load("karate")
     >>> random = gx.explain(karate.model, karate.data, "random", index=range(4), progress=False)
-    >>> found = model_randomization(karate.model, karate.data, random)  # it never looked at the model
-    >>> found.correlation
+    >>> check = model_randomization(karate.model, karate.data, random)  # its scores do not depend on the model
+    >>> check.correlation
     edge randomised correlation 1.0000 ± 0.0000 (n=4, lower is better)
-    >>> [stage.layer for stage in found.stages]
+    >>> [stage.layer for stage in check.stages]
     ['convs.1', 'convs.0']
     """
-    if order not in ("cascading", "independent"):
-        raise InputError(f"expected order='cascading' or 'independent', got {order!r}")
-    method = algorithm_of(explanations, algorithm)
-    of = elements(explanations, level)
-    explained(explanations, data)  # says so if it is not this data
+    one_of(order, "order", ("cascading", "independent"))
+    again = Again(model, data, explanations, algorithm, forward, batch_budget, level)
+    explained(explanations, data)  # refuses other data
     model = eager(model)
     names = [name for name, _ in _layers(model)]
     if not names:
@@ -110,14 +109,13 @@ def model_randomization(
         if order == "independent":
             random = _copied(model)
         _randomize(_layers(random)[number][1], number, explanations.seed)
-        found = again(
-            random, data, explanations, method, seed=explanations.seed, forward=forward, batch_budget=batch_budget
-        ).to(of.scores.device)
-        moved = moved or not torch.equal(found.prediction, explanations.prediction)
-        stages.append(Stage(names[number], *_correlations(of, elements(found, of.level))))
+        repeated = again.explain(model=random)
+        moved = moved or not torch.equal(repeated.prediction, explanations.prediction)
+        stages.append(Stage(names[number], *_correlations(again.scored, again.elements(repeated))))
     if not moved:
         raise InputError(
-            "the model says the same with random weights; forward= must call the model that it is given, not another one"
+            "the model's output is the same with random weights; forward= must call the model that it is given, not "
+            "another one"
         )
     if order == "cascading":
         return Randomization(stages[-1].correlation, stages[-1].absolute, tuple(stages))
@@ -143,15 +141,15 @@ def _mean(results: list[Result]) -> Result:
 
 def _layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of a model by name, in its own order: message-passing layers as a whole, and what else has parameters."""
-    found: list[tuple[str, nn.Module]] = []
+    layers: list[tuple[str, nn.Module]] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
         whole = isinstance(module, MessagePassing)
         if module not in inside and any(True for _ in module.parameters(recurse=whole)):
-            found.append((name, module))
+            layers.append((name, module))
         if whole:
             inside.update(module.modules())
-    return found
+    return layers
 
 
 def _randomize(layer: nn.Module, number: int, seed: int) -> None:

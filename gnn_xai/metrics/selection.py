@@ -1,29 +1,30 @@
-"""Which elements are the strongest: numbers of them, shares, and ranks within every instance."""
+"""Selecting the strongest elements: numbers of them, shares, and ranks within every instance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gnn_xai._checks import is_integer
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations
 
 Top = int | float
 
 
-def check_top(top: Top | None) -> None:
-    """Raise unless `top` is a number of elements, a share of them, or `None`."""
-    if isinstance(top, bool) or not (
-        top is None or (isinstance(top, int) and top > 0) or (isinstance(top, float) and 0 < top <= 1)
-    ):
-        raise InputError(f"expected top as a positive int, a fraction in (0, 1] or None, got {top!r}")
+def check_top(top: Any, optional: bool = False) -> None:
+    """Raise unless `top` is a number of elements or a share of them, or, where it is optional, `None`."""
+    if not (is_integer(top, 1) or isinstance(top, float) and 0 < top <= 1 or optional and top is None):
+        words = "a positive int, a fraction in (0, 1] or None" if optional else "a positive int or a fraction in (0, 1]"
+        raise InputError(f"expected top as {words}, got {top!r}")
 
 
 def check_explanations(explanations: object) -> None:
-    """Raise unless they are `Explanations`: neither a single one, nor a stored run, nor something else."""
+    """Raise unless they are `Explanations`, not a single one or a stored run."""
     if not isinstance(explanations, Explanations):
         raise InputError(
             f"expected Explanations, got {type(explanations).__name__}; for a single one pass explanations[i : i + 1], "
@@ -38,16 +39,16 @@ def as_tops(top: Top | Sequence[Top]) -> tuple[Top, ...]:
         InputError: if there is none, or one is neither.
     """
     tops = tuple(top) if isinstance(top, Sequence) else (top,)
-    if not tops or any(each is None for each in tops):
+    if not tops or any(size is None for size in tops):
         raise InputError(f"expected top as positive ints or fractions in (0, 1], one or several, got {top!r}")
-    for each in tops:
-        check_top(each)
+    for size in tops:
+        check_top(size)
     return tops
 
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Where elements stand among those of their instance, the strongest first.
+    """Ranks of elements within their instance, the strongest first.
 
     Attributes:
         rank: `[ΣE]`, `[ΣN, F]`, or `[P, F]` for features in common; -1 for what is not ranked.

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_max, segment_sum
-from gnn_xai.metrics.elements import Elements, Level, elements, exceeding
+from gnn_xai.metrics.elements import ElementLevel, Elements, elements, exceeding
 from gnn_xai.metrics.result import Result
 from gnn_xai.results.explanations import Explanations
 
 
-def sparsity(explanations: Explanations, *, level: Level = "auto", threshold: float | None = None) -> Result:
+def sparsity(explanations: Explanations, *, level: ElementLevel = "auto", threshold: float | None = None) -> Result:
     """Sparsity: one minus the share of elements that the explanation selects (Pope et al. 2019; Yuan et al. 2022), per
     instance.
 
@@ -42,7 +42,7 @@ def sparsity(explanations: Explanations, *, level: Level = "auto", threshold: fl
     return Result(f"{of.level} sparsity", 1 - share, "higher")
 
 
-def mask_entropy(explanations: Explanations, *, level: Level = "auto") -> Result:
+def mask_entropy(explanations: Explanations, *, level: ElementLevel = "auto") -> Result:
     """Entropy of the mask, −Σ pᵢ log pᵢ with pᵢ = mᵢ / Σ m, in nats (Funke et al. 2021), per instance.
 
     Lower is sparser: 0 where one element has it all, log n where n elements share it evenly. It needs no threshold and does

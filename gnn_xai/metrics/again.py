@@ -1,0 +1,138 @@
+"""Explaining again: the same instances with another seed, target, model or data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
+from gnn_xai.api import explain
+from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.graphs.source import Graphs, Shelf
+from gnn_xai.core.model.problem import Forward
+from gnn_xai.errors import InputError
+from gnn_xai.metrics.elements import ElementLevel, Elements, elements
+from gnn_xai.metrics.evaluation import OTHER_MODEL
+from gnn_xai.metrics.selection import check_explanations
+from gnn_xai.results.explanations import Explanations
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """B explanations, and how they are made again, with the settings that they record.
+
+    Attributes:
+        model, data, forward, batch_budget: as in `gnn_xai.explain`.
+        explanations: of this model on this data.
+        algorithm: the algorithm that made them; `None` for what they record, if it is an algorithm of this package.
+        level: the scores compared, as in `gnn_xai.metrics.ges`.
+
+    Raises:
+        InputError: if they record an algorithm that is not of this package, or do not score that level.
+    """
+
+    model: nn.Module
+    data: Any
+    explanations: Explanations
+    algorithm: str | Attributing | None
+    forward: Forward | None
+    batch_budget: int | Literal["auto"]
+    level: ElementLevel
+
+    def __post_init__(self) -> None:
+        _ = self.method, self.scored
+
+    @cached_property
+    def method(self) -> Algorithm:
+        """The algorithm to explain with."""
+        if self.algorithm is not None:
+            return get(self.algorithm)
+        check_explanations(self.explanations)
+        hyper = dict(self.explanations.algorithm)
+        name = hyper.pop("name")
+        if name not in REGISTRY:
+            raise InputError(
+                f"expected algorithm= to explain again with, as {name!r} is not an algorithm of this package"
+            )
+        return get(name, **hyper)
+
+    @cached_property
+    def scored(self) -> Elements:
+        """The scores of the explanations at the level compared."""
+        return elements(self.explanations, self.level)
+
+    def explain(self, **changes: Any) -> Explanations:
+        """The instances explained again, with some arguments of `gnn_xai.explain` changed."""
+        asked = self.explanations
+        undirected: Any = "auto" if asked.provenance.get("undirected", True) else False
+        settings: dict[str, Any] = {
+            "model": self.model,
+            "data": self.data,
+            "algorithm": self.method,
+            "task": asked.task,
+            "index": asked.index,
+            "target": asked.target,
+            "seed": asked.seed,
+            "forward": self.forward,
+            "undirected": undirected,
+            "max_neighbors": asked.provenance.get("max_neighbors"),
+            "batch_budget": self.batch_budget,
+        }
+        return explain(**{**settings, **changes}, progress=False).to(asked.prediction.device)
+
+    def explain_same(self, **changes: Any) -> Explanations:
+        """The same of an unchanged model and unchanged data.
+
+        Raises:
+            InputError: if the model's output is another one than that of the explanations.
+        """
+        explanations = self.explain(**changes)
+        before, after = self.explanations.prediction, explanations.prediction
+        if before.shape != after.shape or not bool(close(after, before).all()):
+            raise InputError(OTHER_MODEL)
+        return explanations
+
+    def elements(self, explanations: Explanations) -> Elements:
+        """The scores of other explanations at the level compared."""
+        return elements(explanations, self.scored.level)
+
+
+def explained(explanations: Explanations, data: Any) -> Graphs:
+    """The data that was explained: for graphs that came as several, the graph of each instance, one after the other.
+
+    Raises:
+        InputError: if an instance is not there, or an edge has other ends.
+    """
+    graph_level, index = explanations.task.task_level.value == "graph", explanations.index
+    shelf = Shelf(data, index.device, whole=not graph_level)
+    graphs, same = None, len(explanations) > 0
+    if same and graph_level:
+        same = int(index.max()) < len(shelf)
+        graphs = shelf.take(index) if same else None
+    elif same:
+        graphs = shelf.take(None)
+        same = int(index.max()) < graphs.num_nodes
+    if graphs is not None and same:
+        edge = explanations.edge_id + starts(explanations, graphs, graphs.edge_ptr)[explanations.edge_owner]
+        same = len(edge) == 0 or int(edge.max()) < graphs.num_edges
+        first = starts(explanations, graphs, graphs.node_ptr)[explanations.edge_owner]
+        same = same and torch.equal(graphs.edge_index[:, edge] - first, explanations.edge_index)
+    if graphs is None or not same:
+        raise InputError("the explained edges are not those of this data; pass the data that was explained")
+    return graphs
+
+
+def position(explanations: Explanations, graphs: Graphs) -> Tensor:
+    """Which node or graph of `explained` each instance is, `[B]`."""
+    several = graphs.many and explanations.task.task_level.value == "graph"
+    return torch.arange(len(explanations), device=graphs.device) if several else explanations.index
+
+
+def starts(explanations: Explanations, graphs: Graphs, ptr: Tensor) -> Tensor:
+    """Where the ids of every instance start, `[B]`: with its graph, or for nodes of one graph at 0."""
+    place = position(explanations, graphs)
+    return ptr[place] if explanations.task.task_level.value == "graph" else torch.zeros_like(place)
