@@ -534,7 +534,7 @@ def test_no_tensor_is_made_on_the_default_device(level: str, name: str, monkeypa
         return call
 
     # What `explain` makes is tested for itself; what reads graphs is PyG's.
-    monkeypatch.setattr("gnn_xai.metrics.robustness.explain", at_home(gx.explain))
+    monkeypatch.setattr("gnn_xai.metrics.again.explain", at_home(gx.explain))
     for module in (robustness, sanity):
         monkeypatch.setattr(module, "explained", at_home(robustness.explained))
     for algorithm in ("saliency", "feature_ablation"):
@@ -558,7 +558,7 @@ def test_settings_are_those_of_the_explanations(name: str, monkeypatch: pytest.M
         calls.append((arguments, given))
         return gx.explain(*arguments, **given)
 
-    monkeypatch.setattr("gnn_xai.metrics.robustness.explain", spy)
+    monkeypatch.setattr("gnn_xai.metrics.again.explain", spy)
     getattr(gx.metrics, name)(model, data, found, forward=forward, batch_budget=50)
     assert calls
     for (_, _, algorithm), given in calls:
