@@ -740,7 +740,7 @@ def test_registry() -> None:
         ("unfaithfulness", {"scale": 0}, "scale as a positive number"),
         ("unfaithfulness", {"top_features": 2}, "scored none"),
         ("robust_fidelity", {"alpha1": 1.5}, r"alpha1 as a number in \[0, 1\], got 1.5"),
-        ("robust_fidelity", {"alpha2": "a"}, r"alpha2 in \[0, 1\]"),
+        ("robust_fidelity", {"alpha2": "a"}, r"alpha2 as a number in \[0, 1\]"),
         ("robust_fidelity", {"samples": 0}, "samples as a positive integer, got 0"),
         ("robust_fidelity", {"kind": "odds"}, "expected kind='probability'"),
     ],
