@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gnn_xai.results.explanations import Explanation, Explanations
     from gnn_xai.results.ground_truth import GroundTruth
     from gnn_xai.results.runs import StoredExplanations, load
-    from gnn_xai.watch.callbacks import Callback, Trace
+    from gnn_xai.watch import Callback, Trace
 
 __all__ = [
     "Callback",
@@ -75,13 +75,13 @@ __all__ = [
 
 # The module of every public name that is neither a module itself nor an algorithm.
 _MODULES = {
-    "Callback": "watch.callbacks",
+    "Callback": "watch",
     "Comparison": "comparison",
     "Explanation": "results.explanations",
     "Explanations": "results.explanations",
     "GroundTruth": "results.ground_truth",
     "StoredExplanations": "results.runs",
-    "Trace": "watch.callbacks",
+    "Trace": "watch",
     "compare": "comparison",
     "explain": "api",
     "load": "results.runs",

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from gnn_xai.core.arrays import batches
 from gnn_xai.core.graphs.source import Shelf, as_graphs
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
 from gnn_xai.results import checksums, runs, tables
+from gnn_xai.results import files as columns_file
 from gnn_xai.results.checksums import checksum
-from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.columns import LEVELS
+from gnn_xai.results.explanations import Explanations, joined
 from gnn_xai.results.runs import MANIFEST, StoredExplanations
 from tests.covering import every_value
 from tests.models import model_and_graph, random_graph, seeded_gcn, small_graph
@@ -764,3 +766,64 @@ def test_what_tables_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 GnnXaiError, match=rf"need {module}, which is not installed; run 'pip install gnn-xai\["
             ):
                 call()
+
+
+# Columns #############################################################################################################
+
+KINDS = {
+    "edges and common features": gx.GNNExplainer(epochs=2, restarts=2, init_std=0.5),
+    "features of nodes": gx.GNNExplainer(epochs=2, restarts=2, init_std=0.5, node_mask_type="attributes"),
+    "edges": gx.EdgeAblation(),
+}
+
+
+def test_the_table_of_columns_knows_every_tensor() -> None:
+    e = explained(index=[3])
+    assert {f.name for f in fields(e) if isinstance(getattr(e, f.name), Tensor)} | {"node_mask"} == set(LEVELS)
+    for name in set(LEVELS) - {"node_ptr", "edge_ptr"}:
+        assert name in dir(e[0])
+    assert not hasattr(e[0], "node_ptr")
+    with pytest.raises(AttributeError, match="'Explanation' object has no attribute 'edge_maks'"):
+        _ = e[0].edge_maks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_selections_and_parts_are_slices_of_columns(kind: str) -> None:
+    whole = explained(algorithm=KINDS[kind], index=[7, 7, 0, 31], max_neighbors=2)
+    common, picked = whole.node_mask_type == "common_attributes", whole[[2, 0]]
+    again = joined([whole[:1], whole[1:]])
+    assert set(again.columns()) == set(whole.columns()) == set(picked.columns())
+    for name, value in whole.columns().items():
+        assert torch.equal(again.columns()[name], value), name
+        per_node = name in ("node_id", "node_mask") or name.startswith("extras.node_")
+        level = "node" if per_node else "edge" if "edge_" in name else "instance"
+        level = "instance" if common and per_node and name != "node_id" else level
+        if name.endswith("_ptr"):
+            assert picked.columns()[name].tolist() == [0, *whole.columns()[name].diff()[[2, 0]].cumsum(0).tolist()]
+            continue
+        value = value.t() if name == "edge_index" else value
+        ptr = torch.arange(5) if level == "instance" else getattr(whole, f"{level}_ptr")
+        parts = [value[ptr[i] : ptr[i + 1]] for i in range(4)]
+        chosen = picked.columns()[name]
+        assert torch.equal(chosen.t() if name == "edge_index" else chosen, torch.cat([parts[2], parts[0]])), name
+        for e, part in zip(whole, parts, strict=True):
+            own = e.extras[name.removeprefix("extras.")] if name.startswith("extras.") else getattr(e, name)
+            own = own.t() if name == "edge_index" else torch.as_tensor(own)
+            assert torch.equal(own, part[0] if level == "instance" else part), name
+
+
+def test_a_file_is_whole_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explained(index=[3])
+    path = found.save(tmp_path / "file")
+    (tmp_path / "another").touch()
+    before = files(tmp_path)
+    assert path.stat().st_mode == (tmp_path / "another").stat().st_mode
+    for broken in ("replace", "save_file"):
+        with monkeypatch.context() as patch:
+            module = os if broken == "replace" else columns_file
+            patch.setattr(
+                module, broken, lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space left"))
+            )
+            with pytest.raises(StorageError, match="cannot write .*file: no space left; choose a folder"):
+                explained(index=[4]).save(path)
+        assert files(tmp_path) == before

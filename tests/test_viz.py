@@ -532,7 +532,7 @@ def test_layout_works_without_scipy(monkeypatch):
 
 def test_molecules_are_laid_out_as_formulas():
     pytest.importorskip("rdkit")
-    from gnn_xai.viz import depiction
+    from gnn_xai.molecules import depiction
 
     ring = depiction("c1ccccc1")
     assert ring.shape == (6, 2)

@@ -7,11 +7,11 @@ red bond is removed.
 """
 
 import gnn_xai as gx
-from gnn_xai import viz
+from gnn_xai import molecules, viz
 
 nitro = gx.datasets.load("nci_nitro")
 bonds = gx.explain(nitro.model, nitro.data, "edge_ablation", task="graph", index=nitro.index[:3], progress=False)
 options = [
-    {"layout": viz.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in bonds
+    {"layout": molecules.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in bonds
 ]
 figure = viz.grid(bonds, columns=3, each=options, class_names=nitro.class_names)

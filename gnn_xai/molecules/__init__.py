@@ -10,7 +10,7 @@ from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles, rea
 from gnn_xai.molecules.tables import atoms, bonds
 
 if TYPE_CHECKING:
-    from gnn_xai.molecules.drawing import Drawing, draw, grid
+    from gnn_xai.molecules.drawing import Drawing, depiction, draw, grid
 
 __all__ = [
     "Counterfactual",
@@ -23,6 +23,7 @@ __all__ = [
     "bonds",
     "counterfactuals",
     "cut",
+    "depiction",
     "draw",
     "featurizers",
     "fragments",

@@ -20,9 +20,10 @@ import numpy as np
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
 
 from gnn_xai.errors import InputError
+from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule
+from gnn_xai.viz.captions import describe, probabilities
 from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale, signed_text
-from gnn_xai.viz.subgraph import _probabilities, describe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -277,7 +278,7 @@ def _value(explanation: Explanation, prediction: Any) -> float:
     task, target = explanation.source.task, explanation.target
     if task.mode.value == "regression":
         return float(output[target])
-    probability = _probabilities(output, task)
+    probability = probabilities(output, task)
     if len(output) == 1:
         return float(probability[0] if target == 1 else 1 - probability[0])
     return float(probability[target])
@@ -353,6 +354,22 @@ def laid_out(mol: Mol, numbers: bool = False) -> Mol:
             rdCoordGen.AddCoords(mol)  # draws them as chemists do; the other, as circles
         rdDepictor.StraightenDepiction(mol)
         return PrepareMolForDrawing(mol, addChiralHs=False)
+
+
+def depiction(smiles: str) -> np.ndarray:
+    """Coordinates of a molecule's structural formula, for `gnn_xai.viz.draw(..., layout=depiction(smiles))`.
+
+    Args:
+        smiles: the molecule; atoms keep the order in which RDKit reads them.
+
+    Returns:
+        float [number of heavy atoms, 2], about one unit a bond.
+
+    Raises:
+        GnnXaiError: RDKit is not installed.
+        InputError: RDKit cannot read the SMILES.
+    """
+    return laid_out(as_mol(smiles)).GetConformer().GetPositions()[:, :2] / 1.5
 
 
 def _size(mol: Mol, bond: float, smallest: tuple[int, int], largest: tuple[int, int]) -> tuple[int, int]:

@@ -33,7 +33,10 @@ def write(path: str | os.PathLike[str], columns: dict[str, Tensor], about: dict[
     """
     with replacing(Path(path)) as work:
         tensors, meta = _content(columns, about)
+        work.touch()
+        mode = work.stat().st_mode  # follows the umask; safetensors makes files that only their owner can read
         save_file(tensors, work, metadata=meta)
+        work.chmod(mode)
     return Path(path)
 
 
@@ -43,22 +46,32 @@ def _content(columns: dict[str, Tensor], about: dict[str, Any]) -> tuple[dict[st
 
 
 @contextmanager
+def storage_errors(what: str, remedy: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of the system, and other kinds, into a `StorageError`: what failed, why, and what helps."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, *kinds) as error:
+        why = getattr(error, "strerror", None) or error  # without the name of a temporary file
+        raise StorageError(f"{what}: {why}; {remedy}") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write to, which takes the place of `path` at the end: a file is whole, or missing.
 
     Raises:
         StorageError: if it cannot be written.
     """
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            work = Path(folder) / path.name
-            yield work
-            os.replace(work, path)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, StorageError):
-            raise
-        why = getattr(error, "strerror", None) or error  # without the name of the temporary file
-        raise StorageError(f"cannot write {path}: {why}; choose a folder that exists and is writable") from error
+    remedy = "choose a folder that exists and is writable"
+    with (
+        storage_errors(f"cannot write {path}", remedy, SafetensorError),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+    ):
+        work = Path(folder) / path.name
+        yield work
+        os.replace(work, path)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -67,17 +80,13 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     Raises:
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
-            if not isinstance(meta, dict):
-                raise StorageError(f"{path} is safetensors but holds no explanations of this package")
-            refuse_newer(path, meta.get("format", 0), FORMAT_VERSION)
-            return {key: file.get_tensor(key) for key in list(file.keys())}, meta
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot read {path} as explanations: {error}; {EXPECTED}") from error
+    what = f"cannot read {path} as explanations"
+    with storage_errors(what, EXPECTED, SafetensorError, json.JSONDecodeError), safe_open(path, framework="pt") as file:
+        meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
+        if not isinstance(meta, dict):
+            raise StorageError(f"{path} is safetensors but holds no explanations of this package")
+        refuse_newer(path, meta.get("format", 0), FORMAT_VERSION)
+        return {key: file.get_tensor(key) for key in list(file.keys())}, meta
 
 
 def refuse_newer(path: str | os.PathLike[str], version: int, supported: int) -> None:

@@ -1,4 +1,4 @@
-"""Which edges and nodes are the reason of a prediction, where the maker of the data knows it."""
+"""Ground truth: the edges and nodes that are the reason of a prediction, where the maker of the data knows them."""
 
 from __future__ import annotations
 
@@ -79,24 +79,24 @@ class GroundTruth:
 
     @property
     def per_graph(self) -> bool:
-        """Whether this is the truth of a graph-level task."""
+        """The truth of a graph-level task, with tensors per graph."""
         return not isinstance(self.edge, Tensor)
 
     def edges(self, explanations: Explanations) -> Tensor:
-        """Whether each explained edge is true: bool ``[sumE]``, in the order of ``edge_id``.
+        """True edges among the explained ones: bool ``[sumE]``, in the order of ``edge_id``.
 
         Raises:
             InputError: an instance, edge or node id lies outside of this truth.
         """
-        return self._true("edge", self.edge, explanations.index, explanations.edge_ptr, explanations.edge_id)
+        return self._true("edge", explanations)
 
     def nodes(self, explanations: Explanations) -> Tensor:
-        """Whether each explained node is true: bool ``[sumN]``, in the order of ``node_id``.
+        """True nodes among the explained ones: bool ``[sumN]``, in the order of ``node_id``.
 
         Raises:
             InputError: an instance, edge or node id lies outside of this truth.
         """
-        return self._true("node", self.node, explanations.index, explanations.node_ptr, explanations.node_id)
+        return self._true("node", explanations)
 
     def check(self, explanations: Explanations) -> None:
         """Compare this truth with the data of explanations, as far as they know it (after loading they do not).
@@ -115,29 +115,29 @@ class GroundTruth:
             return
         for what, motif, sizes in zip(("edge", "node"), (self.edge, self.node), _sizes(explanations.data), strict=True):
             expected = sizes if self.per_graph else [sum(sizes)]
-            have = [len(graph) for graph in ([motif] if isinstance(motif, Tensor) else motif)]
-            if len(have) != len(expected):
+            actual = [len(graph) for graph in ([motif] if isinstance(motif, Tensor) else motif)]
+            if len(actual) != len(expected):
                 raise InputError(
-                    f"expected a GroundTruth for the {len(expected)} graphs of the data, got one for {len(have)}"
+                    f"expected a GroundTruth for the {len(expected)} graphs of the data, got one for {len(actual)}"
                 )
-            wrong = next((graph for graph, size in enumerate(expected) if size != have[graph]), None)
+            wrong = next((graph for graph, size in enumerate(expected) if size != actual[graph]), None)
             if wrong is not None:
                 where = f" of graph {wrong}" if self.per_graph else ""
                 raise InputError(
                     f"expected a GroundTruth with a motif id for each of the {expected[wrong]} {what}s{where}, got "
-                    f"{have[wrong]}; explanations and ground truth must be of the same data"
+                    f"{actual[wrong]}; explanations and ground truth must be of the same data"
                 )
 
-    def _true(self, what: str, motif: Tensor | Sequence[Tensor], index: Tensor, ptr: Tensor, ids: Tensor) -> Tensor:
-        counts = ptr.diff()
+    def _true(self, what: str, explanations: Explanations) -> Tensor:
+        motif, node, index = getattr(self, what), self.node, explanations.index
+        ids, counts = getattr(explanations, f"{what}_id"), getattr(explanations, f"{what}_ptr").diff()
         device = ids.device
-        node = self.node
         if isinstance(motif, Tensor) and isinstance(node, Tensor):
             _require_within(ids, len(motif), what)
             _require_within(index, len(node), "node")
             own = node.to(device)[index].repeat_interleave(counts)
-            found = motif.to(device)[ids]
-            return (found >= 0) & (found == own)
+            motifs = motif.to(device)[ids]
+            return (motifs >= 0) & (motifs == own)
         _require_within(index, len(motif), "graph")
         if not len(index):
             return torch.zeros(0, dtype=torch.bool, device=device)
@@ -153,8 +153,8 @@ def _sizes(data: Any) -> tuple[list[int], list[int]]:
     if isinstance(data, Batch):
         graphs = as_graphs(data, torch.device("cpu"))
         return graphs.edge_ptr.diff().tolist(), graphs.node_ptr.diff().tolist()
-    each = [data] if isinstance(data, Data) else list(data)
-    return [graph.num_edges for graph in each], [graph.num_nodes or 0 for graph in each]
+    several = [data] if isinstance(data, Data) else list(data)
+    return [graph.num_edges for graph in several], [graph.num_nodes or 0 for graph in several]
 
 
 def _require_within(ids: Tensor, size: int | Tensor, what: str) -> None:

@@ -17,7 +17,7 @@ import os
 import platform
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from gnn_xai.core.arrays.batches import Bytes
 from gnn_xai.errors import StorageError, warn
 from gnn_xai.results import tables
 from gnn_xai.results.explanations import Explanation, Explanations, joined, read
-from gnn_xai.results.files import packed, refuse_newer
+from gnn_xai.results.files import packed, refuse_newer, storage_errors
 from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
@@ -133,8 +133,12 @@ class RunWriter:
         self.manifest = manifest
 
     def _write(self, name: str, content: bytes) -> None:
-        part = self.folder / f"{name}{PART}"
-        try:
+        part, manifest = self.folder / f"{name}{PART}", self.manifest
+        remedy = (
+            f"{manifest['done']} of {manifest['asked']} explanations are finished and stay: when it can be written again, "
+            "start again to go on"
+        )
+        with storage_errors(f"cannot write {self.folder / name}", remedy):
             try:
                 with part.open("wb") as file:
                     file.write(content)
@@ -144,12 +148,6 @@ class RunWriter:
                 _sync(self.folder)
             finally:
                 part.unlink(missing_ok=True)
-        except OSError as error:
-            done, asked = self.manifest["done"], self.manifest["asked"]
-            raise StorageError(
-                f"cannot write {self.folder / name}: {error.strerror or error}; {done} of {asked} explanations are finished "
-                "and stay: when it can be written again, start again to go on"
-            ) from error
 
 
 @contextmanager
@@ -217,7 +215,7 @@ def _counted(manifest: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Make the folder, if it is missing, and hold its lock, which the system releases however this process ends."""
-    try:
+    with storage_errors(f"cannot write to {folder}", "choose a folder that can be written"):
         if folder.is_dir():
             foreign = sorted(p.name for p in folder.iterdir() if p.name != LOCK and p.suffix != PART)
             if foreign and MANIFEST not in foreign:
@@ -227,12 +225,6 @@ def _locked(folder: Path) -> Iterator[None]:
                 )
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(
-            f"cannot write to {folder}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
     try:
         if fcntl is not None:
             try:
@@ -271,25 +263,18 @@ def _checked(folder: Path, shard: dict[str, Any]) -> Path:
     Raises:
         StorageError: if it is not what was written.
     """
-    path = folder / shard["file"]
+    path, damage = folder / shard["file"], None
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            damage = None if size == shard["bytes"] else f"it has {size} bytes, and {shard['bytes']} were written"
-            if damage is None and _sha256(file.read) != shard["sha256"]:
-                damage = "its content is not what was written (another checksum)"
+        content = path.read_bytes()
+        if len(content) != shard["bytes"]:
+            damage = f"it has {len(content)} bytes, and {shard['bytes']} were written"
+        elif hashlib.sha256(content).hexdigest() != shard["sha256"]:
+            damage = "its content is not what was written (another checksum)"
     except OSError as error:
         damage = error.strerror or str(error)
     if damage:
         raise StorageError(f"the shard {path} is damaged: {damage}; explain with the same out= computes it again")
     return path
-
-
-def _sha256(read: Callable[[int], bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

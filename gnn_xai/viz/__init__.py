@@ -1,15 +1,14 @@
 """Pictures of explanations: functions take and return matplotlib objects, and show nothing."""
 
+from gnn_xai.viz.captions import describe
 from gnn_xai.viz.convergence import convergence
 from gnn_xai.viz.features import features
 from gnn_xai.viz.grid import grid
 from gnn_xai.viz.layout import stress_layout
-from gnn_xai.viz.molecule import depiction
-from gnn_xai.viz.subgraph import describe, draw, drawn_graph
+from gnn_xai.viz.subgraph import draw, drawn_graph
 
 __all__ = [
     "convergence",
-    "depiction",
     "describe",
     "draw",
     "drawn_graph",

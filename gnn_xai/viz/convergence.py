@@ -1,9 +1,9 @@
-"""How the loss of learned masks fell, as a figure."""
+"""The loss of learned masks over epochs, as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnn_xai.errors import InputError
 from gnn_xai.viz.color import FAINT_TEXT, SERIES, TEXT
@@ -11,11 +11,9 @@ from gnn_xai.viz.color import FAINT_TEXT, SERIES, TEXT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from gnn_xai.watch.callbacks import Trace
-
 
 def convergence(
-    trace: Trace,
+    trace: Any,
     ax: Axes | None = None,
     *,
     terms: Sequence[str] | None = None,
@@ -26,7 +24,7 @@ def convergence(
     middle 80 % of them.
 
     Args:
-        trace: what a run recorded.
+        trace: a `gnn_xai.Trace` that recorded a run.
         ax: where to draw; a new figure's axes if None.
         terms: which terms, all that were recorded by default.
         restart: which of the initial masks.
@@ -57,7 +55,7 @@ def convergence(
     epochs = trace.epochs.numpy()
     for i, name in enumerate(chosen):
         total, color = name == "total", TEXT if name == "total" else SERIES[i % len(SERIES)]
-        value = curves[name][:, ~curves[name].isnan().any(0)].double()  # what was told from the start on
+        value = curves[name][:, ~curves[name].isnan().any(0)].double()  # instances recorded from the start on
         if total or terms is not None:
             low, high = value.quantile(0.1, dim=1), value.quantile(0.9, dim=1)
             ax.fill_between(epochs, low.numpy(), high.numpy(), color=color, alpha=0.12, linewidth=0)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnn_xai.errors import InputError
+from gnn_xai.viz.captions import describe
 from gnn_xai.viz.color import FAINT_TEXT, NODE_OUTLINE, TEXT, Scale, signed_text
-from gnn_xai.viz.subgraph import describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patheffects import withStroke
 
 from gnn_xai.errors import InputError
+from gnn_xai.viz.captions import caption, is_node_level
 from gnn_xai.viz.color import (
     FAINT_TEXT,
     MARK,
@@ -28,7 +29,6 @@ from gnn_xai.viz.layout import stress_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch_geometric.explain.config import ModelConfig
 
     from gnn_xai.results.explanations import Explanation
 
@@ -89,8 +89,8 @@ def draw(
     Raises:
         InputError: `top` is not in 1..2000, or `layout` lacks a node.
     """
-    target = explanation.index if _is_node_level(explanation) else None
-    scores = _node_scores(explanation)
+    target = explanation.index if is_node_level(explanation) else None
+    scores = _own_scores(explanation)
     every_line = _lines(explanation, directed)
     lines, nodes, left_out = _select(explanation, every_line, scores, top)
     graph = _as_graph(lines, nodes)
@@ -124,7 +124,7 @@ def draw(
     if node_classes is not None and not scores:
         _legend(ax, graph, node_classes, class_names)
 
-    headline, asked = _describe(explanation, class_names)
+    headline, asked = caption(explanation, class_names)
     notes = (str(explanation.source.algorithm.get("name", "")), asked, left_out)
     _write_title(ax, title or headline, " · ".join(filter(None, notes)))
     ax.set_axis_off()
@@ -142,35 +142,7 @@ def drawn_graph(explanation: Explanation, *, top: int | None = None, directed: b
         InputError: `top` is not in 1..2000.
     """
     lines = _lines(explanation, directed)
-    return _as_graph(*_select(explanation, lines, _node_scores(explanation), top)[:2])
-
-
-def describe(explanation: Explanation, class_names: Sequence[str] | None = None) -> str:
-    """The instance, what the model says about it, and which class is explained if another one."""
-    return ", ".join(filter(None, _describe(explanation, class_names)))
-
-
-def _describe(explanation: Explanation, class_names: Sequence[str] | None) -> tuple[str, str]:
-    """The instance and its prediction; the explained class, or "" where it is the predicted one."""
-    head = f"{'node' if _is_node_level(explanation) else 'graph'} {explanation.index}"
-    output = np.atleast_1d(np.asarray(explanation.prediction.detach().cpu(), dtype=float))
-    target = explanation.target
-    if explanation.source.task.mode.value == "regression":
-        column = f" (output {target})" if len(output) > 1 else ""
-        return f"{head} · predicted {output[target]:.3g}{column}", ""
-
-    def name(label: int) -> str:
-        return str(class_names[label]) if class_names is not None else f"class {label}"
-
-    probability = _probabilities(output, explanation.source.task)
-    if len(output) == 1:  # one column: the probability of class 1
-        probability = np.array([1.0 - probability[0], probability[0]])
-        target = int(probability.argmax())
-    predicted = int(probability.argmax())
-    text = f"{head} · predicted {name(predicted)} (p = {probability[predicted]:.2f})"
-    if target == predicted:
-        return text, ""
-    return text, f"explained {name(target)} (p = {probability[target]:.2f})"
+    return _as_graph(*_select(explanation, lines, _own_scores(explanation), top)[:2])
 
 
 def _as_graph(lines: list[_Line], nodes: list[int]) -> nx.MultiDiGraph:
@@ -189,23 +161,7 @@ class _Line(NamedTuple):
     arrow: bool
 
 
-def _is_node_level(explanation: Explanation) -> bool:
-    return explanation.source.task.task_level.value == "node"
-
-
-def _probabilities(output: np.ndarray, task: ModelConfig) -> np.ndarray:
-    kind = task.return_type.value
-    if kind == "probs":
-        return output
-    if kind == "log_probs":
-        return np.exp(output)
-    if len(output) == 1 or task.mode.value == "binary_classification":
-        return 1.0 / (1.0 + np.exp(-output))
-    shifted = np.exp(output - output.max())
-    return shifted / shifted.sum()
-
-
-def _node_scores(explanation: Explanation) -> dict[int, float]:
+def _own_scores(explanation: Explanation) -> dict[int, float]:
     """Scores of nodes that have their own; those borrowed from edges would say nothing new."""
     mask, kind = explanation.node_mask, explanation.source.node_mask_type
     if mask is None or kind == "common_attributes":
@@ -221,7 +177,7 @@ def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
     if directed is None:
         # Around a node, edges into the outermost nodes carry no message, so an edge from there comes without its reverse
         # though the data has it; of a graph, every edge is here.
-        directed = not (_is_node_level(explanation) and explanation.source.provenance.get("symmetric", False))
+        directed = not (is_node_level(explanation) and explanation.source.provenance.get("symmetric", False))
         merged = False
     else:
         merged = not directed
@@ -254,7 +210,7 @@ def _select(
         raise InputError(f"expected top in 1..{LINES_AT_MOST} (how many lines to draw), got {top!r}")
     top = LINES_BY_DEFAULT if top is None else top
     nodes = explanation.node_id.tolist()
-    always = {explanation.index} if _is_node_level(explanation) else set()
+    always = {explanation.index} if is_node_level(explanation) else set()
     if explanation.edge_mask is not None:
         kept = sorted(lines, key=lambda line: -abs(line.score))[:top]
         if len(kept) == len(lines):

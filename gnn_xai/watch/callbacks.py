@@ -1,10 +1,10 @@
-"""What happens in a run, told to callbacks: `explain(..., callback=...)`."""
+"""Callbacks of `explain`, called at the start, while masks are learned, and at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +17,19 @@ from gnn_xai.core.model.arguments import bind
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
-from gnn_xai.optional import need
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas import DataFrame
-
-    from gnn_xai.results.explanations import Explanations
-    from gnn_xai.results.runs import StoredExplanations
-
-TERMS = ("prediction", "edge_size", "edge_ent", "node_feat_size", "node_feat_ent", "total")
-"""Terms of the loss of algorithms that learn masks, in the order in which they are shown."""
+from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.runs import StoredExplanations
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What `explain` was asked.
+    """One call of `explain`, as callbacks see it.
 
     Attributes:
-        model, data, task, forward: the problem.
+        model, data, task, forward: as in `gnn_xai.explain`.
         index: `[B]` the explained nodes or graphs.
         algorithm: name and hyper-parameters.
-        seed: of random numbers.
+        seed: as in `gnn_xai.explain`.
     """
 
     model: nn.Module
@@ -50,12 +41,12 @@ class Run:
     seed: int
 
     def name(self, position: int) -> str:
-        """What an instance is called: `node 301`, `graph 7`."""
+        """The name of an instance: `node 301`, `graph 7`."""
         return f"{self.task.task_level.value} {int(self.index[position])}"
 
     def embeddings(self, most: int = 1000) -> dict[str, Tensor]:
-        """What each message-passing layer of the model makes of the first `most` instances, `[b, H]` by layer: the layer's
-        output on the explained node, or its mean over the nodes of the graph.
+        """Hidden representations of the first `most` instances, `[b, H]` by message-passing layer: the layer's output on the
+        explained node, or its mean over the nodes of the graph.
         """
         index, by_node = self.index[:most], self.task.task_level == ModelTaskLevel.node
         graphs = Shelf(self.data, index.device, whole=by_node).take(None if by_node else index)
@@ -67,128 +58,34 @@ class Run:
 
 
 class Callback:
-    """Is told what happens in a run of `gnn_xai.explain`. Override what you need.
+    """Base class of callbacks of `gnn_xai.explain`; override the methods you need.
 
-    Algorithms that learn masks tell epochs; others have a start and an end alone. What is told lies on the device of the
-    run, and costs one more pass through the model for every epoch told; a run without callbacks pays nothing. Explanations
-    are the same with callbacks and without. An error in a callback ends the run.
+    `epoch` is called for algorithms that learn masks; `start` and `finish` for all. Tensors are on the device of the run.
+    Every reported epoch costs one more pass through the model; a run without callbacks pays nothing. Explanations are the
+    same with callbacks and without. An error in a callback ends the run.
 
     Attributes:
-        every: which epochs to hear of: those that it divides, among them 0, the masks' start; the last epoch of an
-            instance is told in any case.
+        every: report epochs that this number divides, among them 0, the masks before the first step; the last epoch of an
+            instance is always reported.
     """
 
     every: int = 1
 
     def start(self, run: Run) -> None:
-        """Before the first instance."""
+        """Called before the first instance."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """Scores of a batch of instances, and what they cost. Batches come one after the other, each from its epoch 0 on."""
+        """Called with the masks and losses of a batch of instances. Batches follow one another, each from its epoch 0 on."""
 
     def finish(self, explanations: Explanations | StoredExplanations) -> None:
-        """After the last instance."""
-
-
-class Trace(Callback):
-    """The terms of the loss of every instance, epoch by epoch.
-
-    Args:
-        every: record every so many epochs, and the last one.
-
-    Attributes:
-        run: what was asked, once it has started.
-
-    Raises:
-        InputError: if `every` is not a positive integer.
-
-    Example:
-        >>> import gnn_xai as gx
-        >>> karate = gx.datasets.load("karate")
-        >>> trace = gx.Trace(every=50)
-        >>> found = gx.explain(karate.model, karate.data, index=[0, 16], callback=trace, progress=False)
-        >>> trace.epochs.tolist()
-        [0, 50, 100]
-        >>> trace.losses["total"].shape  # restarts, epochs, instances
-        torch.Size([1, 3, 2])
-        >>> bool((trace.losses["total"][0, -1] < trace.losses["total"][0, 0]).all())
-        True
-    """
-
-    def __init__(self, every: int = 1) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"expected every= as a positive number of epochs, got {every!r}")
-        self.every = every
-        self.run: Run | None = None
-        self._seen: dict[tuple[int, int], list[tuple[Tensor, dict[str, Tensor]]]] = {}
-
-    def start(self, run: Run) -> None:
-        """Forget what was recorded before."""
-        self.run = run
-        self._seen.clear()
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Record the losses."""
-        losses = {name: value.cpu() for name, value in epoch.losses.items()}
-        self._seen.setdefault((epoch.restart, epoch.number), []).append((epoch.positions.cpu(), losses))
-
-    @property
-    def epochs(self) -> Tensor:
-        """The epochs that were recorded, `[E]`; 0 is before the first step."""
-        return torch.tensor(sorted({number for _, number in self._seen}), dtype=torch.int64)
-
-    @property
-    def losses(self) -> dict[str, Tensor]:
-        """Terms of the loss with their coefficients, `[restarts, E, B]` each, and `total`, their sum. NaN where an instance
-        was done before, or none of its epochs was recorded. Empty for algorithms that learn no masks.
-        """
-        if self.run is None or not self._seen:
-            return {}
-        row = {int(number): i for i, number in enumerate(self.epochs)}
-        shape = 1 + max(restart for restart, _ in self._seen), len(row), len(self.run.index)
-        first = next(iter(self._seen.values()))[0][1]
-        out = {name: value.new_full(shape, torch.nan) for name, value in first.items()}
-        for (restart, number), parts in self._seen.items():
-            for positions, losses in parts:
-                for name, value in losses.items():
-                    out[name][restart, row[number], positions] = value
-        return out
-
-    def curves(self, restart: int = 0) -> dict[str, Tensor]:
-        """The same for one restart, `[E, B]` each; an instance that is done keeps its last value."""
-        found = {name: value[restart].clone() for name, value in self.losses.items()}
-        for value in found.values():
-            for i in range(1, len(value)):
-                value[i] = torch.where(value[i].isnan(), value[i - 1], value[i])
-        return found
-
-    def to_pandas(self) -> DataFrame:
-        """A row for each restart, epoch and instance that was recorded; `instance` is the explained node or graph.
-
-        Raises:
-            GnnXaiError: pandas is not installed.
-        """
-        pandas = need("pandas", "research", "tables")
-        losses = self.losses
-        if self.run is None or not losses:
-            return pandas.DataFrame(columns=["restart", "epoch", "instance", *TERMS])
-        restart, row, position = (~losses["total"].isnan()).nonzero(as_tuple=True)
-        index = {"restart": restart, "epoch": self.epochs[row], "instance": self.run.index.cpu()[position]}
-        columns = {name: value[restart, row, position] for name, value in losses.items()}
-        return pandas.DataFrame({name: value.numpy() for name, value in {**index, **columns}.items()})
-
-    def draw(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Draw how the losses fell, see `gnn_xai.viz.convergence`."""
-        from gnn_xai.viz.convergence import convergence
-
-        return convergence(self, ax, **options)
+        """Called after the last instance."""
 
 
 class Callbacks:
-    """Several callbacks as the one observer that the engine knows.
+    """Several callbacks as the one observer that the engine reports to.
 
     Attributes:
-        positions: of the instances at hand within the index.
+        positions: of the current instances within the index.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -196,16 +93,16 @@ class Callbacks:
         self.positions = torch.zeros(0, dtype=torch.int64)
 
     def start(self, run: Run) -> None:
-        """Tell all."""
+        """Start all."""
         for callback in self.callbacks:
             callback.start(run)
 
     def after(self, number: int) -> int:
-        """The next epoch that any of them wants to hear of."""
+        """The next epoch after `number` that any of them asks for."""
         return min(number - number % callback.every + callback.every for callback in self.callbacks)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Tell those whose turn it is; the others of instances that are done."""
+        """Report an epoch to callbacks that ask for it, and the last epochs of instances to all."""
         epoch = replace(epoch, positions=self.positions[epoch.positions])
         ended = epoch.only(epoch.last)
         for callback in self.callbacks:
@@ -215,13 +112,13 @@ class Callbacks:
                 callback.epoch(ended)
 
     def finish(self, explanations: Explanations | StoredExplanations) -> None:
-        """Tell all."""
+        """Finish all."""
         for callback in self.callbacks:
             callback.finish(explanations)
 
 
 def as_callbacks(callback: Any) -> Callbacks | None:
-    """One callback or several; `None` for none.
+    """One callback or several as `Callbacks`; `None` for none.
 
     Raises:
         InputError: if it is something else, or its `every` is no positive integer.
@@ -229,12 +126,17 @@ def as_callbacks(callback: Any) -> Callbacks | None:
     if callback is None:
         return None
     several = list(callback) if isinstance(callback, Iterable) else [callback]
-    for each in several:
-        if not isinstance(each, Callback):
+    for one in several:
+        if not isinstance(one, Callback):
             raise InputError(
-                f"expected callback= as objects such as gnn_xai.Trace(), got {type(each).__name__}; derive it from "
+                f"expected callback= as objects such as gnn_xai.Trace(), got {type(one).__name__}; derive it from "
                 "gnn_xai.Callback"
             )
-        if isinstance(each.every, bool) or not isinstance(each.every, int) or each.every < 1:
-            raise InputError(f"expected {type(each).__name__}.every as a positive number of epochs, got {each.every!r}")
+        require_epochs(f"{type(one).__name__}.every", one.every)
     return Callbacks(several) if several else None
+
+
+def require_epochs(name: str, value: Any) -> None:
+    """Raise an `InputError` unless a value is a positive number of epochs."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"expected {name} as a positive number of epochs, got {value!r}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from gnn_xai.errors import GnnXaiError
 from gnn_xai.optional import need
-from gnn_xai.watch.callbacks import Run
-from gnn_xai.watch.sink import Sink
+from gnn_xai.watch.sinks import Sink
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Visdom's client has to say about a connection that only sends."""
+    """Silence Visdom's client, which warns about connections that only send."""
     log = logging.getLogger("visdom")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -36,11 +34,11 @@ def _quiet() -> Iterator[None]:
 
 
 class Visdom(Sink):
-    """Shows a run of `gnn_xai.explain` on a Visdom server.
+    """Show a run of `gnn_xai.explain` on a Visdom server.
 
-    Windows hold the terms of the loss as lines, for a few instances while their masks are learned, and as means over all
-    at the end; histograms of their masks as they are now, and of all; figures; and, for each message-passing layer of the
-    model, the two principal components of what it makes of the instances.
+    Windows hold the terms of the loss as lines, for a few instances while their masks are learned and as means over all
+    instances at the end; histograms of their current masks, and of all; figures; and the two principal components of the
+    hidden representations per message-passing layer.
 
     ```text
     python -m visdom.server
@@ -49,28 +47,17 @@ class Visdom(Sink):
     Args:
         env: the environment of the server, which is emptied when a run starts.
         server, port: where the server listens.
-        every: send every so many epochs, and the last one.
-        instances: which are shown one by one, as positions within `index`; or how many of the first.
-        embeddings: how many instances to show embeddings of, and scores in the histogram of all; 0 for none.
-        **options: of `gnn_xai.viz.draw` for the figures.
+        **options: of `gnn_xai.watch.Sink`.
 
     Raises:
-        GnnXaiError: Visdom is not installed, or nothing answers there.
+        GnnXaiError: Visdom is not installed, or no server answers.
         InputError: if an argument is not what was expected.
     """
 
     def __init__(
-        self,
-        env: str = "gnn_xai",
-        *,
-        server: str = "http://localhost",
-        port: int = 8097,
-        every: int = 10,
-        instances: int | Sequence[int] = 4,
-        embeddings: int = 1000,
-        **options: Any,
+        self, env: str = "gnn_xai", *, server: str = "http://localhost", port: int = 8097, **options: Any
     ) -> None:
-        super().__init__(every, instances, embeddings, options)
+        super().__init__(**options)
         visdom = need("visdom", "visdom", "windows")
         try:
             with _quiet():
@@ -83,29 +70,28 @@ class Visdom(Sink):
             ) from error
         self.env = env
 
-    def described(self, run: Run) -> None:
-        """Empty the environment, and say what was asked."""
+    def begin(self, settings: str) -> None:
+        """Empty the environment, and show the settings."""
         self._server.close(env=self.env)
-        said = {"algorithm": run.algorithm, "instances": len(run.index), "seed": run.seed}
-        self._send("text", f"<pre>{json.dumps(said, indent=1)}</pre>", win="run", opts={"title": "run"})
+        self._send("text", f"<pre>{settings}</pre>", win="run", opts={"title": "run"})
 
     def scalars(self, name: str, values: dict[str, float], epoch: int) -> None:
-        """One more point of the lines of a window, one line a term."""
+        """Add a point to each line of a window, one line a term."""
         options = {"title": name, "xlabel": "epoch", "ylabel": "loss", "legend": list(values)}
         update = "append" if self._server.win_exists(name, env=self.env) else None
         self._send("line", [list(values.values())], [epoch], win=name, opts=options, update=update)
 
     def histogram(self, name: str, values: Tensor, epoch: int) -> None:
-        """A histogram in place of the last one of this name."""
+        """Replace the histogram of this name."""
         options = {"title": f"{name}, epoch {epoch}", "numbins": 30}
         self._send("histogram", values.numpy(), win=name, opts=options)
 
     def figure(self, name: str, figure: Figure) -> None:
-        """The figure as a drawing of lines, sharp at any size."""
+        """Show a figure as vector graphics, sharp at any size."""
         self._send("matplot", figure, win=f"figure {name}", opts={"title": name})
 
     def embedding(self, name: str, vectors: Tensor, labels: list[tuple[str, str]]) -> None:
-        """Two principal components, coloured by what is explained."""
+        """Show two principal components, coloured by target."""
         centred = vectors.double() - vectors.double().mean(0)
         components = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
         points = torch.zeros(len(vectors), 2, dtype=torch.float64)
@@ -121,7 +107,7 @@ class Visdom(Sink):
         self._send("scatter", points.numpy(), group, win=f"layer {name}", opts=options)
 
     def _send(self, kind: str, *content: Any, win: str, **options: Any) -> None:
-        """Send a window; the client takes an error of the server for an answer."""
+        """Send a window, and check that the server took it: the client returns errors as answers."""
         answer = getattr(self._server, kind)(*content, win=win, env=self.env, **options)
         if answer != win:
             raise GnnXaiError(f"the Visdom server did not take window {win!r}; it answered {str(answer)[:200]!r}")

@@ -1,7 +1,8 @@
-"""What of a run is worth showing elsewhere, whoever shows it."""
+"""Sinks: send losses, masks, figures and embeddings of a run to a program that shows them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,27 +10,26 @@ from torch import Tensor
 
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.errors import InputError
-from gnn_xai.watch.callbacks import Callback, Run, Trace
+from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.runs import StoredExplanations
+from gnn_xai.watch.callbacks import Callback, Run
+from gnn_xai.watch.traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gnn_xai.results.explanations import Explanations
-    from gnn_xai.results.runs import StoredExplanations
-
 
 class Sink(Callback):
-    """Sends losses, masks, figures and embeddings of a run somewhere; where, is up to five methods.
+    """Base class of sinks; five methods say where things go.
 
-    While masks are learned: the loss terms of a few instances, and histograms of their masks. At the end: the loss terms as
-    means over all instances, histograms of all scores, figures of the few, and what the model's layers make of the
-    instances.
+    While masks are learned, it sends the loss terms of a few instances and histograms of their masks. At the end: the loss
+    terms as means over all instances, histograms of all scores, figures of the few, and hidden representations per layer.
 
     Args:
         every: send every so many epochs, and the last one.
-        instances: which are shown one by one, as positions within `index`; or how many of the first.
-        embeddings: how many instances to send embeddings of; 0 for none.
-        options: of `gnn_xai.viz.draw` for the figures.
+        instances: the few that are shown one by one, as positions within `index`; or how many of the first.
+        embeddings: how many instances to send embeddings of, and scores in the histogram of all; 0 for none.
+        **options: of `gnn_xai.viz.draw` for the figures.
 
     Attributes:
         trace: the losses of all instances.
@@ -40,10 +40,11 @@ class Sink(Callback):
 
     def __init__(
         self,
+        *,
         every: int = 10,
         instances: int | Sequence[int] = 4,
         embeddings: int = 1000,
-        options: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         self.trace = Trace(every)
         self.every = every
@@ -51,46 +52,46 @@ class Sink(Callback):
             instances = range(max(instances, 0))
         if any(not isinstance(position, int) or position < 0 for position in instances):
             raise InputError(f"expected instances= as positions within index, or how many, got {instances!r}")
-        self.instances, self.embeddings, self.options = list(instances), embeddings, options or {}
+        self.instances, self.embeddings, self.options = list(instances), embeddings, options
 
     # Where things go #################################################################################################
 
-    def described(self, run: Run) -> None:
-        """What was asked."""
+    def begin(self, settings: str) -> None:
+        """Begin a page for a run; `settings` is its algorithm, number of instances and seed as JSON."""
         raise NotImplementedError
 
     def scalars(self, name: str, values: dict[str, float], epoch: int) -> None:
-        """Values by term, after so many epochs."""
+        """Send values by term, after so many epochs."""
         raise NotImplementedError
 
     def histogram(self, name: str, values: Tensor, epoch: int) -> None:
-        """How values `[M]` are distributed."""
+        """Send the distribution of values `[M]`."""
         raise NotImplementedError
 
     def figure(self, name: str, figure: Figure) -> None:
-        """A figure of matplotlib."""
+        """Send a matplotlib figure."""
         raise NotImplementedError
 
     def embedding(self, name: str, vectors: Tensor, labels: list[tuple[str, str]]) -> None:
-        """Vectors `[b, H]` of instances with their names and what is explained of them."""
+        """Send vectors `[b, H]` of instances, each with its name and its target."""
         raise NotImplementedError
 
     # What goes there #################################################################################################
 
     def start(self, run: Run) -> None:
-        """Begin a page of its own."""
+        """Begin a page."""
         self.trace.start(run)
-        self.described(run)
+        self.begin(json.dumps({"algorithm": run.algorithm, "instances": len(run.index), "seed": run.seed}, indent=1))
 
     def epoch(self, epoch: Epoch) -> None:
-        """Record all, show a few."""
+        """Record all instances, send the few."""
         self.trace.epoch(epoch)
-        run, again = self.trace.run, f" (restart {epoch.restart})" if epoch.restart else ""
+        run, restart = self.trace.run, f" (restart {epoch.restart})" if epoch.restart else ""
         assert run is not None
         for row, position in enumerate(epoch.positions.tolist()):
             if position not in self.instances:
                 continue
-            name = run.name(position) + again
+            name = run.name(position) + restart
             self.scalars(name, {term: float(value[row]) for term, value in epoch.losses.items()}, epoch.number)
             for part, mask, of in (
                 ("edge_mask", epoch.edge_mask, epoch.edge_row),
@@ -100,10 +101,10 @@ class Sink(Callback):
                     self.histogram(f"{part}/{name}", mask[of == row].cpu(), epoch.number)
 
     def finish(self, explanations: Explanations | StoredExplanations) -> None:
-        """Show what holds of all."""
+        """Send the losses and scores of all instances, the figures and the embeddings."""
         from matplotlib.figure import Figure
 
-        from gnn_xai.viz.grid import grid
+        from gnn_xai.viz import grid
 
         run = self.trace.run
         assert run is not None
@@ -111,9 +112,7 @@ class Sink(Callback):
             curves = self.trace.curves()
             for i, number in enumerate(self.trace.epochs.tolist()):
                 self.scalars("loss", {term: float(value[i].nanmean()) for term, value in curves.items()}, number)
-            figure = Figure(
-                figsize=(6.4, 4.0), layout="constrained"
-            )  # pyplot does not know it, so none has to close it
+            figure = Figure(figsize=(6.4, 4.0), layout="constrained")  # unknown to pyplot, so nothing has to close it
             self.trace.draw(figure.subplots())
             self.figure("convergence", figure)
         last = int(self.trace.epochs[-1]) if len(self.trace.epochs) else 0

@@ -1,0 +1,59 @@
+"""Captions: an instance, its prediction and its explained class in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch_geometric.explain.config import ModelConfig
+
+    from gnn_xai.results.explanations import Explanation
+
+
+def describe(explanation: Explanation, class_names: Sequence[str] | None = None) -> str:
+    """The instance, its prediction, and the explained class if it is another one, in one line."""
+    return ", ".join(filter(None, caption(explanation, class_names)))
+
+
+def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tuple[str, str]:
+    """The instance and its prediction; the explained class, or "" where it is the predicted one."""
+    head = f"{'node' if is_node_level(explanation) else 'graph'} {explanation.index}"
+    output = np.atleast_1d(np.asarray(explanation.prediction.detach().cpu(), dtype=float))
+    target = explanation.target
+    if explanation.source.task.mode.value == "regression":
+        column = f" (output {target})" if len(output) > 1 else ""
+        return f"{head} · predicted {output[target]:.3g}{column}", ""
+
+    def name(label: int) -> str:
+        return str(class_names[label]) if class_names is not None else f"class {label}"
+
+    probability = probabilities(output, explanation.source.task)
+    if len(output) == 1:  # one column: the probability of class 1
+        probability = np.array([1.0 - probability[0], probability[0]])
+        target = int(probability.argmax())
+    predicted = int(probability.argmax())
+    text = f"{head} · predicted {name(predicted)} (p = {probability[predicted]:.2f})"
+    if target == predicted:
+        return text, ""
+    return text, f"explained {name(target)} (p = {probability[target]:.2f})"
+
+
+def is_node_level(explanation: Explanation) -> bool:
+    """The explained output is that of a node."""
+    return explanation.source.task.task_level.value == "node"
+
+
+def probabilities(output: np.ndarray, task: ModelConfig) -> np.ndarray:
+    """Probabilities `[C]` of the classes from a classifier's output `[C]`."""
+    kind = task.return_type.value
+    if kind == "probs":
+        return output
+    if kind == "log_probs":
+        return np.exp(output)
+    if len(output) == 1 or task.mode.value == "binary_classification":
+        return 1.0 / (1.0 + np.exp(-output))
+    shifted = np.exp(output - output.max())
+    return shifted / shifted.sum()
