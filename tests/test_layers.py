@@ -39,9 +39,6 @@ RANK = {room: rank for rank, line in enumerate(ORDER) for room in line}
 REMAINING = {
     ("core.inputs.embeddings", "core.model.problem"),
     ("core.model.readout", "core.engines.prepare"),
-    ("viz.convergence", "watch.callbacks"),
-    ("viz.molecule", "molecules.drawing"),
-    ("viz.molecule", "molecules.smiles"),
 }
 
 # The one way around the order: `late` imports a module by its name, in this module alone.

@@ -455,7 +455,7 @@ def test_grid_shares_the_bar_of_masks():
     assert len(figure.axes) == 6 + 1
     assert [title(ax) for ax in figure.axes[:4]] == list("abcd")
     signed = explanation([[0], [1]], [-3.0], signed=True)
-    assert len(grid([masks[0], signed], each=[{}, {"colorbar": False}]).axes) == 2 + 1
+    assert len(grid([masks[0], signed], panel_options=[{}, {"colorbar": False}]).axes) == 2 + 1
     with pytest.raises(InputError, match="expected 1 to 60 explanations"):
         grid([])
     with pytest.raises(InputError, match="expected titles of length 4, got 1"):

@@ -14,4 +14,4 @@ bonds = gx.explain(nitro.model, nitro.data, "edge_ablation", task="graph", index
 options = [
     {"layout": molecules.depiction(nitro.data[e.index].smiles), "node_labels": nitro.node_names[e.index]} for e in bonds
 ]
-figure = viz.grid(bonds, columns=3, each=options, class_names=nitro.class_names)
+figure = viz.grid(bonds, columns=3, panel_options=options, class_names=nitro.class_names)

@@ -160,7 +160,7 @@ def _sheet(
     def draw(subject: Subject, results: Results) -> Figure:
         chosen = [results[name][position] for position in positions for name in names]
         each = [{**subject.drawing(e), "mark": subject.true_nodes(e)} for e in chosen]
-        return viz.grid(chosen, columns=len(names), each=each, aligned=True, panel=panel, **options)
+        return viz.grid(chosen, columns=len(names), panel_options=each, aligned=True, panel=panel, **options)
 
     return draw
 

@@ -1,4 +1,4 @@
-"""A page that holds a whole comparison: one HTML file with its pictures inside."""
+"""A report as one HTML file with its pictures inside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the results table: its key in a row, how it reads, which end is good."""
+    """One column of the results table: its key in a row, its title and format, and which end is good."""
 
     key: str
     title: str
@@ -21,7 +21,7 @@ class Column:
     best: Literal["high", "low"] | None = None
 
     def text(self, row: Mapping[str, Any]) -> str:
-        """The cell of a row; a dash where there is nothing to say."""
+        """The cell of a row; a dash for a missing value."""
         value = row.get(self.key)
         if value is None:
             return "–"
@@ -66,7 +66,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file with what to see in it; `alt` is read aloud where pictures are not seen."""
+    """A PNG file with a caption; `alt` is its text for screen readers."""
 
     path: Path
     caption: str
@@ -74,7 +74,7 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Width on the page: two thirds of the pixels, which is sharp on dense screens too."""
+        """Width on the page: two thirds of the pixels, so that it is sharp on dense screens."""
         return round(int.from_bytes(self.path.read_bytes()[16:20], "big") / 1.5)
 
     @property

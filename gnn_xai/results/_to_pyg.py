@@ -43,7 +43,7 @@ def _graph(data: Any, level: str, index: int) -> Any:
 
 
 def _contains(graph: Any, explanation: Any) -> bool:
-    """Whether a graph has these nodes, and these edges under their ids."""
+    """A graph has the nodes of an explanation, and its edges under their ids."""
     nodes, edges = explanation.node_id, explanation.edge_id
     if len(nodes) and int(nodes.max()) >= (graph.num_nodes or 0):
         return False

@@ -105,7 +105,7 @@ class Digest:
             self._several("object", [type(value), *self._parts(value)])
 
     def _parts(self, value: Any) -> list[Any]:
-        """What sets an object apart besides its class: the code of a callable, the function and arguments of a partial."""
+        """Parts of an object to hash besides its class: a callable's code, the function and arguments of a partial."""
         if hasattr(value, "func") and hasattr(value, "keywords"):
             return [value.func, value.args, value.keywords]
         call = inspect.getattr_static(type(value), "__call__", None)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, pointers
 
-Level = Literal["instance", "node", "edge", "pointer"]
+ColumnLevel = Literal["instance", "node", "edge", "pointer"]
 
-LEVELS: dict[str, Level] = {
+LEVELS: dict[str, ColumnLevel] = {
     "index": "instance",
     "target": "instance",
     "prediction": "instance",
@@ -35,7 +35,7 @@ EXTRAS = "extras."
 edge and node, others for each instance."""
 
 
-def level_of(name: str, common: bool) -> Level:
+def level_of(name: str, common: bool) -> ColumnLevel:
     """The level of a column.
 
     Args:
@@ -44,7 +44,7 @@ def level_of(name: str, common: bool) -> Level:
     """
     if name.startswith(EXTRAS):
         prefix = name.removeprefix(EXTRAS).split("_")[0]
-        level: Level = "edge" if prefix == "edge" else "node" if prefix == "node" else "instance"
+        level: ColumnLevel = "edge" if prefix == "edge" else "node" if prefix == "node" else "instance"
         return "instance" if common and level == "node" else level
     return "instance" if common and name == "node_mask" else LEVELS[name]
 
@@ -52,6 +52,20 @@ def level_of(name: str, common: bool) -> Level:
 def rows_dim(name: str) -> int:
     """The dimension of a column along which its rows lie."""
     return 1 if name == "edge_index" else 0
+
+
+def positions(i: int | slice | list[int] | Tensor, size: int) -> int | Tensor:
+    """An index into `size` instances: one position from 0 on, or several as a tensor.
+
+    Raises:
+        IndexError: if one position is out of range.
+    """
+    if isinstance(i, (slice, list)) or (isinstance(i, Tensor) and i.dim() > 0):
+        return torch.arange(size)[i.cpu() if isinstance(i, Tensor) else i]
+    position = int(i)
+    if not -size <= position < size:
+        raise IndexError(f"position {position} is out of range for {size} explanations")
+    return position % size
 
 
 def select(columns: dict[str, Tensor], instances: Tensor, common: bool) -> dict[str, Tensor]:

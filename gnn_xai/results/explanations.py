@@ -23,7 +23,7 @@ from gnn_xai.optional import late
 from gnn_xai.results import files, tables
 from gnn_xai.results._strength import strongest, summed_at_ends, undirected_once
 from gnn_xai.results._to_pyg import to_pyg
-from gnn_xai.results.columns import EXTRAS, LEVELS, join, level_of, rows_dim, select
+from gnn_xai.results.columns import EXTRAS, LEVELS, join, level_of, positions, rows_dim, select
 from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
@@ -107,14 +107,10 @@ class Explanations:
 
     def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
         """One explanation by position, or several as `Explanations`."""
-        if isinstance(i, (slice, list)) or (isinstance(i, Tensor) and i.dim() > 0):
-            positions = torch.arange(len(self), device=self.index.device)
-            positions = positions[i.to(positions.device) if isinstance(i, Tensor) else i]
-            return self._with(select(self.columns(), positions, self.common))
-        position = int(i)
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"position {position} is out of range for {len(self)} explanations")
-        return Explanation(self, position % len(self))
+        at = positions(i, len(self))
+        if isinstance(at, int):
+            return Explanation(self, at)
+        return self._with(select(self.columns(), at.to(self.index.device), self.common))
 
     def __iter__(self) -> Iterator[Explanation]:
         return (Explanation(self, position) for position in range(len(self)))
@@ -137,7 +133,7 @@ class Explanations:
     @cached_property
     def node_scores(self) -> Tensor | None:
         """One score per node, `[ΣN]`: its mask, or the sum over its features; without a mask per node, the sum of the
-        scores of the edges at it, each undirected edge once. `None` where there is neither.
+        scores of the edges at it, each undirected edge once. `None` without either.
         """
         if self.node_mask is not None and not self.common:
             return self.node_mask.sum(1)
@@ -145,7 +141,7 @@ class Explanations:
             return None
         if len(self.edge_id) == 0:
             return self.edge_mask.new_zeros(len(self.node_id))
-        span = int(self.node_id.max()) + 1  # a node is told apart by its instance and its id
+        span = int(self.node_id.max()) + 1  # instance and id together identify a node
         ends = self.edge_owner * span + self.edge_index
         return summed_at_ends(self.node_owner * span + self.node_id, ends, self.edge_mask)
 
@@ -248,15 +244,7 @@ class Explanations:
         Explanations(2 node-level, PyG's GNNExplainer, edge_mask=[...])
         """
         return late("gnn_xai.pyg").read(
-            explanations,
-            model,
-            data,
-            task=task,
-            index=index,
-            target=target,
-            forward=forward,
-            name=name,
-            signed=signed,
+            explanations, model, data, task=task, index=index, target=target, forward=forward, name=name, signed=signed
         )
 
     def to_pandas(self, level: TableLevel = "instance") -> DataFrame:
@@ -292,7 +280,7 @@ class Explanations:
         return tables.write_parquet(path, [(0, self)], level)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything but the data to one safetensors file, in one step: a file is whole or not there.
+        """Write everything but the data to one safetensors file, in one step: a file is whole, or missing.
 
         Raises:
             StorageError: if the file cannot be written.
@@ -388,7 +376,7 @@ class Explanation:
 
     @property
     def signed(self) -> bool:
-        """Scores are attributions of any sign, or masks in [0, 1]."""
+        """Scores are attributions of any sign (`True`), or masks in [0, 1]."""
         return self.source.signed
 
     @property
@@ -408,7 +396,7 @@ class Explanation:
     @property
     def node_scores(self) -> Tensor | None:
         """One score per node, `[n]`: its mask, or the sum over its features; without a mask per node, the sum of the
-        scores of the edges at it, each undirected edge once. `None` where there is neither.
+        scores of the edges at it, each undirected edge once. `None` without either.
         """
         return self.source[[self.position]].node_scores
 
@@ -482,7 +470,7 @@ class Explanation:
         return late("gnn_xai.viz").draw(self, ax=ax, **options)
 
     def _repr_html_(self) -> str | None:
-        """What a notebook shows: the depiction of a molecule; nothing, and so the text, for any other graph."""
+        """The structural formula of a molecule for notebooks; `None`, and so the text, for other graphs."""
         try:
             return late("gnn_xai.molecules").draw(self).svg
         except GnnXaiError:

@@ -1,9 +1,10 @@
 """Explanations on disk: a folder of shards that `explain` adds one by one, and that are read when they are needed.
 
 A run is a folder with a manifest and shards. Each shard is a file as `Explanations.save` writes it, and holds the
-explanations of consecutive positions of the index. How a run is cut into shards, and what is computed together within one,
-depends on what was asked alone: not on time, not on free memory (the budget of the first start is kept), and not on which
-shards this process has computed before. So a run that was killed and resumed ends with the files of one that was not.
+explanations of consecutive positions of the index. The cut into shards, and what is computed together within a shard,
+depend on the arguments of `explain` alone: not on time, not on free memory (the budget of the first start is kept), and not
+on which shards this process has computed before. So a run that was killed and resumed ends with the files of one that was
+not.
 
 Every file is written under another name, synchronised and renamed. A shard counts once the manifest names it with its size
 and checksum.
@@ -29,6 +30,7 @@ from torch import Tensor
 from gnn_xai.core.arrays.batches import Bytes
 from gnn_xai.errors import StorageError, warn
 from gnn_xai.results import tables
+from gnn_xai.results.columns import positions
 from gnn_xai.results.explanations import Explanation, Explanations, joined, read
 from gnn_xai.results.files import packed, refuse_newer, storage_errors
 from gnn_xai.results.tables import TableLevel
@@ -71,10 +73,10 @@ def load(path: str | os.PathLike[str]) -> Explanations | StoredExplanations:
 
 
 class RunWriter:
-    """A run that is being written: what was asked, and which shards are finished. Made by `writing`.
+    """A run that is being written: its settings and its finished shards. Made by `writing`.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         manifest: its manifest, as on disk.
     """
 
@@ -99,7 +101,7 @@ class RunWriter:
             StorageError: if it cannot be written, or overlaps another shard; what was written before stays.
         """
         if not self.manifest["shards"]:
-            self._update()  # a shard without a manifest would be a file of somebody else
+            self._update()  # a shard without a manifest would look like a file of another program
         stop = start + len(part)
         if any(shard["start"] < stop and start < shard["stop"] for shard in self.manifest["shards"]):
             raise StorageError(
@@ -156,7 +158,7 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
 
     Args:
         out: its folder, which may be missing, empty, or hold the same run.
-        asked: what is asked, ready for JSON, see `gnn_xai.results.checksums.described`.
+        asked: the settings, ready for JSON, see `gnn_xai.results.checksums.described`.
         size: how many instances.
         device: where it is computed.
 
@@ -281,7 +283,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run.
 
     Raises:
-        StorageError: if there is none, it cannot be read, or it comes from a newer version.
+        StorageError: if it is missing, cannot be read, or comes from a newer version.
     """
     path = folder / MANIFEST
     try:
@@ -307,7 +309,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-# What was asked ######################################################################################################
+# Settings of a run ###################################################################################################
 
 _NAMES = {
     "model.class": "model",
@@ -407,18 +409,13 @@ class StoredExplanations:
 
     def __getitem__(self, i: int | slice | list[int] | Tensor) -> Explanation | Explanations:
         """One explanation by position, or several as `Explanations`; reads the shards that hold them."""
-        if not isinstance(i, (slice, list)) and not (isinstance(i, Tensor) and i.dim() > 0):
-            position = int(i)
-            if not -len(self) <= position < len(self):
-                raise IndexError(f"position {position} is out of range for {len(self)} explanations")
-            position %= len(self)
-            number = int(torch.searchsorted(self._ptr, position, right=True)) - 1
-            return self._shard(number)[position - int(self._ptr[number])]
-        positions = torch.arange(len(self))[i.cpu() if isinstance(i, Tensor) else i].contiguous()
-        numbers = torch.searchsorted(self._ptr, positions, right=True) - 1
+        at = positions(i, len(self))
+        numbers = torch.searchsorted(self._ptr, at, right=True) - 1
+        if isinstance(at, int):
+            return self._shard(int(numbers))[at - int(self._ptr[numbers])]
         order = torch.argsort(numbers, stable=True)
         parts = [
-            self._shard(number)[positions[order[numbers[order] == number]] - self._ptr[number]]
+            self._shard(number)[at[order[numbers[order] == number]] - self._ptr[number]]
             for number in numbers.unique().tolist()
         ]
         if not parts:  # an empty selection has the columns of any other

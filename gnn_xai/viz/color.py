@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 # Both maps start (or pass through zero) at a grey that is still visible on white paper.
 SEQUENTIAL = LinearSegmentedColormap.from_list("gnn_xai_mask", ["#cbd3db", "#a3c1da", "#5d9bc7", "#20639b", "#0b3057"])
 DIVERGING = LinearSegmentedColormap.from_list(
-    "gnn_xai_attribution",
-    ["#0b3c7d", "#3e83bd", "#a3c6de", "#d2d2d2", "#eda98a", "#c9503c", "#850f1d"],
+    "gnn_xai_attribution", ["#0b3c7d", "#3e83bd", "#a3c6de", "#d2d2d2", "#eda98a", "#c9503c", "#850f1d"]
 )
 NEUTRAL_EDGE = "#8b939c"
 NEUTRAL_NODE = "#eef1f4"
@@ -59,7 +58,7 @@ def ink_on(color: ColorType) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """How scores become colours: masks from 0 to 1, attributions from -limit to +limit, or from 0 where none is below."""
+    """Colours of scores: masks from 0 to 1, attributions from -limit to +limit, or from 0 if no score is negative."""
 
     signed: bool
     limit: float
@@ -101,12 +100,7 @@ def add_colorbar(ax: Axes | list[Axes], scale: Scale, label: str) -> Colorbar:
     """A slim labelled colour bar beside the axes."""
     axes = ax if isinstance(ax, list) else [ax]
     bar = axes[0].figure.colorbar(
-        ScalarMappable(scale.norm, scale.cmap),
-        ax=ax,
-        shrink=0.75,
-        fraction=0.05,
-        pad=0.02,
-        aspect=24,
+        ScalarMappable(scale.norm, scale.cmap), ax=ax, shrink=0.75, fraction=0.05, pad=0.02, aspect=24
     )
     bar.set_label(label, fontsize=9, color=TEXT)
     bar.ax.tick_params(labelsize=8, length=2.5, colors=FAINT_TEXT)

@@ -35,7 +35,7 @@ def features(
             (`node_mask_type` "attributes" or "common_attributes").
         ax: where to draw; a new figure's axes if None.
         top: how many features, at least 1.
-        feature_names: names by feature column; the column's number where there is none.
+        feature_names: names by feature column; the column's number by default.
         title: replaces the line that names the instance and the predicted class.
 
     Returns:

@@ -27,7 +27,7 @@ def grid(
     columns: int = 3,
     titles: Sequence[str] | None = None,
     panel: tuple[float, float] = (4.6, 4.0),
-    each: Sequence[dict[str, Any]] | None = None,
+    panel_options: Sequence[dict[str, Any]] | None = None,
     aligned: bool = False,
     **options: Any,
 ) -> Figure:
@@ -42,7 +42,7 @@ def grid(
         columns: panels in a row.
         titles: one title per panel; by default what `draw` writes.
         panel: width and height of one panel in inches.
-        each: options of `draw` for each panel, on top of `options` (a layout per molecule, for
+        panel_options: options of `draw` for each panel, on top of `options` (a layout per molecule, for
             one).
         aligned: lay explanations of the same instance out alike, so that panels can be compared.
         **options: options of `draw` for every panel.
@@ -52,14 +52,14 @@ def grid(
         writes it.
 
     Raises:
-        InputError: nothing to draw, more than 60 panels, or `titles` or `each` of another length.
+        InputError: nothing to draw, more than 60 panels, or `titles` or `panel_options` of another length.
     """
     from matplotlib.figure import Figure
 
     drawn = list(explanations)
     if not 1 <= len(drawn) <= PANELS_AT_MOST:
         raise InputError(f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(drawn)}; pass a slice")
-    for name, value in (("titles", titles), ("each", each)):
+    for name, value in (("titles", titles), ("panel_options", panel_options)):
         if value is not None and len(value) != len(drawn):
             raise InputError(f"expected {name} of length {len(drawn)}, got {len(value)}")
 
@@ -68,7 +68,7 @@ def grid(
     shared = not any(e.signed for e in drawn)
     figure = Figure(figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    chosen = [{"colorbar": not shared, **options, **(own or {})} for own in each or [None] * len(drawn)]
+    chosen = [{"colorbar": not shared, **options, **(own or {})} for own in panel_options or [None] * len(drawn)]
     frames = _align(drawn, chosen) if aligned else {}
     for i, (explanation, ax) in enumerate(zip(drawn, panels, strict=False)):
         if titles is not None:

@@ -1,4 +1,4 @@
-"""Where the nodes of a drawing go: the same place every time, and without SciPy."""
+"""A deterministic layout of the nodes of a drawing, without SciPy."""
 
 from __future__ import annotations
 
@@ -100,10 +100,7 @@ def _part(x: np.ndarray, apart: float = 0.45, steps: int = 100) -> np.ndarray:
 def _pack(blocks: list[tuple[list, np.ndarray]], gap: float = 1.0) -> dict[Any, np.ndarray]:
     """Set components in rows of about the width that makes the whole drawing 4:3."""
     sizes = [np.ptp(x, axis=0) + gap for _, x in blocks]
-    width = max(
-        [float(np.sqrt(4 / 3 * sum(s.prod() for s in sizes))), *(float(s[0]) for s in sizes)],
-        default=0,
-    )
+    width = max([float(np.sqrt(4 / 3 * sum(s.prod() for s in sizes))), *(float(s[0]) for s in sizes)], default=0)
     positions: dict[Any, np.ndarray] = {}
     left = top = row = 0.0
     for (nodes, x), size in zip(blocks, sizes, strict=True):

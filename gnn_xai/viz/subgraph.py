@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Layout = Callable[[nx.Graph], Mapping] | Mapping[int, Sequence[float]] | np.ndarray
 
 LINES_BY_DEFAULT = 60
-LINES_AT_MOST = 2000  # beyond this a drawing is a blot, and takes minutes
+LINES_AT_MOST = 2000  # more are illegible, and take minutes
 THIN, THICK = 1.0, 5.0  # line widths in points, at weight 0 and at the end of the scale
 RING_GAP = 7.0  # how much wider than its node the ring is, in points
 
@@ -58,8 +58,7 @@ def draw(
 
     Scores use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
     use a diverging scale from -max|a| to +max|a|: red raises the explained output, blue lowers it.
-    The node that is explained wears a ring. The figure is never shown or saved: that is the
-    caller's.
+    The explained node has a ring. The figure is never shown or saved: that is the caller's.
 
     Args:
         explanation: one instance, `explanations[i]`.
@@ -112,14 +111,7 @@ def draw(
     _draw_lines(ax, graph, lines, positions, line_scale, sizes)
     fills = _draw_nodes(ax, graph, positions, scores, node_scale, node_classes, size, mark)
     if target is not None:
-        ax.scatter(
-            *positions[target],
-            s=sizes[target],
-            facecolors="none",
-            edgecolors=RING,
-            linewidths=2.2,
-            zorder=4,
-        )
+        ax.scatter(*positions[target], s=sizes[target], facecolors="none", edgecolors=RING, linewidths=2.2, zorder=4)
     _draw_labels(ax, graph, positions, node_labels, fills, size)
     if node_classes is not None and not scores:
         _legend(ax, graph, node_classes, class_names)
@@ -153,7 +145,7 @@ def _as_graph(lines: list[_Line], nodes: list[int]) -> nx.MultiDiGraph:
 
 
 class _Line(NamedTuple):
-    """What is drawn between two nodes: both directions of an edge, or one."""
+    """A line between two nodes: both directions of an edge, or one."""
 
     u: int
     v: int
@@ -162,7 +154,7 @@ class _Line(NamedTuple):
 
 
 def _own_scores(explanation: Explanation) -> dict[int, float]:
-    """Scores of nodes that have their own; those borrowed from edges would say nothing new."""
+    """Scores of nodes from a node mask; sums over edges would repeat what the lines show."""
     mask, kind = explanation.node_mask, explanation.source.node_mask_type
     if mask is None or kind == "common_attributes":
         return {}
@@ -205,7 +197,7 @@ def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
 def _select(
     explanation: Explanation, lines: list[_Line], scores: dict[int, float], top: int | None
 ) -> tuple[list[_Line], list[int], str]:
-    """The lines and nodes to draw, and what the subtitle says about those left out."""
+    """The lines and nodes to draw, and a note on how many were left out."""
     if top is not None and not (isinstance(top, int) and 1 <= top <= LINES_AT_MOST):
         raise InputError(f"expected top in 1..{LINES_AT_MOST} (how many lines to draw), got {top!r}")
     top = LINES_BY_DEFAULT if top is None else top
@@ -226,7 +218,7 @@ def _select(
 
 
 def _nearness(lines: list[_Line], nodes: list[int], start: set[int]) -> dict[int, float]:
-    """Minus the hops from the explained node: what to keep where only features have scores."""
+    """Minus the hops from the explained node: the rank of nodes if only features have scores."""
     graph = nx.Graph((line.u, line.v) for line in lines)
     graph.add_nodes_from(nodes)
     hops = nx.single_source_shortest_path_length(graph, next(iter(start))) if start else {}
@@ -236,11 +228,11 @@ def _nearness(lines: list[_Line], nodes: list[int], start: set[int]) -> dict[int
 def _positions(graph: nx.Graph, layout: Any, target: int | None) -> dict[int, np.ndarray]:
     if layout is None:
         return stress_layout(graph, first=target)
-    found: Any = layout(nx.Graph(graph)) if callable(layout) else layout
+    positions: Any = layout(nx.Graph(graph)) if callable(layout) else layout
     try:
-        return {n: np.asarray(found[n], dtype=float)[:2] for n in graph}
+        return {n: np.asarray(positions[n], dtype=float)[:2] for n in graph}
     except (KeyError, IndexError) as error:
-        missing = [n for n in graph if not _has(found, n)]
+        missing = [n for n in graph if not _has(positions, n)]
         raise InputError(
             f"expected a position for every drawn node, got none for {missing[:5]}; "
             "layout maps original node ids to (x, y)"
@@ -273,7 +265,7 @@ def _draw_lines(
         colors, widths = scale.colors(score), THIN + (THICK - THIN) * scale.strength(score)
     arrows = {(line.u, line.v) for line in lines if line.arrow}
     for i, line in enumerate(lines):
-        # A line of its own for each: networkx gives every edge of one call the same arrow head.
+        # One call for each line: networkx gives every edge of one call the same arrow head.
         style = "-|>" if line.arrow else "-"
         bend = 0.15 if line.arrow and (line.v, line.u) in arrows else 0.0
         patches = nx.draw_networkx_edges(
@@ -326,12 +318,7 @@ def _draw_nodes(
 
 
 def _draw_labels(
-    ax: Axes,
-    graph: nx.Graph,
-    positions: dict[int, np.ndarray],
-    node_labels: Any,
-    fills: dict[int, Any],
-    size: float,
+    ax: Axes, graph: nx.Graph, positions: dict[int, np.ndarray], node_labels: Any, fills: dict[int, Any], size: float
 ) -> None:
     if node_labels is False:
         return

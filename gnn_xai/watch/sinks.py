@@ -39,12 +39,7 @@ class Sink(Callback):
     """
 
     def __init__(
-        self,
-        *,
-        every: int = 10,
-        instances: int | Sequence[int] = 4,
-        embeddings: int = 1000,
-        **options: Any,
+        self, *, every: int = 10, instances: int | Sequence[int] = 4, embeddings: int = 1000, **options: Any
     ) -> None:
         self.trace = Trace(every)
         self.every = every
@@ -54,7 +49,7 @@ class Sink(Callback):
             raise InputError(f"expected instances= as positions within index, or how many, got {instances!r}")
         self.instances, self.embeddings, self.options = list(instances), embeddings, options
 
-    # Where things go #################################################################################################
+    # Where it goes ###################################################################################################
 
     def begin(self, settings: str) -> None:
         """Begin a page for a run; `settings` is its algorithm, number of instances and seed as JSON."""
@@ -76,7 +71,7 @@ class Sink(Callback):
         """Send vectors `[b, H]` of instances, each with its name and its target."""
         raise NotImplementedError
 
-    # What goes there #################################################################################################
+    # What is sent ####################################################################################################
 
     def start(self, run: Run) -> None:
         """Begin a page."""
