@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.graphs import expansion
-from gnn_xai.core.model.interventions import seen_layers
+from gnn_xai.core.model.layers import seen_layers
 from gnn_xai.core.model.problem import Problem
 
 TOGETHER = 1024

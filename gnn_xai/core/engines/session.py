@@ -50,7 +50,7 @@ class Session:
 
     def model(self, replicas: Replicas, propagation: Propagation | None = None) -> MaskedModel:
         """The model on a union that `union` made, or with a propagation of one's own on what that runs on."""
-        return MaskedModel(self.problem, replicas, self.plan, self.features, propagation)
+        return MaskedModel(self.problem, replicas, self.plan, self.features, propagation, record=False)
 
     @property
     def limit(self) -> float:

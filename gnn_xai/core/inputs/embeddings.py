@@ -19,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gnn_xai.core.inputs.hooks import Hook, after, before, hooked
+from gnn_xai.errors import GnnXaiError
+
 if TYPE_CHECKING:
     from gnn_xai.core.graphs.computation_graphs import Replicas
     from gnn_xai.core.model.problem import Problem
@@ -75,7 +78,7 @@ class Lookups:
 
     Attributes:
         tickets: of the forward pass at hand; `None` where it runs on codes.
-        handles: of the hooks, to be removed.
+        hooks: for as long as tickets are to be read.
         watch: notes which embeddings get tickets, if anyone wants to know.
     """
 
@@ -83,12 +86,12 @@ class Lookups:
         self.tickets: Tickets | None = None
         self.watch: Watch | None = None
         self._factor: Tensor | None = None
-        self.handles: list[Any] = []
+        self.hooks: list[Hook] = []
         for name in names:
             module = model.get_submodule(name)
-            self.handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
+            self.hooks.append(before(module, self._before(name)))
             if isinstance(module, nn.Embedding):
-                self.handles.append(module.register_forward_hook(self._after))
+                self.hooks.append(after(module, self._after))
 
     def _before(self, name: str):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -136,15 +139,13 @@ def embeddings_of(problem: Problem, replicas: Replicas, out: Tensor) -> Embeddin
     lookups.tickets, watch = Tickets(Coded(replicas.x, ones)), Watch()
     lookups.watch = watch
     try:
-        with torch.no_grad(), watch:
+        with torch.no_grad(), hooked(lookups.hooks), watch:
             again = problem.run(replicas.with_features(lookups.tickets.x), replicas.rows)
     except UsedOtherwise as error:
         return Embeddings(why=f"codes that the model hands to {error}")
     except Exception as error:
-        return Embeddings(why=f"codes of which the model makes something else ({type(error).__name__}: {error})")
-    finally:
-        for handle in lookups.handles:
-            handle.remove()
+        reason = error.__cause__ or error  # as the model raised it
+        return Embeddings(why=f"codes of which the model makes something else ({type(reason).__name__}: {reason})")
     if not watch.met:
         return Embeddings(why="codes that the model does not look up")
     if not torch.allclose(again, out, 1e-5, 1e-5):
@@ -152,7 +153,7 @@ def embeddings_of(problem: Problem, replicas: Replicas, out: Tensor) -> Embeddin
     return Embeddings(tuple(dict.fromkeys(watch.met)))
 
 
-class UsedOtherwise(Exception):
+class UsedOtherwise(GnnXaiError):
     """A model made something of codes that is no lookup in an embedding."""
 
 

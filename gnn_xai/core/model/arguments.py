@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -112,11 +113,10 @@ def _keys(source: Any) -> list[str]:
     return list(first.keys()) if isinstance(first, Data) else []
 
 
-def compiled(model: nn.Module) -> bool:
-    """Whether `torch.compile` took part in the model, as a whole or in a part."""
+def compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether `torch.compile` took part in any of a model's modules."""
     return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
+        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None for module in modules
     )
 
 
@@ -135,7 +135,7 @@ def eager(model: nn.Module) -> nn.Module:
                 f"torch.jit.script made{f' as its part {name}' * bool(name)}; pass the Python module that it was made from "
                 "(same weights: module.load_state_dict(scripted.state_dict()))"
             )
-    if compiled(model):
+    if compiled(model.modules()):
         warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model

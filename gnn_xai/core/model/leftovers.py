@@ -8,7 +8,7 @@ and hooks of Captum as well.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from gnn_xai.errors import InputError, warn
 
 _EXPLAINERS = ("torch_geometric.explain.", "captum.")
 _BOUND = ("propagate", "edge_updater")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_MESSAGE_HOOKS = ("_message_forward_hooks", "_message_forward_pre_hooks")
 _ABSENT: Any = object()
 
 Changes = list[tuple[MutableMapping[Any, Any], Any, Any]]
@@ -27,18 +29,21 @@ Changes = list[tuple[MutableMapping[Any, Any], Any, Any]]
 
 
 @contextmanager
-def without_leftovers(model: nn.Module) -> Iterator[None]:
-    """Take off what PyG's explainers and Captum left on a model, and put it back afterwards.
+def without_leftovers(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Take off what PyG's explainers and Captum left on the modules of a model, and put it back afterwards.
 
     Raises:
         InputError: if a layer runs an `explain_message` that is not known to be one of theirs.
     """
-    changes, altering = _leftovers(model)
+    changes, altering = _leftovers(modules)
     if altering:
+        names = {module: f"{name or 'model'} ({type(module).__name__})" for name, module in model.named_modules()}
+        for module in altering:
+            _require_known_explain_message(module, names[module])
         warn(
-            f"{', '.join(altering)} carries what another explainer left on it (a run that was interrupted?), under which "
-            "the model predicts something else; what is explained is the model without it. "
-            "torch_geometric.explain.algorithm.utils.clear_masks(model) takes masks off"
+            f"{', '.join(dict.fromkeys(names[module] for module in altering))} carries what another explainer left on it "
+            "(a run that was interrupted?), under which the model predicts something else; what is explained is the model "
+            "without it. torch_geometric.explain.algorithm.utils.clear_masks(model) takes masks off"
         )
     before = [(place, key, place.get(key, _ABSENT)) for place, key, _ in changes]
     try:
@@ -56,36 +61,36 @@ def _make(changes: Changes) -> None:
             place[key] = value
 
 
-def _leftovers(model: nn.Module) -> tuple[Changes, list[str]]:
-    """What to change to be rid of leftovers, and the layers on which they alter what the model predicts."""
+def _leftovers(modules: Sequence[nn.Module]) -> tuple[Changes, list[nn.Module]]:
+    """What to change to be rid of leftovers, and the modules on which they alter what the model predicts."""
     changes: Changes = []
-    altering: list[str] = []
-    for name, module in model.named_modules():
-        label = f"{name or 'model'} ({type(module).__name__})"
-        state = vars(module)
-        for kind in [kind for kind, hooks in state.items() if kind.endswith("_hooks") and hooks]:
-            hooks = state[kind]
-            kept = {key: hook for key, hook in hooks.items() if not _module_of(hook).startswith(_EXPLAINERS)}
-            if len(kept) < len(hooks):
-                changes.append((state, kind, OrderedDict(kept)))
-                altering += [label for hook in hooks.values() if _module_of(hook).startswith("captum.")]
+    altering: list[nn.Module] = []
+    for module in modules:
+        state, passes = vars(module), isinstance(module, MessagePassing)
+        for kind in _HOOKS + _MESSAGE_HOOKS * passes:
+            hooks = state.get(kind)
+            if hooks and any(_left(hook) for hook in hooks.values()):
+                changes.append((state, kind, OrderedDict((k, hook) for k, hook in hooks.items() if not _left(hook))))
+                if not passes or kind in _HOOKS:  # those on messages are PyG's, and only look
+                    altering.append(module)
         if not isinstance(module, MessagePassing):
             continue
-        if module.explain is True:
-            _require_known_explain_message(module, label)
+        if module._explain is True:
             arguments = module.inspector.get_flat_param_names(
                 ["message", "aggregate", "update"], exclude=sorted(module.special_args)
             )
             changes += [(state, "_explain", None), (state, "_user_args", arguments)]
-            altering.append(label)
+            altering.append(module)
         if module.decomposed_layers == 1:
             changes += [(state, name, _ABSENT) for name in _BOUND if name in state and _bound_by_pyg(module, name)]
-    return changes, list(dict.fromkeys(altering))
+    return changes, altering
 
 
-def _require_known_explain_message(layer: MessagePassing, label: str) -> None:
+def _require_known_explain_message(layer: nn.Module, label: str) -> None:
+    if not isinstance(layer, MessagePassing) or layer.explain is not True:
+        return
     own = vars(layer).get("explain_message", MessagePassing.explain_message)
-    known = own is MessagePassing.explain_message or _module_of(own).startswith(_EXPLAINERS)
+    known = own is MessagePassing.explain_message or _left(own)
     if not known or type(layer).explain_message is not MessagePassing.explain_message:
         raise InputError(
             f"{label} has explain=True and an explain_message of its own, which changes what the model predicts; if an "
@@ -103,7 +108,8 @@ def _bound_by_pyg(layer: MessagePassing, name: str) -> bool:
     return any(vars(kind).get(n) is function for kind in type(layer).__mro__ for n in names)
 
 
-def _module_of(hook: Any) -> str:
-    while isinstance(hook, partial):
-        hook = hook.func
-    return getattr(hook, "__module__", None) or ""
+def _left(function: Any) -> bool:
+    """Whether a hook or method is one of another explainer's."""
+    while isinstance(function, partial):
+        function = function.func
+    return (getattr(function, "__module__", None) or "").startswith(_EXPLAINERS)

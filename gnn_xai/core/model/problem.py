@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnTy
 
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import Embeddings
+from gnn_xai.core.model.layers import Layers
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
 Objective = Literal["margin", "log_prob", "prob", "raw"]
@@ -37,6 +39,11 @@ class Problem:
     task: ModelConfig
     forward: Forward
     embeddings: Embeddings = Embeddings()
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The modules of the model that pass messages, and the others."""
+        return Layers.of(self.model)
 
     @property
     def node_level(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,45 +25,41 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Raises:
         InputError: if another explainer left something that cannot be taken off for certain.
     """
-    with _restored(model), ExitStack() as stack:
-        stack.enter_context(without_leftovers(model))
-        devices = {parameter.device for parameter in model.parameters()}
+    modules = list(model.modules())
+    with _restored(modules), ExitStack() as stack:
+        stack.enter_context(without_leftovers(model, modules))
+        devices = {p.device for module in modules for p in module._parameters.values() if p is not None}
         cuda = sorted({device.index for device in devices if device.type == "cuda"})
         stack.enter_context(torch.random.fork_rng(devices=cuda))
         for kind in {device.type for device in devices} | {"cpu"}:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if compiled(model):  # a compiled graph skips hooks that are newer than itself
+        if compiled(modules):  # a compiled graph skips hooks that are newer than itself
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        model.eval()
-        for module in model.modules():
+        if any(module.training for module in modules):
+            model.eval()
+        for module in modules:
             # A cache belongs to the graph it was made from; on any other graph it would silently stand in for it.
-            for name in [name for name in vars(module) if _caches(name)]:
+            for name in [name for name in vars(module) if "cached" in name and _caches(name)]:
                 setattr(module, name, False if name == "cached" else None)
         yield
 
 
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    modules = list(model.modules())
-    training = [module.training for module in modules]
-    held = [{name: value for name, value in vars(m).items() if _held(name, value)} for m in modules]
+def _restored(modules: Sequence[nn.Module]) -> Iterator[None]:
+    before = [dict(vars(module)) for module in modules]
     buffers = [
         (module._buffers, name, buffer, buffer.clone())
         for module in modules
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    grads = [(parameter, parameter.grad) for parameter in model.parameters()]
+    grads = [(p, p.grad) for module in modules for p in module._parameters.values() if p is not None]
     try:
         yield
     finally:
-        for module, flag, attributes in zip(modules, training, held, strict=True):
-            module.training = flag
-            state = vars(module)
-            for name in [name for name, value in state.items() if _held(name, value) and name not in attributes]:
-                del state[name]
-            state.update(attributes)
+        for module, attributes in zip(modules, before, strict=True):
+            _restore(vars(module), attributes)
         with torch.no_grad():
             for place, name, buffer, value in buffers:
                 place[name] = buffer  # a forward may have put another tensor in its place
@@ -72,9 +69,17 @@ def _restored(model: nn.Module) -> Iterator[None]:
             parameter.grad = grad
 
 
+def _restore(state: dict[str, Any], before: dict[str, Any]) -> None:
+    """Put back the attributes of a module that are flags, tensors or caches."""
+    changed = [name for name, value in state.items() if before.get(name, state) is not value]
+    for name in [*changed, *(before.keys() - state.keys())]:
+        value = before.get(name)
+        if name == "training" or _caches(name) or isinstance(value, Tensor) or isinstance(state.get(name), Tensor):
+            if name in before:
+                state[name] = value
+            else:
+                del state[name]
+
+
 def _caches(name: str) -> bool:
     return name == "cached" or name.startswith("_cached")
-
-
-def _held(name: str, value: object) -> bool:
-    return isinstance(value, Tensor) or _caches(name)
