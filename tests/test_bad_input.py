@@ -254,6 +254,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(Transductive(), algorithm=gx.Saliency(node_mask_type=None)),
         r"runs on the whole graph but not on computation graphs cut out of it \(.*data carries as data.n_id",
     ),
+    "model of counts": (
+        lambda: explain(Refuses(not_counts), counts()),
+        r"Refuses .*not where a mask multiplies its features \(AssertionError without a message\); use node_mask_type=None",
+    ),
+    "model that looks at its messages": (
+        lambda: explain(Degrees(), algorithm=gx.GNNExplainer(node_mask_type=None, epochs=2)),
+        r"Degrees .*not where an edge mask multiplies its messages \(ValueError: expected ones in all.*NodeAblation\(\)",
+    ),
     "forward not callable": (lambda: explain(forward="model"), r"expected forward= as a callable .* got str"),
     # task
     "task unknown": (
@@ -346,6 +354,126 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "fidelity kind": (lambda: gx.metrics.fidelity(network(), graph(), explain(), kind="accuracy"), r"got 'accuracy'"),
 }
+
+
+class Medians(nn.Module):
+    """Two layers of medians, which PyG cannot take where the last node of a graph has no neighbour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = pyg.SAGEConv(4, 8, aggr="median"), pyg.SAGEConv(8, 3, aggr="median")
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+
+class Refuses(nn.Module):
+    """A network that raises an error of its own where a condition on its input holds."""
+
+    def __init__(self, condition: Callable[[Tensor, Tensor], bool]) -> None:
+        super().__init__()
+        self.inner, self.condition = network(), condition
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        if self.condition(x, edge_index):
+            raise AssertionError
+        return self.inner(x, edge_index)
+
+
+class OnlyOnes(pyg.SAGEConv):
+    """A layer that sums ones, and nothing else."""
+
+    def aggregate(self, inputs: Tensor, index: Tensor, ptr: Any = None, dim_size: int | None = None) -> Tensor:
+        if bool((inputs != 1).any()):
+            raise ValueError("expected ones\nin all messages")
+        return super().aggregate(inputs, index, ptr, dim_size)
+
+
+class Degrees(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = OnlyOnes(4, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(torch.ones_like(x), edge_index)
+
+
+def counts() -> Data:
+    data = graph()
+    data.x = data.x.round()
+    return data
+
+
+def not_counts(x: Tensor, edge_index: Tensor) -> bool:
+    return not torch.equal(x, x.round())
+
+
+def fewer_edges(x: Tensor, edge_index: Tensor) -> bool:
+    return edge_index.size(1) * graph().num_nodes < len(x) * graph().num_edges
+
+
+VALUE = ModelConfig("regression", "graph", "raw")
+
+
+class Pooled(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        return pyg.global_mean_pool(self.inner(x, edge_index)[:, :1], batch)
+
+
+def test_a_model_that_fails_on_parts_of_its_graph() -> None:
+    """It is said with the way that works: the whole graph, one mask for all that is asked."""
+    from torch_geometric.explain import Explainer
+
+    data = random_graph(0, 20, 30, undirected=True)
+    model = seeded(Medians)().eval()
+    for algorithm in ("saliency", "edge_ablation"):
+        with pytest.raises(
+            InputError, match=r"not on computation graphs .*IndexError.*gnn_xai.pyg.algorithm"
+        ) as raised:
+            explain(model, data, algorithm, index=[1, 2])
+        assert isinstance(raised.value.__cause__, IndexError)
+        assert len(str(raised.value)) < 420
+    config = {"mode": MULTICLASS, "task_level": "node", "return_type": "raw"}
+    masks = {"explanation_type": "model", "edge_mask_type": "object", "model_config": config}
+    found = Explainer(model, gx.pyg.algorithm(gx.EdgeAblation()), **masks)(data.x, data.edge_index, index=1)
+    assert float(found.edge_mask.abs().max()) > 0
+
+
+def test_a_model_that_fails_without_some_of_its_edges() -> None:
+    model, data = Pooled(Refuses(fewer_edges)).eval(), [graph()]
+    sentence = r"not without some of its edges or nodes \(AssertionError without a message\); use removal='message'"
+    with pytest.raises(InputError, match=sentence):
+        explain(model, data, gx.EdgeAblation(), task=VALUE)
+    assert float(explain(model, data, gx.EdgeAblation(removal="message"), task=VALUE).edge_mask.abs().max()) > 0
+
+
+def test_a_model_that_runs_out_of_memory_gets_smaller_batches() -> None:
+    """Its error is passed on as it is, so that batches are halved."""
+    for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), torch.OutOfMemoryError()):
+        sizes = []
+
+        def forward(model: nn.Module, data: Any, error: Exception = error, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(data.num_nodes)
+            if data.num_nodes > 40:
+                raise error
+            return model(data.x, data.edge_index)
+
+        found = explain(forward=forward, algorithm="edge_ablation", batch_budget=1000)
+        assert max(sizes) > 40
+        assert torch.allclose(found.edge_mask, explain(algorithm="edge_ablation").edge_mask, atol=1e-6)
+
+
+def test_the_reason_of_a_fall_back_is_what_was_raised() -> None:
+    """A hook that reads the edges of its layer does not run where fused layers get none."""
+    model = network()
+    model.convs[0].register_forward_hook(lambda module, args, out: out + args[1].size(1))
+    layers = explain(model, algorithm=gx.EdgeAblation(), index=0).provenance["layers"]
+    why = "the fused way raised AttributeError: 'object' object has no attribute 'size'"
+    assert [(layer["path"], layer["why"]) for layer in layers] == [("messages", why)] * 2
 
 
 def _loaded() -> gx.Explanations:

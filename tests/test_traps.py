@@ -254,8 +254,9 @@ def test_trap_08_nothing_is_left_behind() -> None:
             raise Interrupted
         return module(data.x, data.edge_index)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InputError, match="Interrupted") as raised:
         explain(model, graph, gx.GNNExplainer(epochs=40), forward=forward)
+    assert isinstance(raised.value.__cause__, Interrupted)
     after = model.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)

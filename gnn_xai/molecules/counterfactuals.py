@@ -238,7 +238,7 @@ def counterfactuals(
     graphs = as_graphs([data for _, _, data in inputs], torch.device("cpu") if parameter is None else parameter.device)
     runner = _Runner(Problem(model, graphs, config, bind(model, graphs, forward)), featurize)
     with untouched(model), torch.no_grad():
-        first = runner.problem.first_run(lambda: runner.outputs([data for _, _, data in inputs]))
+        first = runner.outputs([data for _, _, data in inputs])
         runner.problem.check(first)
         found = [
             _search(runner, smiles, mol, out, _Goal.of(runner.problem, out, target, change), max_edits, limit, seed)

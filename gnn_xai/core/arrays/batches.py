@@ -125,7 +125,7 @@ def run(work: Callable[[Tensor], None], cost: Tensor, limit: float) -> None:
                 work(positions)
                 continue
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(positions) == 1:
                     raise InputError(
@@ -138,7 +138,8 @@ def run(work: Callable[[Tensor], None], cost: Tensor, limit: float) -> None:
             stack += [positions[half:], positions[:half]]
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

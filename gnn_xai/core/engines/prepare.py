@@ -27,7 +27,7 @@ from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.calls import ForwardTrace
 from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.routing import plan_of, settle, survey
-from gnn_xai.errors import GnnXaiError, InputError, warn
+from gnn_xai.errors import InputError, warn
 
 PIECE = 4_000_000
 """Nodes and edges of computation graphs that are held at once; their tensors take about 60 bytes each."""
@@ -112,7 +112,7 @@ class Pipeline:
         sample = _spread(graphs)
         if problem.node_level:
             replicas = replace(replicas, rows=torch.cat([index, sample]))
-        traced, out = problem.first_run(lambda: trace(problem, replicas))
+        traced, out = trace(problem, replicas)
         part, first, said = _part(problem, replicas, traced, out, sample)
         problem.check(out[: len(index)])
         _warn_of_what_was_seen(problem, traced, part, said, edge_masks)
@@ -262,7 +262,8 @@ class Pipeline:
                     return
                 self.fallback = "the fused way did not give what the model gives"
             except Exception as error:  # a layer may add its input to an output that has fewer rows now
-                self.fallback = f"the fused way raised {type(error).__name__}: {error}"
+                reason = error.__cause__ or error  # as the model raised it
+                self.fallback = f"the fused way raised {type(reason).__name__}: {reason}"
         session.plan = session.features = None
         if session.problem.node_level:
             self.first_scope, _ = self._scope_of_most(sample)
@@ -374,7 +375,7 @@ class Pipeline:
             scope[pending] = step
             found = expansion.around_nodes(graphs, index[pending], steps, scope[pending], flow, limit, cap)
             # A dead ReLU hides what the border contributes until a mask brings it to life: one input is not enough.
-            there = self._on_part(session, found).unflatten(1, expected.shape[1:])
+            there = outputs(session, found, self._probed).unflatten(1, expected.shape[1:])
             same = close(there.flatten(0, 1), expected[pending].flatten(0, 1)).reshape(len(pending), -1).all(1)
             capped = torch.zeros_like(same) if found.capped is None else found.capped
             exact[pending] = same & ~capped
@@ -401,22 +402,6 @@ class Pipeline:
         if not self.traced.complete:  # what looks like context may carry messages of a layer that was not traced
             found = replace(found, all_in_play=True, edge_in_play=torch.ones_like(found.edge_in_play))
         return found
-
-    def _on_part(self, session: Session, graphs: ComputationGraphs) -> Tensor:
-        """`_probed` on computation graphs, for a model that may never have run on less than the whole graph.
-
-        Raises:
-            InputError: if it cannot.
-        """
-        try:
-            return outputs(session, graphs, self._probed)
-        except (IndexError, RuntimeError, ValueError) as error:
-            if isinstance(error, GnnXaiError):
-                raise
-            raise InputError(
-                f"the model runs on the whole graph but not on computation graphs cut out of it ({error}); if it holds "
-                "something for every node, such as an embedding, look it up by ids that the data carries as data.n_id"
-            ) from error
 
     def _probed(self, model: MaskedModel) -> Tensor:
         """The output on the user's features and on every probe, side by side, `[R, (1 + probes) · C]`."""

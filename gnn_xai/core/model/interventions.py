@@ -11,7 +11,7 @@ Messages are multiplied by hooks that PyG offers for this; neither `explain` nor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from gnn_xai.core.inputs.features import Features, plain
 from gnn_xai.core.inputs.hooks import Hook, after_with_arguments, hooked
 from gnn_xai.core.model.fusing import Fusing
 from gnn_xai.core.model.matching import ForwardPass, Matching
-from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.problem import Problem, RunOn
 from gnn_xai.core.propagation.calls import ForwardTrace, _holds_edges
 from gnn_xai.core.propagation.coefficients import form_of
 from gnn_xai.core.propagation.fused import Propagation
@@ -111,6 +111,9 @@ class MaskedModel:
 
         Where the data's features are codes, `x` holds other codes, factors on what they are embedded as, or both.
         """
+        return self._pass(edge_mask, x, partial(self._ran_on, edge_mask, x))
+
+    def _pass(self, edge_mask: Tensor | None, x: Tensor | Coded | None, on: Callable[[], RunOn] | None) -> Tensor:
         replicas, run = self.replicas, self._run
         if x is None and self.features is not None:
             x = plain(self.features, replicas.node_id)
@@ -120,9 +123,28 @@ class MaskedModel:
         if self._propagation is not None:
             self._propagation.start(run.mask)
         shrunk = len(replicas) if self._plan is not None and self._plan.shrink else None
-        out = self.problem.run(data, replicas.rows, shrunk)
+        out = self.problem.run(data, replicas.rows, shrunk, on)
         run.finish()
         return out
+
+    def _ran_on(self, edge_mask: Tensor | None, x: Tensor | Coded | None) -> RunOn:
+        """What the model was run on when it raised an error: found out by running it with less."""
+        source, replicas = self.replicas.source, self.replicas
+        masked = edge_mask is not None or x is not None
+        if masked and self._runs(None, None):
+            return "features" if x is not None and not self._runs(None, x) else "messages"
+        if len(replicas.edge) + len(replicas.node) < int(
+            (source.num_nodes + source.num_edges)[replicas.instance].sum()
+        ):
+            return "rebuilt"
+        return "data" if source.root is None else "part"
+
+    def _runs(self, edge_mask: Tensor | None, x: Tensor | Coded | None) -> bool:
+        try:
+            self._pass(edge_mask, x, None)
+        except Exception:
+            return False
+        return True
 
     def _with_placeholders(self, x: Tensor | Coded | None) -> Tensor | None:
         """What the model gets as `x`; in place of codes that have factors, placeholders that its embeddings read."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
 
+from gnn_xai.core.arrays.batches import out_of_memory
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import Embeddings
 from gnn_xai.core.model.layers import Layers
@@ -19,7 +21,9 @@ from gnn_xai.errors import GnnXaiError, InputError, warn
 Objective = Literal["margin", "log_prob", "prob", "raw"]
 OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
 Forward = Callable[[nn.Module, Any], Tensor]
-T = TypeVar("T")
+RunOn = Literal["data", "part", "rebuilt", "messages", "features"]
+"""What a model is run on: the user's data; computation graphs cut out of it; what is left of either after a removal; under
+masks that multiply messages; under masks that multiply features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,32 +82,21 @@ class Problem:
             return x.dtype
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
-    def first_run(self, run: Callable[[], T]) -> T:
-        """Call `run`, the first that meets the model with the data; a failure inside it says how the model was called.
-
-        Raises:
-            InputError: if the model raises anything.
-        """
-        try:
-            return run()
-        except GnnXaiError:
-            raise
-        except Exception as error:
-            arguments = getattr(self.forward, "arguments", "forward=")
-            raise InputError(
-                f"{type(self.model).__name__} raised {type(error).__name__} ({str(error) or 'without a message'}) when "
-                f"called with {arguments}; if that is not how to call it, pass forward=lambda model, data: model(...)"
-            ) from error
-
-    def run(self, data: Any, rows: Tensor | None, shrunk: int | None = None) -> Tensor:
+    def run(
+        self, data: Any, rows: Tensor | None, shrunk: int | None = None, on: Callable[[], RunOn] | None = None
+    ) -> Tensor:
         """The model's output on `data`, one row per instance, as `[R, C]`.
 
         Args:
             data: one disjoint union of computation graphs.
             rows: the node to read for each instance, or `None` for graph-level tasks.
             shrunk: how many instances there are, where the model's layers drop all other rows.
+            on: tells what the model was run on, once it has raised an error; the user's data for `None`.
+
+        Raises:
+            InputError: if the model raises anything, or its output is not what the task says.
         """
-        out = self.called(data)
+        out = self.called(data, on)
         expected = shrunk or (data.num_graphs if rows is None else data.num_nodes)
         if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
             out = out.reshape(1)
@@ -126,13 +119,20 @@ class Problem:
         out = out.reshape(expected, -1)
         return out if rows is None or shrunk else out[rows]
 
-    def called(self, data: Any) -> Tensor:
-        """What the model returns on `data`.
+    def called(self, data: Any, on: Callable[[], RunOn] | None = None) -> Tensor:
+        """What the model returns on `data`; `on` as in `run`. Where memory runs out, the error is passed on as it is.
 
         Raises:
-            InputError: if it is not one tensor of floating-point numbers.
+            InputError: if the model raises anything, or does not return one tensor of floating-point numbers.
         """
-        out = self.forward(self.model, data)
+        try:
+            out = self.forward(self.model, data)
+        except GnnXaiError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise self._failure(error, "data" if on is None else on()) from error
         if not isinstance(out, Tensor):
             raise InputError(
                 f"expected the model to return one tensor, got {type(out).__name__}; "
@@ -144,6 +144,27 @@ class Problem:
                 "(logits in place of classes, say)"
             )
         return out
+
+    def _failure(self, error: Exception, on: RunOn) -> InputError:
+        """What the model was run on when it raised an error, and a way that works."""
+        model, arguments = type(self.model).__name__, getattr(self.forward, "arguments", "forward=")
+        kind = type(error).__name__
+        text = textwrap.shorten(str(error), 160, placeholder=" ...") or "without a message"
+        said = f"{kind}: {text}" if str(error) else f"{kind} {text}"
+        sentences: dict[RunOn, str] = {
+            "data": f"{model} raised {kind} ({text}) when called with {arguments}; if that is not how to call it, pass "
+            "forward=lambda model, data: model(...)",
+            "part": f"the model runs on the whole graph but not on computation graphs cut out of it ({said}); if it holds "
+            "something for every node, such as an embedding, look it up by ids that the data carries as data.n_id; "
+            "torch_geometric.explain.Explainer(model, gnn_xai.pyg.algorithm(...)) keeps the graph whole",
+            "rebuilt": f"{model} runs on the data but not without some of its edges or nodes ({said}); use "
+            "removal='message', which takes nothing out",
+            "messages": f"{model} runs on the data but not where an edge mask multiplies its messages ({said}); use an "
+            "algorithm over nodes or features, such as gnn_xai.NodeAblation()",
+            "features": f"{model} runs on the data but not where a mask multiplies its features ({said}); use "
+            "node_mask_type=None, or gnn_xai.EdgeAblation()",
+        }
+        return InputError(sentences[on])
 
     # Reading the output ##############################################################################################
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from torch_geometric.explain.config import ModelTaskLevel
 from gnn_xai.core.engines.prepare import Pipeline, close
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Flow, Graphs
-from gnn_xai.core.model.problem import Objective, Problem
+from gnn_xai.core.model.problem import Objective, Problem, RunOn
 from gnn_xai.errors import InputError
 
 
@@ -62,14 +63,16 @@ class Joint(Problem):
         """Unless outputs belong to graphs."""
         return self.task.task_level != ModelTaskLevel.graph
 
-    def run(self, data: Any, rows: Tensor | None, shrunk: int | None = None) -> Tensor:
+    def run(
+        self, data: Any, rows: Tensor | None, shrunk: int | None = None, on: Callable[[], RunOn] | None = None
+    ) -> Tensor:
         """The rows of the model's output on `data`, side by side, `[1, K · C]`."""
         if data.num_graphs != 1:
             raise InputError(
                 f"expected one variant of the graph at a time, where several outputs share a mask, got {data.num_graphs}; "
                 "explain one index at a time"
             )
-        out = self.called(data)
+        out = self.called(data, on)
         out = out.reshape(max(out.size(0), 1), -1) if out.dim() else out.reshape(1, 1)
         if len(out) != self.size:
             raise InputError(
