@@ -666,16 +666,23 @@ def test_a_graph_without_edges_alone_may_have_edge_attributes(algorithm: str) ->
     assert len(gx.explain(model, [lonely], algorithm, task="graph", progress=False)) == 1
 
 
-@pytest.mark.parametrize("name", gx.metrics.REGISTRY)
-def test_metrics_name_what_is_no_explanations(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def no_explanations(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """One explanation, a folder of them, a list, and data."""
     model, data = network(), graph()
     found = explain(model, data, index=[0, 3])
-    stored = explain(model, data, index=[0, 3], out=tmp_path / "run")
+    stored = explain(model, data, index=[0, 3], out=tmp_path_factory.mktemp("stored") / "run")
+    return [found[0], stored, [found[0]], data]
+
+
+@pytest.mark.parametrize("name", gx.metrics.REGISTRY)
+def test_metrics_name_what_is_no_explanations(name: str, no_explanations: list[Any]) -> None:
+    model, data = network(), graph()
     motifs = torch.zeros(data.num_edges, dtype=torch.long), torch.zeros(10, dtype=torch.long)
     metric = gx.metrics.REGISTRY[name]
     given = {"model": model, "data": data, "ground_truth": gx.GroundTruth(*motifs), "labels": motifs[1]}
     given = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
-    for other in (found[0], stored, [found[0]], data):
+    for other in no_explanations:
         sentence = (
             rf"expected Explanations, got {type(other).__name__}; for a single one pass .* stored.explanations\(\)"
         )

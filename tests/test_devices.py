@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
@@ -70,10 +71,16 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
             assert e.node_scores is not None
 
 
+@cache
+def measured(dataset: str):
+    """A data set and explanations of it, which metrics read."""
+    ds = gx.datasets.load(dataset)
+    return ds, gx.explain(ds.model, ds.data, "random", task=ds.task, index=ds.index[:4], progress=False)
+
+
 @every_value(dataset=["ba_shapes", "nci_nitro"], name=list(gx.metrics.REGISTRY))
 def test_metrics_make_no_tensor_on_the_default_device(name, dataset):
-    ds = gx.datasets.load(dataset)
-    found = gx.explain(ds.model, ds.data, "random", task=ds.task, index=ds.index[:4], progress=False)
+    ds, found = measured(dataset)
     labels = ds.data.y if dataset == "ba_shapes" else torch.stack([graph.y.reshape(()) for graph in ds.data])
     has = {"model": ds.model, "data": ds.data, "explanations": found, "ground_truth": ds.ground_truth, "labels": labels}
     takes = inspect.signature(gx.metrics.REGISTRY[name]).parameters

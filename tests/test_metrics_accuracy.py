@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -130,6 +131,7 @@ def level(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@cache  # tests read them and change nothing
 def explained(level: str, algorithm: object = "saliency", undirected: bool = True):
     """Explanations with ties among their scores, and what is true."""
     model, data, truth = setting(level, undirected=undirected)

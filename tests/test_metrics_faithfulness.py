@@ -711,6 +711,12 @@ def test_registry() -> None:
 # Bad input ###########################################################################################################
 
 
+@pytest.fixture(scope="module")
+def ablated_edges() -> tuple[Case, gx.Explanations]:
+    case = build("multiclass", "node")
+    return case, case.explain(gx.EdgeAblation())
+
+
 @pytest.mark.parametrize(
     ("measure", "options", "sentence"),
     [
@@ -745,9 +751,10 @@ def test_registry() -> None:
         ("robust_fidelity", {"kind": "odds"}, "expected kind='probability'"),
     ],
 )
-def test_refusals(measure: str, options: dict[str, Any], sentence: str | None) -> None:
-    case = build("multiclass", "node")
-    found = case.explain(gx.EdgeAblation())
+def test_refusals(
+    ablated_edges: tuple[Case, gx.Explanations], measure: str, options: dict[str, Any], sentence: str | None
+) -> None:
+    case, found = ablated_edges
     if sentence is None:
         getattr(gx.metrics, measure)(case.model, case.data, found, **options)
         return

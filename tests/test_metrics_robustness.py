@@ -572,11 +572,16 @@ def test_settings_are_those_of_the_explanations(name: str, monkeypatch: pytest.M
         assert given["seed"] == 11 if name in ("contrastivity", "model_randomization") else given["seed"] > 11
 
 
-@pytest.mark.parametrize("name", ["ges", "seed_stability", "contrastivity", "model_randomization"])
-def test_explanations_of_other_data_or_algorithms_are_refused(name: str) -> None:
+@pytest.fixture(scope="module")
+def salient() -> tuple[nn.Module, Data, gx.Explanations]:
     model, data, task = question("node")
+    return model, data, gx.explain(model, data, "saliency", task=task, progress=False)
+
+
+@pytest.mark.parametrize("name", ["ges", "seed_stability", "contrastivity", "model_randomization"])
+def test_explanations_of_other_data_or_algorithms_are_refused(salient: tuple, name: str) -> None:
+    model, data, found = salient
     metric = getattr(gx.metrics, name)
-    found = gx.explain(model, data, "saliency", task=task, progress=False)
     with pytest.raises(InputError, match="the explained edges are not|is not the one that was explained"):
         metric(model, models.random_graph(4), found)
     with pytest.raises(InputError, match="the explained edges are not|out of range"):
@@ -585,7 +590,7 @@ def test_explanations_of_other_data_or_algorithms_are_refused(name: str) -> None
         InputError, match="algorithm= to explain again with, as 'mine' is not an algorithm of this package"
     ):
         metric(model, data, replace(found, algorithm={"name": "mine"}))
-    edges = gx.explain(model, data, gx.Saliency(node_mask_type=None), task=task, progress=False)
+    edges = replace(found, node_mask=None, node_mask_type=None)
     with pytest.raises(InputError, match="saliency scored no nodes; choose another level"):
         metric(model, data, edges, level="node")
     with pytest.raises(InputError, match="expected level='edge', 'node', 'feature' or 'auto', got 'atom'"):
@@ -608,9 +613,8 @@ def test_explanations_of_other_data_or_algorithms_are_refused(name: str) -> None
         ("model_randomization", {"order": "random"}, "expected order='cascading' or 'independent', got 'random'"),
     ],
 )
-def test_bad_options(name: str, options: dict, sentence: str) -> None:
-    model, data, task = question("node")
-    found = gx.explain(model, data, "saliency", task=task, progress=False)
+def test_bad_options(salient: tuple, name: str, options: dict, sentence: str) -> None:
+    model, data, found = salient
     with pytest.raises(InputError, match=sentence):
         getattr(gx.metrics, name)(model, data, found, **options)
 
