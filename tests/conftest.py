@@ -21,3 +21,9 @@ settings.load_profile("few")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run slow tests first, so that the other workers have something to do beside them."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(params=["node", "graph"])
+def level(request: pytest.FixtureRequest) -> str:
+    """What the outputs of a model belong to."""
+    return request.param

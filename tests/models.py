@@ -26,6 +26,8 @@ from torch_geometric.nn import (
     global_mean_pool,
 )
 
+import gnn_xai as gx
+
 Level = Literal["node", "graph"]
 
 FEATURES, EDGE_FEATURES, HIDDEN, CLASSES = 5, 3, 6, 3
@@ -263,6 +265,20 @@ def random_graphs(count: int = 4, seed: int = 0, **options: Any) -> list[Data]:
     if count >= 3:
         graphs[-2] = random_graph(seed, nodes=1, edges=0, loops=0, parallel=0, isolated=1, **options)
     return graphs
+
+
+def with_truth(level: Level, model_name: str = "gcn", undirected: bool = True) -> tuple[nn.Module, Any, gx.GroundTruth]:
+    """A model, its data, and what is true in it: two motifs, and nodes in neither of them."""
+    model = make(model_name, level)
+    if level == "node":
+        data = random_graph(3, undirected=undirected)
+        node = torch.arange(data.num_nodes) % 3 - 1
+        edge = torch.where(node[data.edge_index[0]] == node[data.edge_index[1]], node[data.edge_index[0]], -1)
+        return model, data, gx.GroundTruth(edge=edge, node=node)
+    graphs = random_graphs(4, 3, undirected=undirected)
+    nodes = [torch.arange(g.num_nodes) % 2 - 1 for g in graphs]
+    edges = [torch.minimum(n[g.edge_index[0]], n[g.edge_index[1]]) for n, g in zip(nodes, graphs, strict=True)]
+    return model, graphs, gx.GroundTruth(edge=edges, node=nodes)
 
 
 def model_and_graph() -> tuple[nn.Module, Data]:

@@ -727,6 +727,21 @@ def test_layers_that_keep_their_messages(name: str) -> None:
     assert len(both.pipeline.layers) == 2 * LAYERS[name].steps
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sage_max", "it aggregates by max"),
+        ("own_update", "aggregates or updates in a way of its own"),
+        ("gat_of_edges", "its attention reads edge features"),
+        ("gate_of_receiver", "not a number times the sender's features"),
+    ],
+)
+def test_why_a_layer_keeps_its_messages(name: str, why: str) -> None:
+    """Said where it is found out, before anything is compared: a wrong plan would be noticed later, for another reason."""
+    both, _ = agree(model_of(LAYERS[name]), data_of("directed"), index=[7], masks=("row",))
+    assert [why in layer["why"] for layer in both.pipeline.layers] == [True, True]
+
+
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_layers_of_graphs(name: str) -> None:
     layer = LAYERS[name]

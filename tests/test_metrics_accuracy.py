@@ -18,8 +18,8 @@ from torch_geometric.data import Batch
 import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import elements
-from gnn_xai.metrics.accuracy import segment_average_precision
-from tests.test_metrics import setting
+from gnn_xai.metrics.accuracy import segment_average_precision, segment_roc_auc
+from tests import models
 
 sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (it comes with the extra 'dev')")
 scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (it comes with the extra 'research')")
@@ -126,15 +126,10 @@ def test_segment_average_precision(rows: Rows) -> None:
         assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-@pytest.fixture(params=["node", "graph"])
-def level(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @cache  # tests read them and change nothing
 def explained(level: str, algorithm: object = "saliency", undirected: bool = True):
     """Explanations with ties among their scores, and what is true."""
-    model, data, truth = setting(level, undirected=undirected)
+    model, data, truth = models.with_truth(level, undirected=undirected)
     found = gx.explain(model, data, algorithm, task=level, progress=False)
     if found.edge_mask is not None:
         found = replace(found, edge_mask=(found.edge_mask / found.edge_mask.abs().max() * 8).round() / 8)
@@ -155,6 +150,80 @@ def naive_truth(found: gx.Explanations, truth: gx.GroundTruth, what: str = "edge
 def naive_scores(found: gx.Explanations, what: str = "edge") -> list[list[float]]:
     each = [e.edge_mask if what == "edge" else e.node_mask.sum(1) for e in found]
     return [(scores.abs() if found.signed else scores).double().tolist() for scores in each]
+
+
+# ROC-AUC #############################################################################################################
+
+
+def area(truth: list[bool], scores: list[float]) -> float:
+    """ROC-AUC of one segment by scikit-learn, NaN where it is not defined."""
+    return float(sklearn.roc_auc_score(truth, scores)) if 0 < sum(truth) < len(truth) else math.nan
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.booleans()), max_size=60))
+def test_segment_roc_auc(rows: list[tuple[int, int, bool]]) -> None:
+    owner, scores, truth = zip(*rows, strict=True) if rows else ((), (), ())
+    found = segment_roc_auc(torch.tensor(scores) / 5, torch.tensor(truth), torch.tensor(owner, dtype=torch.int64), 5)
+    expected = []
+    for segment in range(5):
+        inside = [(t, s) for o, s, t in rows if o == segment]
+        expected.append(area([t for t, _ in inside], [s for _, s in inside]))
+    assert found.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("algorithm", [gx.EdgeAblation(), gx.Random(), gx.Saliency(node_mask_type=None)])
+def test_roc_auc_of_edges(level: str, algorithm: object) -> None:
+    model, data, truth = models.with_truth(level)
+    found = gx.explain(model, data, algorithm, task=level, progress=False)
+    result = gx.metrics.roc_auc(found, truth)
+    expected = []
+    for e in found:
+        motif = truth.edge if level == "node" else truth.edge[e.index]
+        own = int(truth.node[e.index]) if level == "node" else 0
+        true = [int(motif[i]) == own and own >= 0 for i in e.edge_id]
+        expected.append(area(true, e.edge_mask.abs().tolist()))
+    assert result.values.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    missing = sum(map(math.isnan, expected))
+    assert 0 < missing < len(found)  # instances of one class alone are there, and are counted
+    assert (result.count, result.undefined) == (len(found) - missing, missing)
+    defined = [value for value in expected if not math.isnan(value)]
+    assert result.mean == pytest.approx(sum(defined) / len(defined))
+
+
+def test_roc_auc_of_nodes(level: str) -> None:
+    model, data, truth = models.with_truth(level)
+    found = gx.explain(model, data, gx.InputXGradient(edge_mask_type=None), task=level, progress=False)
+    result = gx.metrics.roc_auc(found, truth)
+    expected = []
+    for e in found:
+        motif = truth.node if level == "node" else truth.node[e.index]
+        own = int(truth.node[e.index]) if level == "node" else 0
+        true = [int(motif[i]) == own and own >= 0 for i in e.node_id]
+        expected.append(area(true, e.node_mask.sum(1).abs().tolist()))
+    assert result.values.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_roc_auc_needs_scores_of_its_level(level: str) -> None:
+    model, data, truth = models.with_truth(level)
+    edges = gx.explain(model, data, gx.EdgeAblation(), task=level, progress=False)
+    features = gx.explain(model, data, gx.FeatureAblation(), task=level, progress=False)
+    with pytest.raises(InputError, match="scored no nodes"):
+        gx.metrics.roc_auc(edges, truth, "node")
+    for which in ("edge", "node"):
+        with pytest.raises(InputError, match=f"scored no {which}s"):
+            gx.metrics.roc_auc(features, truth, which)
+
+
+def test_roc_auc_without_a_truth_says_what_to_use() -> None:
+    model, data, _ = models.with_truth("node")
+    found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
+    with pytest.raises(InputError, match="expected a GroundTruth, got NoneType; where the truth is unknown"):
+        gx.metrics.roc_auc(found, None)
+    with pytest.raises(InputError, match=r"got Tensor; make one with gnn_xai.GroundTruth\(edge="):
+        gx.metrics.roc_auc(found, torch.ones(3, dtype=torch.bool))
+
+
+# Average precision, pooled areas ##########################################################################################
 
 
 @pytest.mark.parametrize("what", ["edge", "node"])
@@ -405,7 +474,7 @@ def test_a_truth_of_the_wrong_length(level: str, name: str) -> None:
 
 
 def test_a_truth_for_a_batch() -> None:
-    model, graphs, truth = setting("graph")
+    model, graphs, truth = models.with_truth("graph")
     found = gx.explain(model, graphs, "saliency", progress=False)
     batched = gx.explain(model, Batch.from_data_list(graphs), "saliency", progress=False)
     one, other = (gx.metrics.roc_auc(e, truth).values for e in (found, batched))

@@ -53,11 +53,6 @@ MODES = {
 }
 
 
-@pytest.fixture(params=["node", "graph"])
-def level(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 def question(level: str, mode: str = "multiclass", undirected: bool = True):
     """A model, its data and the task."""
     kind, returns, count, probs = MODES[mode]

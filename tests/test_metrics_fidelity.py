@@ -1,106 +1,18 @@
-"""Metrics against scikit-learn and against fidelity computed one instance and one forward pass at a time."""
+"""Fidelity of every kind of mask, model and removal, against one forward pass for each instance."""
 
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import gnn_xai as gx
 from gnn_xai.errors import InputError
-from gnn_xai.metrics.accuracy import segment_roc_auc
 from gnn_xai.metrics.selection import allowed
 from tests import models
 from tests.references import Reference
-
-sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (it comes with the extra 'dev')")
-
-
-# ROC-AUC #############################################################################################################
-
-
-def area(truth: list[bool], scores: list[float]) -> float:
-    """ROC-AUC of one segment by scikit-learn, NaN where it is not defined."""
-    return float(sklearn.roc_auc_score(truth, scores)) if 0 < sum(truth) < len(truth) else math.nan
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.booleans()), max_size=60))
-def test_segment_roc_auc(rows: list[tuple[int, int, bool]]) -> None:
-    owner, scores, truth = zip(*rows, strict=True) if rows else ((), (), ())
-    found = segment_roc_auc(torch.tensor(scores) / 5, torch.tensor(truth), torch.tensor(owner, dtype=torch.int64), 5)
-    expected = []
-    for segment in range(5):
-        inside = [(t, s) for o, s, t in rows if o == segment]
-        expected.append(area([t for t, _ in inside], [s for _, s in inside]))
-    assert found.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-@pytest.fixture(params=["node", "graph"])
-def level(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def setting(level: str, model_name: str = "gcn", undirected: bool = True):
-    """A model, its data, and what is true in it: two motifs, and nodes in neither of them."""
-    model = models.make(model_name, level)
-    if level == "node":
-        data = models.random_graph(3, undirected=undirected)
-        node = torch.arange(data.num_nodes) % 3 - 1
-        edge = torch.where(node[data.edge_index[0]] == node[data.edge_index[1]], node[data.edge_index[0]], -1)
-        return model, data, gx.GroundTruth(edge=edge, node=node)
-    graphs = models.random_graphs(4, 3, undirected=undirected)
-    nodes = [torch.arange(g.num_nodes) % 2 - 1 for g in graphs]
-    edges = [torch.minimum(n[g.edge_index[0]], n[g.edge_index[1]]) for n, g in zip(nodes, graphs, strict=True)]
-    return model, graphs, gx.GroundTruth(edge=edges, node=nodes)
-
-
-@pytest.mark.parametrize("algorithm", [gx.EdgeAblation(), gx.Random(), gx.Saliency(node_mask_type=None)])
-def test_roc_auc_of_edges(level: str, algorithm: object) -> None:
-    model, data, truth = setting(level)
-    found = gx.explain(model, data, algorithm, task=level, progress=False)
-    result = gx.metrics.roc_auc(found, truth)
-    expected = []
-    for e in found:
-        motif = truth.edge if level == "node" else truth.edge[e.index]
-        own = int(truth.node[e.index]) if level == "node" else 0
-        true = [int(motif[i]) == own and own >= 0 for i in e.edge_id]
-        expected.append(area(true, e.edge_mask.abs().tolist()))
-    assert result.values.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-    missing = sum(map(math.isnan, expected))
-    assert 0 < missing < len(found)  # instances of one class alone are there, and are counted
-    assert (result.count, result.undefined) == (len(found) - missing, missing)
-    defined = [value for value in expected if not math.isnan(value)]
-    assert result.mean == pytest.approx(sum(defined) / len(defined))
-
-
-def test_roc_auc_of_nodes(level: str) -> None:
-    model, data, truth = setting(level)
-    found = gx.explain(model, data, gx.InputXGradient(edge_mask_type=None), task=level, progress=False)
-    result = gx.metrics.roc_auc(found, truth)
-    expected = []
-    for e in found:
-        motif = truth.node if level == "node" else truth.node[e.index]
-        own = int(truth.node[e.index]) if level == "node" else 0
-        true = [int(motif[i]) == own and own >= 0 for i in e.node_id]
-        expected.append(area(true, e.node_mask.sum(1).abs().tolist()))
-    assert result.values.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-def test_roc_auc_needs_scores_of_its_level(level: str) -> None:
-    model, data, truth = setting(level)
-    edges = gx.explain(model, data, gx.EdgeAblation(), task=level, progress=False)
-    features = gx.explain(model, data, gx.FeatureAblation(), task=level, progress=False)
-    with pytest.raises(InputError, match="scored no nodes"):
-        gx.metrics.roc_auc(edges, truth, "node")
-    for which in ("edge", "node"):
-        with pytest.raises(InputError, match=f"scored no {which}s"):
-            gx.metrics.roc_auc(features, truth, which)
-
 
 # Fidelity ############################################################################################################
 
@@ -144,7 +56,7 @@ def compare(found: gx.metrics.Fidelity, expected: list[tuple[float, float]]) -> 
 @pytest.mark.parametrize("what", list(ALGORITHMS))
 @pytest.mark.parametrize("undirected", [True, False])
 def test_fidelity(level: str, what: str, undirected: bool) -> None:
-    model, data, _ = setting(level, undirected=undirected)
+    model, data, _ = models.with_truth(level, undirected=undirected)
     found = gx.explain(model, data, ALGORITHMS[what], task=level, progress=False)
     for options in ({}, {"top": 3}, {"top": 0.25}, {"kind": "label", "top": 2}):
         compare(gx.metrics.fidelity(model, data, found, **options), naive(model, data, found, level, 2, **options))
@@ -152,7 +64,7 @@ def test_fidelity(level: str, what: str, undirected: bool) -> None:
 
 @pytest.mark.parametrize("model_name", ["gat", "gine", "shared", "jumping", "sage"])
 def test_fidelity_of_other_models(level: str, model_name: str) -> None:
-    model, data, _ = setting(level, model_name)
+    model, data, _ = models.with_truth(level, model_name)
     steps = models.ZOO[model_name].steps
     found = gx.explain(model, data, gx.EdgeAblation(), task=level, target=1, progress=False)
     for options in ({}, {"top": 3, "removal": "structural"}, {"kind": "label", "top": 0.5, "removal": "structural"}):
@@ -160,7 +72,7 @@ def test_fidelity_of_other_models(level: str, model_name: str) -> None:
 
 
 def test_labels_that_the_model_does_not_say_are_not_defined(level: str) -> None:
-    model, data, _ = setting(level)
+    model, data, _ = models.with_truth(level)
     found = gx.explain(model, data, gx.EdgeAblation(), task=level, target=1, progress=False)
     result = gx.metrics.fidelity(model, data, found, kind="label").plus
     said = found.prediction.argmax(1) == 1
@@ -169,7 +81,7 @@ def test_labels_that_the_model_does_not_say_are_not_defined(level: str) -> None:
 
 
 def test_predictions_under_the_mask_ride_along(level: str) -> None:
-    model, data, _ = setting(level)
+    model, data, _ = models.with_truth(level)
     found = gx.explain(model, data, gx.InputXGradient(), task=level, progress=False)
     result = gx.metrics.fidelity(model, data, found)
     chosen = torch.arange(len(found)), found.target
@@ -179,7 +91,7 @@ def test_predictions_under_the_mask_ride_along(level: str) -> None:
 
 
 def test_fidelity_of_a_subset_is_a_subset(level: str) -> None:
-    model, data, _ = setting(level)
+    model, data, _ = models.with_truth(level)
     found = gx.explain(model, data, gx.EdgeAblation(), task=level, progress=False)
     whole = gx.metrics.fidelity(model, data, found, top=2)
     part = gx.metrics.fidelity(model, data, found[[3, 1]], top=2, batch_budget=1)
@@ -202,14 +114,14 @@ def test_fidelity_of_a_subset_is_a_subset(level: str) -> None:
     ],
 )
 def test_fidelity_refuses(options: dict[str, object], sentence: str) -> None:
-    model, data, _ = setting("node")
+    model, data, _ = models.with_truth("node")
     found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
     with pytest.raises(InputError, match=sentence):
         gx.metrics.fidelity(model, data, found, **options)
 
 
 def test_fidelity_refuses_explanations_of_other_data() -> None:
-    model, data, _ = setting("node")
+    model, data, _ = models.with_truth("node")
     found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
     with pytest.raises(InputError, match="expected explanations of this data"):
         gx.metrics.fidelity(model, models.random_graph(nodes=5, edges=4), found)
@@ -218,15 +130,6 @@ def test_fidelity_refuses_explanations_of_other_data() -> None:
     other = replace(found, edge_id=found.edge_id.flip(0))
     with pytest.raises(InputError, match="are not those of this model on this data"):
         gx.metrics.fidelity(model, data, other)
-
-
-def test_roc_auc_without_a_truth_says_what_to_use() -> None:
-    model, data, _ = setting("node")
-    found = gx.explain(model, data, gx.EdgeAblation(), progress=False)
-    with pytest.raises(InputError, match="expected a GroundTruth, got NoneType; where the truth is unknown"):
-        gx.metrics.roc_auc(found, None)
-    with pytest.raises(InputError, match=r"got Tensor; make one with gnn_xai.GroundTruth\(edge="):
-        gx.metrics.roc_auc(found, torch.ones(3, dtype=torch.bool))
 
 
 def test_fidelity_at_one_level_uses_that_mask_alone():
