@@ -8,25 +8,11 @@ testing.check_model(my_model, my_data)    # do masks mean on this model what the
 ```
 """
 
-from gnn_xai.testing.laws import (
-    CASES,
-    CODES,
-    LAWS,
-    TOLERANCE,
-    Case,
-    Encoder,
-    Law,
-    Network,
-    call,
-    check,
-    check_model,
-    distance,
-    plainly_masked,
-    plainly_scaled,
-    random_graph,
-    reachable,
-    seeded,
-)
+from gnn_xai.testing.cases import CASES, CODES, Case, Encoder, Network, call, random_graph, seeded
+from gnn_xai.testing.comparing import TOLERANCE, distance
+from gnn_xai.testing.laws import LAWS, Law, check
+from gnn_xai.testing.models import check_model
+from gnn_xai.testing.plain import plainly_masked, plainly_scaled, reachable
 
 __all__ = [
     "CASES",

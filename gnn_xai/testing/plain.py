@@ -1,0 +1,117 @@
+"""Slow and plain counterparts of what the engines do: loops over edges, messages looked up by (source, target)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import MessagePassing
+
+from gnn_xai.results.explanations import Explanation
+from gnn_xai.testing.cases import Case
+
+
+@contextmanager
+def plainly_masked(model: nn.Module, weight: Mapping[tuple[int, int], float]) -> Iterator[None]:
+    """Multiply the message of every edge (source, target) by its `weight`, 1 where it has none; no parallel edges."""
+    factors: list[Tensor] = []
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        factors[:] = [torch.tensor([weight.get((u, v), 1.0) for u, v in inputs[0].t().tolist()])]
+
+    def after(module: Any, inputs: Any, out: Tensor) -> Tensor:
+        shape = [1] * out.dim()
+        shape[module.node_dim] = -1
+        return out * factors[0].to(out).view(shape)
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, MessagePassing):
+            handles += [
+                module.register_propagate_forward_pre_hook(before),
+                module.register_message_forward_hook(after),
+            ]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def plainly_scaled(model: nn.Module, factor: Tensor | None) -> Iterator[None]:
+    """Multiply what an `Encoder` makes of column f of node v by `factor[v, f]`."""
+    handles = []
+    if factor is not None:
+        encoder: Any = model.encoder
+        for embedding, column in zip(encoder.columns, factor.split(1, dim=1), strict=True):
+            handles.append(embedding.register_forward_hook(lambda module, inputs, out, column=column: out * column))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def reachable(edge_index: Tensor, target: int, steps: int) -> tuple[set[int], set[int]]:
+    """Nodes within `steps` hops of a target, and positions of the edges that can carry a message to it, by plain loops."""
+    nodes, edges = {target}, set()
+    for _ in range(steps):
+        reached = {position for position, (_, v) in enumerate(edge_index.t().tolist()) if v in nodes}
+        edges |= reached
+        nodes = nodes | {int(edge_index[0, position]) for position in reached}
+    return nodes, edges
+
+
+def graph_of(data: Any, e: Explanation) -> Any:
+    """The graph that an explanation is about."""
+    return data if isinstance(data, Data) else data[e.index]
+
+
+def run_plainly(
+    case: Case,
+    model: nn.Module,
+    data: Any,
+    e: Explanation,
+    x: Tensor,
+    weight: dict[tuple[int, int], float],
+    factor: Tensor | None = None,
+) -> Tensor:
+    """The output `[C]` an explanation is about, on the full graph with other features, weighted messages and embedded codes
+    times a factor `[N, F]`.
+    """
+    graph = copy.copy(graph_of(data, e))
+    graph.x = x
+    with plainly_masked(model, weight), plainly_scaled(model, factor):
+        out = case.call(model, graph if case.node_level else Batch.from_data_list([graph]))
+    return out[e.index if case.node_level else 0]
+
+
+def _soft(scores: Tensor | None, signed: bool) -> Tensor | None:
+    if scores is None or not signed or scores.numel() == 0:
+        return scores
+    return scores.abs() / max(float(scores.abs().max()), torch.finfo(scores.dtype).tiny)
+
+
+def under_masks(case: Case, model: nn.Module, data: Any, e: Explanation, complement: bool) -> Tensor:
+    """The `prediction_masked` or `prediction_complement` of an explanation, computed plainly."""
+    graph, node, edge = graph_of(data, e), _soft(e.node_mask, e.signed), _soft(e.edge_mask, e.signed)
+    coded = not graph.x.is_floating_point()
+    x, weight = torch.ones(graph.x.shape) if coded else graph.x.clone(), {}
+    if node is not None:
+        node = 1 - node if complement else node
+        if node.dim() == 1:
+            node = node.expand(len(e.node_id), -1)
+        x[e.node_id] = x[e.node_id] * node
+    if edge is not None:
+        ends = [(u, v) for u, v in e.edge_index.t().tolist()]
+        weight = dict(zip(ends, (1 - edge if complement else edge).tolist(), strict=True))
+    return (
+        run_plainly(case, model, data, e, graph.x, weight, x) if coded else run_plainly(case, model, data, e, x, weight)
+    )
