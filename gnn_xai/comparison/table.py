@@ -1,4 +1,4 @@
-"""What a comparison of algorithms is: a table of means with intervals over instances, and its formats."""
+"""A comparison of algorithms: a table of means with intervals over instances, and its formats."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Comparison:
         seeds: that were asked for.
         level: what metrics that take a level compared, see `gnn_xai.compare`.
         confidence: of the intervals.
-        given: the model, the data, and what else metrics were handed.
+        inputs: the model, the data, and the other arguments of metrics.
     """
 
     algorithms: dict[str, Algorithm]
@@ -55,7 +55,7 @@ class Comparison:
     seeds: tuple[int, ...]
     level: Literal["edge", "node", "feature"] | None
     confidence: float
-    given: dict[str, Any] = field(repr=False)
+    inputs: dict[str, Any] = field(repr=False)
 
     @property
     def values(self) -> DataFrame:
@@ -222,13 +222,18 @@ class Comparison:
         """
         import pandas as pd
 
-        model, data, forward, budget = (self.given[name] for name in ("model", "data", "forward", "batch_budget"))
+        model, data, forward, budget = (self.inputs[name] for name in ("model", "data", "forward", "batch_budget"))
         rows = []
-        for label, found in self.explanations.items():
-            if self.level is not None and getattr(found, "edge_mask" if self.level == "edge" else "node_mask") is None:
+        for label, explanations in self.explanations.items():
+            if (
+                self.level is not None
+                and getattr(explanations, "edge_mask" if self.level == "edge" else "node_mask") is None
+            ):
                 continue
             level = self.level or "both"
-            curve = fidelity_curve(model, data, found, top=shares, level=level, forward=forward, batch_budget=budget)
+            curve = fidelity_curve(
+                model, data, explanations, top=shares, level=level, forward=forward, batch_budget=budget
+            )
             for name, better, values in (("fidelity+", "higher", curve.plus), ("fidelity−", "lower", curve.minus)):
                 for sparsity, column in zip(
                     curve.sparsity.nanmean(0).tolist(), values.cpu().double().numpy().T, strict=True
