@@ -14,7 +14,7 @@ from torch_geometric.nn import global_add_pool
 import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.molecules import Counterfactuals, counterfactuals
-from gnn_xai.molecules.counterfactuals import SUBSTITUENTS, _edits
+from gnn_xai.molecules.edits import SUBSTITUENTS, single_edits
 from gnn_xai.molecules.smiles import as_mol
 from tests.covering import every_value
 
@@ -148,7 +148,7 @@ def test_the_words_of_an_edit_are_true(smiles: str) -> None:
     mol = as_mol(smiles)
     for atom in mol.GetAtoms():
         atom.SetIntProp("_gnn_xai_origin", atom.GetIdx())
-    for words, make in _edits(mol):
+    for words, make in single_edits(mol):
         out = make()
         if Chem.SanitizeMol(out, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
             continue
@@ -176,7 +176,7 @@ def test_every_group_can_be_put_in_the_place_of_hydrogen() -> None:
     mol = as_mol("c1ccccc1")
     for atom in mol.GetAtoms():
         atom.SetIntProp("_gnn_xai_origin", atom.GetIdx())
-    made = {words: make() for words, make in _edits(mol)}
+    made = {words: make() for words, make in single_edits(mol)}
     for name, smiles in SUBSTITUENTS:
         out = made[f"hydrogen at C0 becomes {name}"]
         Chem.SanitizeMol(out)
@@ -188,7 +188,7 @@ def test_groups_are_recognised_by_what_is_bonded() -> None:
     mol = as_mol("COCCO")
     for atom in mol.GetAtoms():
         atom.SetIntProp("_gnn_xai_origin", atom.GetIdx())
-    words = [words for words, _ in _edits(mol)]
+    words = [words for words, _ in single_edits(mol)]
     assert "methoxy at C2 becomes fluoro" in words
     assert "hydroxyl at C3 becomes fluoro" in words
     assert "methyl at O1 becomes acetyl" in words
@@ -220,7 +220,7 @@ def test_table_and_picture(ds: gx.datasets.Benchmark) -> None:
     svg = found.draw(columns=3)
     assert svg.lstrip().startswith("<?xml")
     assert "width='780px' height='480px'" in svg
-    assert found[:2] == found.found[:2]
+    assert found[:2] == found.items[:2]
 
 
 @pytest.mark.parametrize("featurizer", ["pyg", "ogb"])

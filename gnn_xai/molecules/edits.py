@@ -1,0 +1,225 @@
+"""Single edits of a molecule, and the limits that an edited molecule has to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from gnn_xai.molecules.smiles import as_mol, chem
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+SUBSTITUENTS: tuple[tuple[str, str], ...] = (
+    ("methyl", "C"),
+    ("hydroxyl", "O"),
+    ("amino", "N"),
+    ("fluoro", "F"),
+    ("chloro", "Cl"),
+    ("bromo", "Br"),
+    ("iodo", "I"),
+    ("thiol", "S"),
+    ("methoxy", "OC"),
+    ("cyano", "C#N"),
+    ("formyl", "C=O"),
+    ("nitroso", "N=O"),
+    ("nitro", "[N+](=O)[O-]"),
+    ("carboxyl", "C(=O)O"),
+    ("carboxamide", "C(=O)N"),
+    ("acetyl", "C(=O)C"),
+    ("dimethylamino", "N(C)C"),
+    ("trifluoromethyl", "C(F)(F)F"),
+    ("methylsulfonyl", "S(=O)(=O)C"),
+    ("sulfonamide", "S(=O)(=O)N"),
+    ("methyl ester", "C(=O)OC"),
+    ("acetamido", "NC(=O)C"),
+    ("phenyl", "c1ccccc1"),
+)
+"""Groups that replace one another and hydrogen; the first atom of the SMILES is the one that is bonded."""
+
+ELEMENTS = {"C": (6, 4), "N": (7, 3), "O": (8, 2), "S": (16, 2), "F": (9, 1), "Cl": (17, 1), "Br": (35, 1)}
+"""What an atom can become: atomic number and valence by symbol."""
+
+FRAGILE = ("[#7,#8,#16]-[F,Cl,Br,I]", "[#8]-[#8]", "[N+;!$([N+]=O)]-[O-]")
+"""Bonds that an edit must not make, though RDKit allows them; those of a sulfonyl chloride of the input stay."""
+
+ORIGIN, CHANGED = "_gnn_xai_origin", "_gnn_xai_changed"
+
+Edit = tuple[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Counts that an edited molecule must not exceed, and the charge that it must have: those of the input molecule."""
+
+    charge: int
+    radicals: int
+    parts: int
+    fragile: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mol: Mol) -> Limits:
+        """The limits that a molecule sets."""
+        Chem = chem()
+        return cls(
+            Chem.GetFormalCharge(mol),
+            sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
+            len(Chem.GetMolFrags(mol)),
+            tuple(len(mol.GetSubstructMatches(pattern)) for pattern in _fragile()),
+        )
+
+    def holds(self, mol: Mol) -> bool:
+        """Whether an edited molecule keeps them."""
+        other = Limits.of(mol)
+        return (
+            other.charge == self.charge
+            and other.radicals <= self.radicals
+            and other.parts <= self.parts
+            and all(new <= old for new, old in zip(other.fragile, self.fragile, strict=True))
+        )
+
+
+@cache
+def _fragile() -> tuple[Any, ...]:
+    return tuple(chem().MolFromSmarts(smarts) for smarts in FRAGILE)
+
+
+def single_edits(mol: Mol) -> Iterator[Edit]:
+    """Every single edit of a molecule, in words, and what makes it."""
+    Chem = chem()
+    base = Chem.Mol(mol)
+    Chem.Kekulize(base, clearAromaticFlags=True)
+    for atom in base.GetAtoms():
+        index = atom.GetIdx()
+        yield f"remove {_label(atom)}", lambda index=index: _without_atoms(base, {index})
+        if atom.GetFormalCharge() or atom.GetNumRadicalElectrons():
+            continue
+        bonds = sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds())
+        for symbol, (number, valence) in ELEMENTS.items():
+            if atom.GetAtomicNum() != number and bonds <= valence:
+                words = f"{_label(atom)} becomes {symbol}"
+                yield words, lambda index=index, number=number: _with_element(base, index, number)
+        if atom.GetTotalNumHs():
+            for name, _ in SUBSTITUENTS:
+                words = f"hydrogen at {_label(atom)} becomes {name}"
+                yield words, lambda index=index, name=name: _with_group(base, index, set(), name)
+    for bond in base.GetBonds():
+        u, v = bond.GetBeginAtom(), bond.GetEndAtom()
+        if bond.IsInRing():
+            number = bond.GetIdx()
+            yield f"break bond {_label(u)}–{_label(v)}", lambda number=number: _without_bond(base, number)
+        elif bond.GetBondTypeAsDouble() == 1:
+            for stem, root in ((u, v), (v, u)):
+                yield from _replacements(base, stem, root)
+
+
+def _replacements(base: Mol, stem: Any, root: Any) -> Iterator[Edit]:
+    """The group at `root` replaced by others, or by hydrogen, if it is one of `SUBSTITUENTS`."""
+    side, stack = {root.GetIdx()}, [root.GetIdx()]
+    while stack:
+        for neighbor in base.GetAtomWithIdx(stack.pop()).GetNeighbors():
+            index = neighbor.GetIdx()
+            if index != stem.GetIdx() and index not in side:
+                side.add(index)
+                stack.append(index)
+        if len(side) > max(len(group.GetAtoms()) for group, _ in _groups().values()):
+            return
+    name = _names().get(_marked(base, side, root.GetIdx()))
+    if name is None:
+        return
+    at = stem.GetIdx()
+    if len(side) > 1:  # else that is the removal of an atom
+        yield f"remove {name} at {_label(stem)}", lambda: _without_atoms(base, side)
+    for other, _ in SUBSTITUENTS:
+        if other != name:
+            yield (
+                f"{name} at {_label(stem)} becomes {other}",
+                lambda other=other: _with_group(base, at, side, other),
+            )
+
+
+def _label(atom: Any) -> str:
+    """Symbol and number in the input molecule."""
+    return f"{atom.GetSymbol()}{atom.GetIntProp(ORIGIN)}" if atom.HasProp(ORIGIN) else f"new {atom.GetSymbol()}"
+
+
+def _freed(atom: Any) -> None:
+    """Let hydrogens fill the valence of an atom that an edit touches; its stereo is left open."""
+    atom.SetNoImplicit(False)
+    atom.SetNumExplicitHs(0)
+    atom.SetChiralTag(chem().ChiralType.CHI_UNSPECIFIED)
+    atom.SetIntProp(CHANGED, 1)
+
+
+def _without_atoms(base: Mol, gone: set[int]) -> Any:
+    out = chem().RWMol(base)
+    out.BeginBatchEdit()
+    for index in gone:
+        for neighbor in out.GetAtomWithIdx(index).GetNeighbors():
+            _freed(neighbor)
+        out.RemoveAtom(index)
+    out.CommitBatchEdit()
+    return out
+
+
+def _without_bond(base: Mol, number: int) -> Any:
+    out = chem().RWMol(base)
+    bond = out.GetBondWithIdx(number)
+    ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+    out.RemoveBond(*ends)
+    for index in ends:
+        _freed(out.GetAtomWithIdx(index))
+    return out
+
+
+def _with_element(base: Mol, index: int, number: int) -> Any:
+    out = chem().RWMol(base)
+    atom = out.GetAtomWithIdx(index)
+    atom.SetAtomicNum(number)
+    atom.SetIsotope(0)
+    _freed(atom)
+    return out
+
+
+def _with_group(base: Mol, stem: int, gone: set[int], name: str) -> Any:
+    Chem = chem()
+    group, _ = _groups()[name]
+    out = Chem.RWMol(Chem.CombineMols(base, group))
+    out.AddBond(stem, base.GetNumAtoms(), Chem.BondType.SINGLE)
+    _freed(out.GetAtomWithIdx(stem))
+    out.BeginBatchEdit()
+    for index in gone:
+        out.RemoveAtom(index)
+    out.CommitBatchEdit()
+    return out
+
+
+@cache
+def _groups() -> dict[str, tuple[Any, str]]:
+    """The molecule and the text (see `_marked`) of each of `SUBSTITUENTS`."""
+    Chem = chem()
+    groups = {}
+    for name, smiles in SUBSTITUENTS:
+        mol = as_mol(smiles)
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+        for atom in mol.GetAtoms():
+            atom.SetIntProp(CHANGED, 1)
+            atom.SetNoImplicit(False)
+            atom.SetNumRadicalElectrons(0)  # the place for the bond
+        groups[name] = mol, _marked(mol, set(range(mol.GetNumAtoms())), 0)
+    return groups
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {text: name for name, (_, text) in _groups().items()}
+
+
+def _marked(mol: Mol, atoms: set[int], root: int) -> str:
+    """A group as text, in which the atom that is bonded on is marked; without stereo and hydrogens."""
+    symbols = [
+        f"[{atom.GetSymbol()}{atom.GetFormalCharge():+d}{'*' * (atom.GetIdx() == root)}]" for atom in mol.GetAtoms()
+    ]
+    return chem().MolFragmentToSmiles(mol, sorted(atoms), atomSymbols=symbols, isomericSmiles=False)
