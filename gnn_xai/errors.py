@@ -1,4 +1,4 @@
-"""The package's own exceptions and warnings: every message says what was expected, what came, and what helps."""
+"""Exceptions and warnings of the package; messages say what was expected, what was received, and what helps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GnnXaiError(Exception):
 
 
 class InputError(GnnXaiError, ValueError):
-    """An argument, a data object or a model output is not what was asked for."""
+    """An argument, a data object or a model output is not what was expected."""
 
 
 class MaskingError(GnnXaiError, RuntimeError):

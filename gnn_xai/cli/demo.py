@@ -30,7 +30,7 @@ Results = Mapping[str, Explanations]
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the demo does with one data set.
+    """The part of the demo about one data set.
 
     Attributes:
         dataset: its name.
@@ -38,7 +38,7 @@ class Chapter:
         gnn_explainer: with settings that suit the model.
         strongest: how many elements count as the explanation when its fidelity is measured.
         title, text: heading and paragraphs of the page.
-        figures: drawings by file name, each with its caption.
+        figures: drawings with their captions, by file name.
     """
 
     dataset: str
@@ -56,7 +56,7 @@ def run(
     """Run the demo and write `out`: index.html, summary.json, figures/ and the explanations.
 
     Args:
-        out: the folder to write; complete, or not there at all.
+        out: the folder to write, completely or not at all.
         seed: of all random numbers.
         overwrite: also write into a folder that holds files of something else.
         console: where progress and the table go.
@@ -117,7 +117,7 @@ def run(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """These graphs are too small to share: a second thread saves nothing, and on a busy machine the two wait long."""
+    """Use one thread: these graphs are too small to share, and on a busy machine two threads wait for one another."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -230,7 +230,7 @@ CHAPTERS = (
         text=(
             "A GIN reads molecules of the NCI collection and says whether a nitro group sits on an "
             "aromatic ring. The true atoms are known: the group and the carbon that carries it. "
-            "They have a ring.",
+            "Those atoms are circled.",
         ),
         figures={
             "atoms": (

@@ -1,4 +1,4 @@
-"""What a run on the command line leaves behind: a folder that is complete or is not there."""
+"""The output folder of a command, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def _publish(work: Path, out: Path) -> None:
 def write_summary(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `summary.json`, with the package's version first: it marks the folder as a run."""
     text = json.dumps({"gnn_xai": __version__, **facts}, indent=2, ensure_ascii=False)
-    # Innermost lists of numbers on one line each, or predictions fill pages.
-    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda found: " ".join(found[0].split()), text)
+    # A list of numbers goes on one line, or predictions fill pages.
+    text = re.sub(r"\[[\s\d.,e+-]*\]", lambda match: " ".join(match[0].split()), text)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
 
@@ -170,7 +170,7 @@ def _number(result: metrics.Result) -> float | None:
 
 
 def records(explanations: Explanations, strongest: int = 10) -> list[dict[str, Any]]:
-    """What `summary.json` says about each instance: its prediction and its strongest elements."""
+    """The entries of `summary.json` for instances: prediction and strongest elements."""
     rows = []
     for e in explanations:
         row: dict[str, Any] = {
@@ -209,7 +209,7 @@ def write(
 
 
 def write_explanations(folder: Path, explanations: Explanations, facts: Mapping[str, Any]) -> None:
-    """Write explanations, and the summary of the run that they come from: what it was about, then each instance."""
+    """Write explanations and the summary of their run: `facts` first, then every instance."""
     explanations.save(folder / EXPLANATIONS)
     write_summary(
         folder,
@@ -226,7 +226,7 @@ def write_explanations(folder: Path, explanations: Explanations, facts: Mapping[
 
 
 def comparison_files(curves: bool) -> list[str]:
-    """What a comparison writes."""
+    """The files of a comparison."""
     drawn = ["comparison.png", "curves.png"] if curves else ["comparison.png"]
     return ["table.csv", "table.md", "table.tex", "values.csv", *drawn, SUMMARY]
 

@@ -1,4 +1,4 @@
-"""What the command line explains: a model, its data, and how to draw them."""
+"""The model and the data that the command line explains, and how to draw them."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Subject:
     def labels(self) -> Tensor | None:
         """The true classes or values of all outputs, where the data carry them as `y`."""
         graphs = [self.data] if isinstance(self.data, Data) else self.data
-        found = [getattr(graph, "y", None) for graph in graphs]
-        tensors = [torch.atleast_1d(y) for y in found if isinstance(y, Tensor)]
-        return torch.cat(tensors) if tensors and len(tensors) == len(found) else None
+        labels = [getattr(graph, "y", None) for graph in graphs]
+        tensors = [torch.atleast_1d(y) for y in labels if isinstance(y, Tensor)]
+        return torch.cat(tensors) if tensors and len(tensors) == len(labels) else None
 
     def drawing(self, explanation: Explanation) -> dict[str, Any]:
         """Options of `gnn_xai.viz.draw` that suit this explanation."""
@@ -104,8 +104,8 @@ def from_factories(model: str, data: str | None, task: ModelConfig, weights: str
         raise InputError(f"expected {model} to return a torch.nn.Module, got {kind}")
     if weights is not None:
         load_weights(module, weights)
-    found = None if data is None else _call(data, "data")
-    return Subject(name=data or model, model=module.eval(), data=found, task=task)
+    content = None if data is None else _call(data, "data")
+    return Subject(name=data or model, model=module.eval(), data=content, task=task)
 
 
 def reader_of_molecules(model: str, task: ModelConfig, weights: str | Path | None = None) -> Subject:
@@ -135,14 +135,14 @@ def _call(where: str, what: str) -> Any:
     module, _, name = where.partition(":")
     if not (module and name):
         raise InputError(f"expected the {what} as package.module:factory, got {where!r}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         factory = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever the user's module raises
         raise InputError(
-            f"cannot import the {what} {where} from {here} or the installed packages: {type(error).__name__}: {error}"
+            f"cannot import the {what} {where} from {folder} or the installed packages: {type(error).__name__}: {error}"
         ) from error
     if not callable(factory):
         kind = type(factory).__name__

@@ -51,7 +51,7 @@ class Cell:
         return self.difference_high < 0 if self.better == "lower" else self.difference_low > 0
 
     def text(self, form: Form, digits: int, instances: int, *, bold: bool) -> str:
-        """What the table says in one format."""
+        """The text of the cell in one format."""
         if math.isnan(self.mean):
             return form.dash
         mean, low, high = (form.number(f"{value:.{digits}f}") for value in (self.mean, self.low, self.high))
@@ -94,10 +94,10 @@ def interval(values: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tup
     if values.min() == values.max():
         return float(values[0]), float(values[0])
     rows = max(1, 2**22 // len(values))  # resamples that are held at once
-    found = need("scipy.stats", "research", "comparisons").bootstrap(
+    bounds = need("scipy.stats", "research", "comparisons").bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, batch=rows, confidence_level=confidence, method="BCa", rng=seed
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(bounds.confidence_interval.low), float(bounds.confidence_interval.high)
 
 
 def mean_of(values: np.ndarray, confidence: float, seed: int) -> Mean:
@@ -121,7 +121,7 @@ def mean_over_seeds(results: Sequence[Result]) -> np.ndarray:
 
 
 class Form(NamedTuple):
-    """How a format writes what a table needs."""
+    """How a format of the table escapes, emphasises and marks."""
 
     escape: Callable[[str], str]
     bold: Callable[[str], str]

@@ -125,7 +125,7 @@ def _panel(cells: Sequence[Cell], reference: str, ax: Axes) -> None:
 
 
 def _nothing(ax: Axes, row: int, why: str) -> None:
-    """Say why a row has no dot."""
+    """Write why a row has no dot."""
     ax.annotate(
         why,
         (0.5, row),
@@ -140,7 +140,7 @@ def _nothing(ax: Axes, row: int, why: str) -> None:
 
 
 def _dress(ax: Axes, title: str) -> None:
-    """What all panels have in common."""
+    """Title, grid and spines, the same on all panels."""
     ax.set_title(title, loc="left", fontsize=10, color=TEXT)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
@@ -149,7 +149,7 @@ def _dress(ax: Axes, title: str) -> None:
 
 
 def _legend(figure: Figure, reference: str) -> None:
-    """What full and hollow dots, and the dashed line, stand for."""
+    """A legend of full dots, hollow dots and the dashed line."""
     from matplotlib.lines import Line2D
 
     dot = {"color": SERIES[0], "marker": "o", "markersize": 6, "linewidth": 2, "markeredgewidth": 1.6}

@@ -123,7 +123,7 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """What stands below the table: how it is to be read."""
+        """The note below the table: how to read it."""
         instances = len(self.explanations[self.reference])
         over = f"{instances} instance{'s' * (instances != 1)}"
         over += f" and {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""

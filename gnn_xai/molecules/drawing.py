@@ -104,7 +104,7 @@ def draw(
     numbers: bool = False,
     colorbar: bool = True,
 ) -> Drawing:
-    """Draw a molecule with its atoms and bonds shaded by what an explanation says about them.
+    """Draw a molecule with its atoms and bonds shaded by their scores.
 
     The scale is fixed: from 0 to 1 for masks; for attributions from −limit to +limit, or from 0 where none is below,
     where limit is the largest of the whole run that the explanation belongs to. So pictures of one run compare. Atoms
@@ -117,7 +117,7 @@ def draw(
         size: width and height of the formula in pixels; by default it grows with the molecule.
         title: replaces the two lines that name the molecule and the prediction; `""` for none.
         class_names: names of the model's outputs, for the second of them.
-        mark: atoms to put a ring around: the true ones of a benchmark, say.
+        mark: atoms to circle, such as the true ones of a benchmark.
         numbers: write the indices of atoms beside them; else atom map numbers are, where there are any.
         colorbar: whether to draw the scale below.
 
@@ -156,7 +156,7 @@ def colorbar(explanations: Explanations, limit: float | None = None) -> Drawing:
 
 
 class Panel(NamedTuple):
-    """What stands below one molecule of a grid."""
+    """The lines below one molecule of a grid."""
 
     name: str
     prediction: str
@@ -182,7 +182,7 @@ def grid(
             most.
         columns: molecules in a row.
         limit, class_names: as in `draw`.
-        marks: atoms to put a ring around, for each molecule.
+        marks: atoms to circle, for each molecule.
 
     Raises:
         GnnXaiError: RDKit or pandas is not installed.
@@ -243,8 +243,8 @@ def scale_of(explanations: Explanations, limit: float | None = None) -> Scale:
         scores = np.append(scores, explanations.node_mask.detach().sum(1).cpu().numpy())  # type: ignore[union-attr]
     if explanations.edge_mask is not None:
         scores = np.append(scores, explanations.edge_mask.detach().cpu().numpy())
-    found = Scale.of(scores, explanations.signed, explanations.one_sided)
-    return Scale(True, limit, found.one_sided) if limit is not None and found.signed else found
+    own = Scale.of(scores, explanations.signed, explanations.one_sided)
+    return Scale(True, limit, own.one_sided) if limit is not None and own.signed else own
 
 
 def shades(scale: Scale) -> Colormap:
@@ -253,12 +253,12 @@ def shades(scale: Scale) -> Colormap:
 
 
 def name_of(explanation: Explanation) -> str:
-    """What a molecule is called: its name if it has one, else its number."""
+    """The name of a molecule, or its number if it has none."""
     return str(getattr(graph_of(explanation), "name", "") or f"molecule {explanation.index}")
 
 
 def prediction_of(explanation: Explanation, class_names: Sequence[str] | None = None) -> str:
-    """What the model says about a molecule, and which class is explained if another one."""
+    """The prediction in words, with the explained class if it is another one."""
     return describe(explanation, class_names).partition(" · ")[2]
 
 
@@ -401,7 +401,7 @@ def _bar(canvas: _Canvas, middle: float, y: float, scale: Scale, name: str = "")
 
 
 class _Canvas(ABC):
-    """What drawings are painted on: shapes, text and formulas, in pixels of the SVG."""
+    """A surface to paint on: shapes, text and formulas, in pixels of the SVG."""
 
     @abstractmethod
     def text(

@@ -46,7 +46,7 @@ OGB_BOND: tuple[tuple[Any, ...], ...] = (
     (False, True),
 )
 
-# How many codes each column has, which is how many rows each embedding of a model has.
+# The number of codes of each column, which is the number of rows of each embedding of a model.
 ATOM_SIZES = {
     "pyg": tuple(len(book) for book in pyg_smiles.x_map.values()),
     "ogb": tuple(len(book) for book in OGB_ATOM),

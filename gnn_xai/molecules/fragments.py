@@ -1,4 +1,4 @@
-"""Molecules in pieces that chemists have names for, and what an explanation gives to each of them."""
+"""Fragments of molecules that chemists have names for, and the attribution of each."""
 
 from __future__ import annotations
 
@@ -172,12 +172,12 @@ def cut(molecule: str | Mol, kind: Kind) -> list[Fragment]:
     if kind not in _CUTS:
         raise unknown("kind of fragment", str(kind), KINDS)
     mol = as_mol(molecule) if isinstance(molecule, str) else molecule
-    found = [Fragment(kind, name, tuple(sorted(atoms))) for name, atoms in _CUTS[kind](mol)]
-    return sorted(found, key=lambda fragment: fragment.atoms)
+    pieces = [Fragment(kind, name, tuple(sorted(atoms))) for name, atoms in _CUTS[kind](mol)]
+    return sorted(pieces, key=lambda fragment: fragment.atoms)
 
 
 def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataFrame:
-    """What an explanation gives to the fragments of its molecule, strongest first.
+    """The attributions of the fragments of a molecule, strongest first.
 
     The attribution of a fragment is the **sum** over its atoms for attributions (`e.signed`), so that fragments that cover
     all atoms share out the whole; and the **mean** for masks in [0, 1], so that it is a mask again. Where the explanation
@@ -261,7 +261,7 @@ def neutral(mol: Mol, x: Tensor) -> Tensor:
 
 
 def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
-    """What an explanation gives to a fragment."""
+    """A function that returns the attribution of a fragment."""
     of_atoms, of_bonds = atom_scores(e, mol), bond_scores(e, mol)
     if of_atoms is None and of_bonds is None:
         raise InputError(f"{e.source.algorithm['name']} scored neither atoms nor bonds")
@@ -290,20 +290,20 @@ Named = tuple[str, set[int]]
 
 
 def _functional_groups(mol: Mol) -> list[Named]:
-    found: list[Named] = []
+    pieces: list[Named] = []
     taken: set[int] = set()
     for name, pattern in _group_patterns():
         for match in mol.GetSubstructMatches(pattern, maxMatches=10 * mol.GetNumAtoms() + 10):
             atoms = _core(mol, set(match))
             if atoms and not atoms & taken:
-                found.append((_full_name(mol, name, atoms), atoms))
+                pieces.append((_full_name(mol, name, atoms), atoms))
                 taken |= atoms
     left = {
         atom.GetIdx()
         for atom in mol.GetAtoms()
         if atom.GetAtomicNum() not in (1, 6) and not atom.GetIsAromatic() and atom.GetIdx() not in taken
     }
-    return found + [(_hetero_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+    return pieces + [(_hetero_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
 
 
 def _core(mol: Mol, match: set[int]) -> set[int]:
@@ -337,7 +337,7 @@ def _full_name(mol: Mol, name: str, atoms: set[int]) -> str:
 
 
 def _hetero_name(mol: Mol, atoms: set[int]) -> str:
-    """What to call heteroatoms that no definition covers."""
+    """A name for heteroatoms that no definition covers."""
     if len(atoms) > 1:
         return _smiles(mol, atoms)
     atom = mol.GetAtomWithIdx(min(atoms))
@@ -420,12 +420,12 @@ def _scaffold(mol: Mol) -> list[Named]:
 
 
 def _parts(mol: Mol) -> list[Named]:
-    found = _rings(mol)
-    cyclic: set[int] = set().union(*(atoms for _, atoms in found))
+    pieces = _rings(mol)
+    cyclic: set[int] = set().union(*(atoms for _, atoms in pieces))
     for name, group in _functional_groups(mol):
-        found += [(name, atoms) for atoms in _connected(mol, group - cyclic)]
-    left = _all(mol).difference(*(atoms for _, atoms in found))
-    return found + [(_chain_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+        pieces += [(name, atoms) for atoms in _connected(mol, group - cyclic)]
+    left = _all(mol).difference(*(atoms for _, atoms in pieces))
+    return pieces + [(_chain_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
 
 
 def _atoms(mol: Mol) -> list[Named]:
@@ -433,12 +433,12 @@ def _atoms(mol: Mol) -> list[Named]:
 
 
 def _bonds(mol: Mol) -> list[Named]:
-    found: list[Named] = []
+    pieces: list[Named] = []
     for bond in mol.GetBonds():
         u, v = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
         order = _ORDERS.get(bond.GetBondTypeAsDouble(), "~")
-        found.append((f"{_atom_name(mol, u)}{order}{_atom_name(mol, v)}", {u, v}))
-    return found
+        pieces.append((f"{_atom_name(mol, u)}{order}{_atom_name(mol, v)}", {u, v}))
+    return pieces
 
 
 _CUTS: dict[str, Callable[[Any], list[Named]]] = {
@@ -464,12 +464,12 @@ def _connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ())
             continue
         piece, stack = {start}, [start]
         while stack:
-            here = stack.pop()
-            for neighbor in mol.GetAtomWithIdx(here).GetNeighbors():
-                there = neighbor.GetIdx()
-                if there in atoms and there not in piece and frozenset((here, there)) not in broken:
-                    piece.add(there)
-                    stack.append(there)
+            atom = stack.pop()
+            for neighbor in mol.GetAtomWithIdx(atom).GetNeighbors():
+                next_atom = neighbor.GetIdx()
+                if next_atom in atoms and next_atom not in piece and frozenset((atom, next_atom)) not in broken:
+                    piece.add(next_atom)
+                    stack.append(next_atom)
         left -= piece
         yield piece
 
@@ -478,7 +478,7 @@ def _connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ())
 
 
 def _name(mol: Mol, atoms: set[int]) -> str:
-    """What a piece is called: as its ring system, its functional group or its chain, if it is that and nothing else."""
+    """The name of a piece: of its ring system, functional group or chain if it is exactly that, else SMILES."""
     for name, known in (*_rings(mol), *_functional_groups(mol)):
         if known == atoms:
             return name

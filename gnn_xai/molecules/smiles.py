@@ -1,4 +1,4 @@
-"""From SMILES to graphs that a model can read; what was wrong with which line is kept beside them."""
+"""SMILES as graphs that a model can read, with the problems of the lines that hold none."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def chem() -> ModuleType:
 
 
 class ReadingProblem(NamedTuple):
-    """What there is to know about one line of the input.
+    """A line of the input that was left out, or kept with a remark.
 
     Attributes:
         line: its number, from 1.
-        text: what stands there.
-        reason: why it was left out, `"left out: ..."`, or what to mind about it, `"kept: ..."`.
+        text: its content.
+        reason: why it was left out, `"left out: ..."`, or the remark, `"kept: ..."`.
     """
 
     line: int
@@ -72,8 +72,8 @@ class Molecules(Sequence[Data]):
 
     Attributes:
         graphs: the molecules.
-        lines: the line of the input, from 1, where each stands.
-        problems: what was left out, and what to mind about what was kept, in the order of the lines.
+        lines: the line of the input, from 1, of each molecule.
+        problems: lines that were left out, or kept with a remark, in their order.
         featurizer: the name of the encodings.
     """
 
@@ -149,7 +149,7 @@ def from_smiles(
         smiles: SMILES, one a molecule.
         featurizer: `"pyg"`, `"ogb"` or `"one_hot"` (see `gnn_xai.molecules.featurizers`); a model, to take the
             encodings that it reads; or a function from an RDKit molecule to `Data`.
-        names: what to call each molecule.
+        names: names of the molecules.
 
     Raises:
         GnnXaiError: RDKit is not installed.
@@ -290,12 +290,12 @@ def _parse(smiles: object) -> tuple[Mol | None, str]:
         raw = Chem.MolFromSmiles(smiles, sanitize=False)
         if raw is None:
             return None, "this is not SMILES"
-        found = Chem.DetectChemistryProblems(raw)
-    return None, "; ".join(problem.Message() for problem in found) or "RDKit cannot make sense of it"
+        problems = Chem.DetectChemistryProblems(raw)
+    return None, "; ".join(problem.Message() for problem in problems) or "RDKit cannot make sense of it"
 
 
 def _notes(mol: Mol) -> list[str]:
-    """What a user should know about a molecule that is read all the same."""
+    """Remarks about a molecule that is kept."""
     notes = []
     parts = len(chem().GetMolFrags(mol))
     if parts > 1:

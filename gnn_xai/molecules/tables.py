@@ -1,4 +1,4 @@
-"""What an explanation says about the atoms and bonds of a molecule, as arrays and as pandas tables."""
+"""Scores of the atoms and bonds of a molecule, as arrays and as pandas tables."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ def graph_of(explanation: Explanation) -> Data:
     Raises:
         InputError: the data is not at hand, is not that of the explanation, or carries no SMILES.
     """
-    given: Any = explanation.source.data
-    if given is None:
+    data: Any = explanation.source.data
+    if data is None:
         raise InputError(
             "expected an explanation that knows its molecule, got one loaded from disk; give it its data with "
             "dataclasses.replace(explanations, data=molecules)"
         )
-    graph = given
-    if isinstance(given, Batch) or not isinstance(given, Data):
+    graph = data
+    if isinstance(data, Batch) or not isinstance(data, Data):
         if explanation.source.task.task_level.value != "graph":
             raise InputError("expected one molecule where nodes are explained, got several; pass a single Data")
-        graph = given[explanation.index]
+        graph = data[explanation.index]
     if not isinstance(getattr(graph, "smiles", None), str):
         raise InputError(
             "expected a graph that carries the SMILES of its molecule as data.smiles; gx.molecules.from_smiles makes such"
@@ -131,8 +131,8 @@ def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
     if mask is None or explanation.source.node_mask_type == "common_attributes":
         return None
     scores = np.zeros(mol.GetNumAtoms())
-    each = mask.sum(1) if explanation.signed else mask.amax(1)
-    scores[explanation.node_id.cpu().numpy()] = each.detach().cpu().numpy()
+    by_atom = mask.sum(1) if explanation.signed else mask.amax(1)
+    scores[explanation.node_id.cpu().numpy()] = by_atom.detach().cpu().numpy()
     return scores
 
 
