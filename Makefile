@@ -13,6 +13,9 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
+# Tests in which shapes in signatures are checked, which makes them three quarters slower.
+SHAPES := tests/test_segments.py tests/test_sparse.py tests/test_features.py tests/test_learn.py
+
 .PHONY: demo test test-all lint docs bench bench-molecules reproduce train clean
 .DELETE_ON_ERROR:
 
@@ -22,6 +25,7 @@ demo: $(VENV)/installed-molecules
 # One thread a worker: the graphs are small, and the workers share the cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --check-shapes $(SHAPES)
 
 test-all: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --hypothesis-profile full

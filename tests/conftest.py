@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import jaxtyping
 import matplotlib
 import pytest
 import torch
 from hypothesis import settings
+
+import tests.checked
 
 matplotlib.use("Agg")
 # Tensors are tiny here: threads cost far more than they save, and workers run beside each other.
@@ -15,6 +18,21 @@ torch.set_num_threads(1)
 settings.register_profile("few", max_examples=30, derandomize=True, deadline=None)
 settings.register_profile("full", max_examples=300, deadline=None)
 settings.load_profile("few")
+
+
+# Rooms whose signatures `--check-shapes` checks.
+ROOMS = [f"gnn_xai.core.{room}" for room in ("arrays", "inputs", "propagation")]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--check-shapes`, which makes tests take three quarters longer."""
+    parser.addoption("--check-shapes", action="store_true", help="check shapes and types in signatures of the core")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the checker on modules that are imported from here on."""
+    if config.getoption("--check-shapes"):
+        jaxtyping.install_import_hook(ROOMS, f"{tests.checked.__name__}.checked")
 
 
 @pytest.hookimpl(trylast=True)

@@ -139,7 +139,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(size: int, fits: int) -> None
             raise torch.OutOfMemoryError("CUDA out of memory")
         done.extend(positions.tolist())
 
-    batches.run(work, torch.ones(size), math.inf)
+    batches.for_each_batch(work, torch.ones(size), math.inf)
     assert done == list(range(size))
 
 
@@ -148,7 +148,7 @@ def test_an_instance_that_does_not_fit_is_named() -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(InputError, match="one instance alone does not fit into memory"):
-        batches.run(work, torch.ones(4), math.inf)
+        batches.for_each_batch(work, torch.ones(4), math.inf)
 
 
 def test_other_errors_come_through() -> None:
@@ -156,7 +156,7 @@ def test_other_errors_come_through() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        batches.run(work, torch.ones(4), math.inf)
+        batches.for_each_batch(work, torch.ones(4), math.inf)
 
 
 # Keyed random numbers ################################################################################################

@@ -2,8 +2,8 @@
 
 The exact oracle is a float model on one-hot codes whose first layer holds the embeddings as its weights: a factor on an
 embedded code is one factor on its whole block. Each test was seen to fail when the code was broken: factors of another
-column or node, tickets read without their offset, a factor forgotten in either kind of embedding, codes in place of
-factors in removals and followed variants, the watch let through, hooks left behind.
+column or node, placeholders read without their offset, a factor forgotten in either kind of embedding, codes in place of
+factors in removals and followed variants, the guard let through, hooks left behind.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gnn_xai as gx
-from gnn_xai.core.arrays.cuda_graph import repeat
+from gnn_xai.core.arrays.cuda_graph import repeat_step
 from gnn_xai.core.engines import learn as engine
 from gnn_xai.errors import InputError
 from tests.covering import every_value
@@ -61,7 +61,7 @@ def test_without_tol_every_instance_takes_all_epochs() -> None:
 )
 def test_a_step_is_repeated_so_many_times(device: str, times: int) -> None:
     count = torch.zeros((), device=device)
-    repeat(lambda: count.add_(1), times, count.device)
+    repeat_step(lambda: count.add_(1), times, count.device)
     assert int(count) == times
 
 
@@ -73,5 +73,5 @@ def test_a_step_that_cannot_be_recorded_is_repeated_plainly() -> None:
         count.add_(1)
         float(count)  # makes the host wait, which a recording cannot
 
-    repeat(step, 40, count.device)
+    repeat_step(step, 40, count.device)
     assert int(count) == 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -242,6 +243,27 @@ def test_products_belong_to_their_weight() -> None:
         weight = random(seed, 3, WIDTH)
         torch.testing.assert_close(functional.linear(plain(of, NODE), weight), of.x[NODE] @ weight.t())
         del weight
+
+
+def test_products_follow_their_weight() -> None:
+    of, layer = features(0.9), nn.Linear(WIDTH, 3).double()
+    layer(plain(of, NODE))
+    with torch.no_grad():
+        layer.weight *= 2
+    torch.testing.assert_close(layer(plain(of, NODE)), layer(of.x[NODE]))
+    layer.weight.data = random(1, 3, WIDTH)
+    torch.testing.assert_close(layer(plain(of, NODE)), layer(of.x[NODE]))
+    with torch.inference_mode():
+        layer.weight = nn.Parameter(random(2, 3, WIDTH))  # one that counts no changes
+        layer(plain(of, NODE))
+        layer.weight *= 2
+        torch.testing.assert_close(layer(plain(of, NODE)), layer(of.x[NODE]))
+
+
+def test_pickled_features_are_the_same() -> None:
+    of, layer = features(0.9), nn.Linear(WIDTH, 3).double()
+    expected = layer(plain(of, NODE))
+    assert torch.equal(layer(plain(pickle.loads(pickle.dumps(of)), NODE)), expected)
 
 
 def test_sparse_means_few_values_of_many() -> None:

@@ -253,8 +253,10 @@ def test_a_finished_run_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_batches_are_those_of_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that is free later decides nothing: other batches round otherwise."""
     limits = []
-    run = batches.run
-    monkeypatch.setattr(batches, "run", lambda work, cost, limit: limits.append(limit) or run(work, cost, limit))
+    run = batches.for_each_batch
+    monkeypatch.setattr(
+        batches, "for_each_batch", lambda work, cost, limit: limits.append(limit) or run(work, cost, limit)
+    )
     monkeypatch.setattr(batches, "free_bytes", lambda device: 80_000)
     with monkeypatch.context() as patch:
         stop_after(2, patch)

@@ -170,7 +170,7 @@ class Captum:
             inputs.keep(scores, select, attributions)
             session.advance(len(select) / len(graphs))
 
-        batches.run(work, inputs.cost(), 0.0 if self.stochastic else session.limit)
+        batches.for_each_batch(work, inputs.cost(), 0.0 if self.stochastic else session.limit)
         return scores
 
 

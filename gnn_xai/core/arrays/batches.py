@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from gnn_xai.errors import InputError
@@ -35,27 +36,29 @@ class Budget:
     limit: float
     in_bytes: bool
 
-    def cost(self, num_nodes: Tensor, num_edges: Tensor) -> Tensor:
-        """Cost per instance, `[B]`."""
+    def cost(
+        self, num_nodes: Shaped[Tensor, " instances"], num_edges: Shaped[Tensor, " instances"]
+    ) -> Shaped[Tensor, " instances"]:
+        """Cost per instance."""
         return num_nodes * self.per_node + num_edges * self.per_edge
 
 
 class Bytes(int):
-    """How many bytes a batch may hold: measured, or kept from an earlier run whose batches are to be cut again."""
+    """The number of bytes that a batch may hold: measured, or kept from an earlier run whose batches are to be cut again."""
 
     @classmethod
     def measured(cls, device: torch.device) -> Bytes:
-        """What is free now, up to what larger batches gain from."""
+        """A share of what is free now, up to the size beyond which larger batches gain nothing."""
         return cls(min(MOST.get(device.type, MOST["cuda"]), int(FREE * free_bytes(device))))
 
 
 def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) -> Budget:
-    """The budget a user asked for: `"auto"`, or how many nodes and edges a batch may hold; or `Bytes`.
+    """The budget a user asked for.
 
     Args:
-        batch_budget: the user's word.
+        batch_budget: `"auto"`, or how many nodes and edges a batch may hold, or `Bytes`.
         bytes_each: memory that one node or edge takes in a pass through the model and back, as measured.
-        device: where it is taken.
+        device: whose memory.
 
     Raises:
         InputError: if neither `"auto"` nor a positive integer.
@@ -80,7 +83,7 @@ def free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def measuring() -> Iterator[Callable[[], int]]:
-    """Count the bytes that autograd keeps for the way back; yields a function that tells them."""
+    """Count the bytes that autograd keeps for the backward pass; yields a function that returns them."""
     kept = 0
 
     def keep(tensor: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ def measuring() -> Iterator[Callable[[], int]]:
         yield lambda: kept
 
 
-def batches(cost: Tensor, limit: float) -> Iterator[Tensor]:
+def batches(cost: Shaped[Tensor, " instances"], limit: float) -> Iterator[Int64[Tensor, " batch"]]:
     """Split instances, in order, into batches of positions whose cost stays within `limit`; a single instance may exceed it.
 
     >>> [b.tolist() for b in batches(torch.tensor([3.0, 3.0, 3.0, 9.0, 1.0]), 6)]
@@ -108,10 +111,10 @@ def batches(cost: Tensor, limit: float) -> Iterator[Tensor]:
         start = end
 
 
-def run(work: Callable[[Tensor], None], cost: Tensor, limit: float) -> None:
+def for_each_batch(work: Callable[[Tensor], None], cost: Shaped[Tensor, " instances"], limit: float) -> None:
     """Call `work(positions)` on every batch; a batch that runs out of memory is halved and tried again.
 
-    The dearest instances come first: what does not fit is met early, and the instances of a batch are of a size.
+    The largest instances come first: what does not fit shows early, and the instances of a batch are of similar size.
 
     Raises:
         InputError: if a single instance does not fit into memory.

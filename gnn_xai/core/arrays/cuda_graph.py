@@ -1,4 +1,4 @@
-"""The same step again and again; on a GPU as a CUDA graph, so that small batches do not wait for kernels to be launched."""
+"""Repeat one step; on a GPU as a CUDA graph, so that small batches do not wait for kernels to be launched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 _PLAIN = 3  # calls before a capture: libraries make their workspaces in them
 
 
-def repeat(step: Callable[[], None], times: int, device: torch.device) -> None:
+def repeat_step(step: Callable[[], None], times: int, device: torch.device) -> None:
     """Call `step` `times` times.
 
     On a GPU, one call is recorded after a few plain ones and replayed for the rest. A step that cannot be recorded (a layer
@@ -17,7 +17,7 @@ def repeat(step: Callable[[], None], times: int, device: torch.device) -> None:
 
     Args:
         step: works on the same tensors in place in every call.
-        times: how often.
+        times: number of calls.
         device: where it works.
     """
     if device.type != "cuda" or times < 3 * _PLAIN:

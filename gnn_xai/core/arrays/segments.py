@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 
-def pointers(counts: Tensor) -> Tensor:
-    """Segment lengths `[S]` to pointers `[S + 1]`.
+def pointers(counts: Int[Tensor, " segments"]) -> Int[Tensor, " segments+1"]:
+    """Where segments of these lengths start, and where the last one ends.
 
     >>> pointers(torch.tensor([2, 0, 3])).tolist()
     [0, 2, 2, 5]
@@ -15,8 +16,8 @@ def pointers(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-def owners(ptr: Tensor) -> Tensor:
-    """The segment that every flat position belongs to, `[total]`.
+def owners(ptr: Int[Tensor, " pointers"]) -> Int[Tensor, " total"]:
+    """The segment that every flat position belongs to.
 
     >>> owners(torch.tensor([0, 2, 2, 5])).tolist()
     [0, 0, 2, 2, 2]
@@ -24,7 +25,9 @@ def owners(ptr: Tensor) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(ptr) - 1, device=ptr.device), ptr.diff())
 
 
-def gather_segments(ptr: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:
+def gather_segments(
+    ptr: Int[Tensor, " pointers"], select: Int[Tensor, " selected"]
+) -> tuple[Int[Tensor, " total"], Int[Tensor, " selected+1"]]:
     """Flat positions of the selected segments, one after the other, and the pointers of the result.
 
     A segment may be selected more than once.
@@ -39,19 +42,25 @@ def gather_segments(ptr: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:
     return offset + torch.arange(int(new_ptr[-1]), device=ptr.device), new_ptr
 
 
-def segment_sum(values: Tensor, owner: Tensor, size: int) -> Tensor:
-    """Sum of `values` `[total, ...]` per segment, `[size, ...]`."""
+def segment_sum(
+    values: Shaped[Tensor, " total *rest"], owner: Int[Tensor, " total"], size: int
+) -> Shaped[Tensor, " {size} *rest"]:
+    """Sum of values per segment."""
     return values.new_zeros(size, *values.shape[1:]).index_add(0, owner, values)
 
 
-def segment_mean(values: Tensor, owner: Tensor, size: int) -> Tensor:
-    """Mean of `values` `[total]` per segment, `[size]`; 0 for an empty segment."""
+def segment_mean(
+    values: Shaped[Tensor, " total"], owner: Int[Tensor, " total"], size: int
+) -> Shaped[Tensor, " {size}"]:
+    """Mean of values per segment; 0 for an empty segment."""
     count = torch.bincount(owner, minlength=size).clamp(min=1).to(values.dtype)
     return segment_sum(values, owner, size) / count
 
 
-def segment_ranks(values: Tensor, owner: Tensor, size: int, descending: bool = False) -> Tensor:
-    """How many values `[total]` of its segment come before each, `[total]`; of equal ones, those that stand before it.
+def segment_ranks(
+    values: Shaped[Tensor, " total"], owner: Int[Tensor, " total"], size: int, descending: bool = False
+) -> Int[Tensor, " total"]:
+    """How many values of its segment come before each; of equal ones, those that stand before it.
 
     >>> segment_ranks(torch.tensor([0.1, 0.9, 0.9, 0.5]), torch.tensor([0, 0, 0, 1]), 2, descending=True)
     tensor([2, 0, 1, 0])
@@ -62,6 +71,6 @@ def segment_ranks(values: Tensor, owner: Tensor, size: int, descending: bool = F
     return torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device) - start)
 
 
-def segment_max(values: Tensor, owner: Tensor, size: int) -> Tensor:
-    """Maximum of non-negative `values` `[total]` per segment, `[size]`; 0 for an empty segment."""
+def segment_max(values: Shaped[Tensor, " total"], owner: Int[Tensor, " total"], size: int) -> Shaped[Tensor, " {size}"]:
+    """Maximum of non-negative values per segment; 0 for an empty segment."""
     return values.new_zeros(size).scatter_reduce(0, owner, values, "amax")

@@ -14,6 +14,7 @@ import warnings
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -25,12 +26,12 @@ class Csr:
     """The structure of a sparse matrix without its values: entries sorted by row.
 
     Attributes:
-        ptr: `[R + 1]` where each row's entries start.
-        col: `[M]` column of each entry.
-        num_cols: C.
+        ptr: where each row's entries start, and where the last one's end.
+        col: column of each entry.
+        num_cols: the number of columns.
     """
 
-    def __init__(self, ptr: Tensor, col: Tensor, num_cols: int) -> None:
+    def __init__(self, ptr: Int[Tensor, " pointers"], col: Int[Tensor, " entries"], num_cols: int) -> None:
         self.ptr, self.col, self.num_cols = ptr, col, num_cols
         self._row: Tensor | None = None
         self._transposed: tuple[Tensor, Tensor, Tensor] | None = None
@@ -39,19 +40,19 @@ class Csr:
 
     @property
     def num_rows(self) -> int:
-        """R."""
+        """The number of rows."""
         return len(self.ptr) - 1
 
     @property
-    def row(self) -> Tensor:
-        """Row of each entry, `[M]`."""
+    def row(self) -> Int[Tensor, " entries"]:
+        """Row of each entry."""
         if self._row is None:
             self._row = owners(self.ptr)
         return self._row
 
     @property
-    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`(ptr [C + 1], row [M], entry [M])`: the entries sorted by column, and which entry each is."""
+    def transposed(self) -> tuple[Int[Tensor, " pointers"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
+        """The entries sorted by column: where each column's start, their rows, and which entry each is."""
         if self._transposed is None:
             # One sort of (column, entry) pairs as integers: stable, and faster than a stable argsort.
             size = max(len(self.col), 1)
@@ -62,7 +63,7 @@ class Csr:
         return self._transposed
 
     def first_rows(self, count: int) -> Csr:
-        """The first rows, found once: where they end lies on the device."""
+        """The first rows, kept for the next call: where they end has to be read from the device."""
         if count == self.num_rows:
             return self
         if count not in self._first:
@@ -81,23 +82,32 @@ class Csr:
         return self._pattern[dtype]
 
 
-def spmm(csr: Csr, values: Tensor, x: Tensor) -> Tensor:
-    """A X `[R, F]` for values `[M]` of A and X `[C, F]`, differentiable in both."""
+def spmm(
+    csr: Csr, values: Float[Tensor, " entries"], x: Float[Tensor, " columns features"]
+) -> Float[Tensor, " rows features"]:
+    """A X, for the values of A and X, differentiable in both."""
     return _Spmm.apply(values, x, csr)
 
 
-def sddmm(csr: Csr, q: Tensor, k: Tensor) -> Tensor:
-    """⟨q_row, k_col⟩ for every entry, `[M]`, for q `[R, F]` and k `[C, F]`, differentiable in both."""
+def sddmm(
+    csr: Csr, q: Float[Tensor, " rows features"], k: Float[Tensor, " columns features"]
+) -> Float[Tensor, " entries"]:
+    """⟨q_row, k_col⟩ for every entry, differentiable in both."""
     return _Sddmm.apply(q, k, csr)
 
 
-def row_softmax(csr: Csr, logits: Tensor) -> Tensor:
-    """Softmax over the entries of each row, `[M]` of `[M]`, differentiable."""
+def row_softmax(csr: Csr, logits: Float[Tensor, " entries"]) -> Float[Tensor, " entries"]:
+    """Softmax over the entries of each row, differentiable."""
     return _RowSoftmax.apply(logits, csr)
 
 
-def _weighted_sum(ptr: Tensor, index: Tensor, values: Tensor, x: Tensor) -> Tensor:
-    """Σ values · x[index] within each segment, `[R, F]`."""
+def _weighted_sum(
+    ptr: Int[Tensor, " pointers"],
+    index: Int[Tensor, " entries"],
+    values: Float[Tensor, " entries"],
+    x: Float[Tensor, " columns features"],
+) -> Float[Tensor, " rows features"]:
+    """Σ values · x[index] within each segment."""
     if len(index) == 0 or x.size(1) == 0:
         return x.new_zeros(len(ptr) - 1, x.size(1))
     # The embedding bag is PyTorch's fastest product of a CSR matrix with a dense one, on the CPU by a factor of two to
@@ -107,8 +117,8 @@ def _weighted_sum(ptr: Tensor, index: Tensor, values: Tensor, x: Tensor) -> Tens
     )
 
 
-def row_sum(csr: Csr, values: Tensor) -> Tensor:
-    """The sum of each row's values, `[R]` of `[M]`; not differentiable by itself."""
+def row_sum(csr: Csr, values: Float[Tensor, " entries"]) -> Float[Tensor, " rows"]:
+    """The sum of each row's values; not differentiable by itself."""
     if values.is_cuda:  # index_add is faster on the CPU, but adds in no fixed order on a GPU
         return torch.segment_reduce(values, "sum", offsets=csr.ptr, unsafe=True)
     return values.new_zeros(csr.num_rows).index_add_(0, csr.row, values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -49,6 +49,7 @@ class Epoch:
         return Epoch(self.number, self.restart, self.positions[rows], self.last[rows], losses, *edges, *nodes)
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Who is told. An instance whose batch ran out of memory starts anew, from epoch 0; what was told of it is void."""
 

@@ -88,7 +88,7 @@ def gradients(
             by_edge[replicas.edge] = total[-1]
         session.advance(len(select) / len(graphs))
 
-    batches.run(work, session.cost(graphs), session.limit)
+    batches.for_each_batch(work, session.cost(graphs), session.limit)
     return by_node, by_edge
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from gnn_xai.core.arrays import batches
-from gnn_xai.core.arrays.cuda_graph import repeat
+from gnn_xai.core.arrays.cuda_graph import repeat_step
 from gnn_xai.core.arrays.segments import segment_max, segment_sum
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.parameters import EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
@@ -135,7 +135,7 @@ def learn(
     cost = session.cost(graphs)
     if session.budget.in_bytes:
         cost = cost + cost_of_values(session, graphs, node_mask_type)
-    batches.run(work, cost, session.limit)
+    batches.for_each_batch(work, cost, session.limit)
     silent = int(sum(flat))
     if silent:
         warn(
@@ -193,7 +193,7 @@ class _Batch:
                 self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
                 self.optimizer.step()
 
-            repeat(step, epochs, self.theta.device)
+            repeat_step(step, epochs, self.theta.device)
 
     def moved(self, before: Tensor) -> Tensor:
         """How far the farthest mask of each replica is from what it was, `[R]`; 0 without masks."""

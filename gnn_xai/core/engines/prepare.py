@@ -180,7 +180,7 @@ class Pipeline:
             survey(plan, seen, replicas)
             parts.append((select, out))
 
-        batches.run(work, self.session.cost(graphs), self.session.limit)
+        batches.for_each_batch(work, self.session.cost(graphs), self.session.limit)
         out = torch.cat([out for _, out in parts])
         order = torch.argsort(torch.cat([select for select, _ in parts]))
         self.expected = out[order][place].unsqueeze(1)
@@ -438,7 +438,10 @@ def _with_embeddings(problem: Problem, part: Replicas, said: Tensor) -> Problem:
     graphs = problem.graphs
     if graphs.x is None or graphs.x.is_floating_point():
         return problem
-    embeddings = embeddings_of(problem, part, said)
+    assert part.x is not None
+    embeddings = embeddings_of(
+        problem.model, part.x, lambda codes: problem.run(part.with_features(codes), part.rows), said
+    )
     if not embeddings.why:
         factors = torch.ones(graphs.x.shape, dtype=problem.dtype, device=graphs.device)
         graphs = replace(graphs, factors=factors)
@@ -486,7 +489,7 @@ def outputs(
         parts.append(out)
         order.append(select)
 
-    batches.run(work, session.cost(graphs), session.limit)
+    batches.for_each_batch(work, session.cost(graphs), session.limit)
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 

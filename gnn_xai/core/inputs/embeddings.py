@@ -3,17 +3,18 @@
 A mask cannot multiply a code, but it can multiply what an embedding makes of it. So the features of such data are factors,
 one for each code of each node and all 1, and a factor multiplies the row that its code is looked up as. To know which code
 a row belongs to, whatever way the model took it there (a column, a transposed copy, one table with an offset for each
-column), the model gets *tickets* in place of codes: numbers too large for codes, one for each place of `x`. A hook reads
-the tickets that come to an embedding and gives it their codes.
+column), codes are replaced by traceable *placeholders*: numbers too large for codes, one for each place of `x`. A hook
+reads the placeholders that reach an embedding and gives it their codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,18 +23,14 @@ from torch.utils._pytree import tree_leaves
 from gnn_xai.core.inputs.hooks import Hook, after, before, hooked
 from gnn_xai.errors import GnnXaiError
 
-if TYPE_CHECKING:
-    from gnn_xai.core.graphs.computation_graphs import Replicas
-    from gnn_xai.core.model.problem import Problem
-
-_BITS = 32  # of a ticket that are left for what is added to a code
+_BITS = 32  # of a placeholder that are left for what is added to a code
 
 
 class Coded(NamedTuple):
-    """Node features of a union: codes `[N, ...]`, and a factor for each, of the same shape."""
+    """Node features of a union: codes, and a factor for each, of the same shape."""
 
-    codes: Tensor
-    factor: Tensor
+    codes: Int[Tensor, " nodes ..."]
+    factor: Float[Tensor, " nodes ..."]
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,9 @@ class Embeddings:
     why: str = ""
 
 
-class Tickets:
-    """Stand-ins for codes, and what they stand for. Number k, from 1 on, is k · 2³², and less than 2³¹ may be added to it;
-    numbers below that are nobody's ticket and are read as they are, with a factor of 1.
+class Placeholders:
+    """Numbers in place of codes. Number k, from 1 on, is k · 2³², and less than 2³¹ may be added to it; numbers below that
+    stand for themselves, with a factor of 1.
     """
 
     def __init__(self, coded: Coded) -> None:
@@ -61,30 +58,28 @@ class Tickets:
         self._codes = torch.cat([number.new_zeros(1), codes.reshape(-1).long()])
         self._factor = torch.cat([factor.new_ones(1), factor.reshape(-1)])
 
-    def read(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes, factors and numbers of tickets, each in the shape of `values`."""
-        number = _number(values)
+    def read(
+        self, values: Int[Tensor, " *shape"]
+    ) -> tuple[Int[Tensor, " *shape"], Float[Tensor, " *shape"], Int[Tensor, " *shape"]]:
+        """Codes, factors and numbers of placeholders."""
+        number = (values + (1 << (_BITS - 1))) >> _BITS
         place = number.reshape(-1)
         codes = self._codes.index_select(0, place).reshape(values.shape) + (values - (number << _BITS))
         return codes, self._factor.index_select(0, place).reshape(values.shape), number
 
 
-def _number(values: Tensor) -> Tensor:
-    return (values + (1 << (_BITS - 1))) >> _BITS
-
-
 class Lookups:
-    """Hooks on embeddings: what comes in as tickets gets its codes back, and what is looked up is multiplied by factors.
+    """Hooks on embeddings: placeholders that come in are replaced by codes, and what is looked up is multiplied by factors.
 
     Attributes:
-        tickets: of the forward pass at hand; `None` where it runs on codes.
-        hooks: for as long as tickets are to be read.
-        watch: notes which embeddings get tickets, if anyone wants to know.
+        placeholders: of the forward pass at hand; `None` where it runs on codes.
+        hooks: for as long as placeholders are to be read.
+        guard: notes which embeddings get placeholders, while a model is examined.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        self.tickets: Tickets | None = None
-        self.watch: Watch | None = None
+        self.placeholders: Placeholders | None = None
+        self.guard: PlaceholderGuard | None = None
         self._factor: Tensor | None = None
         self.hooks: list[Hook] = []
         for name in names:
@@ -93,64 +88,67 @@ class Lookups:
             if isinstance(module, nn.Embedding):
                 self.hooks.append(after(module, self._after))
 
-    def _before(self, name: str):
+    def _before(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if self.tickets is None:
+            if self.placeholders is None:
                 return None
-            given = dict(zip(("input", "offsets", "per_sample_weights"), args, strict=False)) | kwargs
-            if self.watch is not None:
-                self.watch.paused = True
-            given["input"], factor, number = self.tickets.read(given["input"])
-            if self.watch is not None:
+            arguments = dict(zip(("input", "offsets", "per_sample_weights"), args, strict=False)) | kwargs
+            if self.guard is not None:
+                self.guard.paused = True
+            arguments["input"], factor, number = self.placeholders.read(arguments["input"])
+            if self.guard is not None:
                 if bool(number.any()):
-                    self.watch.met.append(name)
-                self.watch.paused = False
+                    self.guard.embeddings.append(name)
+                self.guard.paused = False
             self._factor = factor
             if isinstance(module, nn.EmbeddingBag):
-                weights = given.get("per_sample_weights")
-                given["per_sample_weights"] = factor if weights is None else weights * factor
-            return (), given
+                weights, factor = arguments.get("per_sample_weights"), factor.to(module.weight.dtype)
+                arguments["per_sample_weights"] = factor if weights is None else weights * factor
+            return (), arguments
 
         return hook
 
     def _after(self, module: nn.Module, args: Any, out: Tensor) -> Tensor | None:
-        if self.tickets is None:
+        if self.placeholders is None:
             return None
         assert self._factor is not None
         return out * self._factor.unsqueeze(-1).to(out.dtype)
 
 
-def embeddings_of(problem: Problem, replicas: Replicas, out: Tensor) -> Embeddings:
-    """Find out which embeddings look up the codes of a union, and that nothing else is done with them.
+def embeddings_of(
+    model: nn.Module,
+    x: Int[Tensor, " nodes ..."],
+    run: Callable[[Tensor], Tensor],
+    out: Shaped[Tensor, " instances columns"],
+) -> Embeddings:
+    """Find out which embeddings look up codes, and that nothing else is done with them.
 
     Args:
-        problem: a model and data whose `x` holds integers.
-        replicas: what to run it on.
-        out: `[R, C]` what it says there.
+        model: the user's.
+        x: codes.
+        run: the model's output on other integers in place of the codes.
+        out: its output on the codes.
     """
-    assert replicas.x is not None
-    found = [
-        name
-        for name, module in problem.model.named_modules()
-        if isinstance(module, nn.Embedding) or (isinstance(module, nn.EmbeddingBag) and module.mode == "sum")
-    ]
-    lookups = Lookups(problem.model, found)
-    ones = torch.ones(replicas.x.shape, dtype=problem.dtype, device=replicas.x.device)
-    lookups.tickets, watch = Tickets(Coded(replicas.x, ones)), Watch()
-    lookups.watch = watch
+    lookups = Lookups(model, [name for name, module in model.named_modules() if _looks_up(module)])
+    lookups.placeholders = Placeholders(Coded(x, torch.ones(x.shape, dtype=out.dtype, device=x.device)))
+    lookups.guard = guard = PlaceholderGuard()
     try:
-        with torch.no_grad(), hooked(lookups.hooks), watch:
-            again = problem.run(replicas.with_features(lookups.tickets.x), replicas.rows)
+        with torch.no_grad(), hooked(lookups.hooks), guard:
+            again = run(lookups.placeholders.x)
     except UsedOtherwise as error:
         return Embeddings(why=f"codes that the model hands to {error}")
     except Exception as error:
         reason = error.__cause__ or error  # as the model raised it
         return Embeddings(why=f"codes of which the model makes something else ({type(reason).__name__}: {reason})")
-    if not watch.met:
+    if not guard.embeddings:
         return Embeddings(why="codes that the model does not look up")
     if not torch.allclose(again, out, 1e-5, 1e-5):
         return Embeddings(why="codes that the model uses in another way, too")
-    return Embeddings(tuple(dict.fromkeys(watch.met)))
+    return Embeddings(tuple(dict.fromkeys(guard.embeddings)))
+
+
+def _looks_up(module: nn.Module) -> bool:
+    return isinstance(module, nn.Embedding) or (isinstance(module, nn.EmbeddingBag) and module.mode == "sum")
 
 
 class UsedOtherwise(GnnXaiError):
@@ -176,22 +174,22 @@ _HOLDERS: dict[str, tuple[int, ...]] = {
 """Operations that move numbers from place to place, or add the same to some, and which of their arguments hold them."""
 
 
-class Watch(TorchDispatchMode):
-    """Raises `UsedOtherwise` when an operation is about to do anything with tickets but move them: before it runs, because
-    an index out of range is the end of a CUDA context.
+class PlaceholderGuard(TorchDispatchMode):
+    """Raises `UsedOtherwise` when an operation is about to do anything with placeholders but move them: before it runs,
+    because an index out of range is the end of a CUDA context.
 
     Attributes:
-        paused: tickets are being read.
-        met: names of embeddings that got some.
+        paused: placeholders are being read.
+        embeddings: names of embeddings that got some.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
-        self.met: list[str] = []
+        self.embeddings: list[str] = []
         self._called = _Called()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> PlaceholderGuard:
         self._called.__enter__()
         return super().__enter__()
 
@@ -210,16 +208,16 @@ class Watch(TorchDispatchMode):
 
 
 def _moves(name: str, args: Any, kwargs: Any) -> bool:
-    """Whether an operation has no tickets among its arguments, or only moves them."""
-    holders = {position for position, value in enumerate(args) if _has_tickets(value)}
+    """Whether an operation has no placeholders among its arguments, or only moves them."""
+    holders = {position for position, value in enumerate(args) if _has_placeholders(value)}
     if name in ("add", "add_") and (len(holders) == 2 or kwargs.get("alpha", 1) != 1):
         return not holders
     if name == "_to_copy" and kwargs.get("dtype") not in (None, torch.int64):
         return not holders
-    return holders <= set(_HOLDERS.get(name, ())) and not _has_tickets(kwargs)
+    return holders <= set(_HOLDERS.get(name, ())) and not _has_placeholders(kwargs)
 
 
-def _has_tickets(value: Any) -> bool:
+def _has_placeholders(value: Any) -> bool:
     tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.dtype == torch.int64]
     return any(tensor.numel() > 0 and int(tensor.max()) >> (_BITS - 1) > 0 for tensor in tensors)
 

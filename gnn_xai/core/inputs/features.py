@@ -1,4 +1,4 @@
-"""Node features under a mask that has not been multiplied in yet.
+"""Lazily masked node features.
 
 The first thing most models do with features is a linear layer, and it is their widest product. With one mask value a node,
 `(m · x) W = m · (x W)`: the product leaves the loop. With a mask on every feature of sparse features, only the values that
@@ -12,9 +12,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gnn_xai.core.arrays.segments import gather_segments, pointers
 from gnn_xai.core.arrays.sparse import Csr, spmm
@@ -24,41 +26,46 @@ SPARSE = 0.2
 
 
 class Features:
-    """The features `x` `[N, F]` of all nodes of the data, and what layers make of them that no mask can change."""
+    """The features of all nodes of the data, and what layers make of them that no mask can change."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Shaped[Tensor, " nodes ..."]) -> None:
         self.x = x
-        self._products: dict[int, tuple[Tensor, Tensor]] = {}
+        self._products = WeakTensorKeyDictionary()  # of parameters, each with the state it was in
+
+    def __reduce__(self) -> tuple[type[Features], tuple[Tensor]]:
+        return Features, (self.x,)  # products are computed again
 
     @cached_property
-    def nonzero(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The values that are not 0: `(ptr [N + 1], feature [M], value [M])`."""
-        node, feature = self.x.reshape(len(self.x), -1).nonzero(as_tuple=True)
-        ptr = pointers(torch.bincount(node, minlength=len(self.x)))
-        return ptr, feature, self.x.reshape(len(self.x), -1)[node, feature]
+    def nonzero(self) -> tuple[Int[Tensor, " pointers"], Int[Tensor, " entries"], Shaped[Tensor, " entries"]]:
+        """The values that are not 0: pointers to each node's, the feature of each, and the values."""
+        flat = self.x.reshape(len(self.x), -1)
+        node, feature = flat.nonzero(as_tuple=True)
+        return pointers(torch.bincount(node, minlength=len(self.x))), feature, flat[node, feature]
 
     @cached_property
-    def any(self) -> Tensor:
-        """Whether a node has a value that is not 0, `[N]` bool."""
+    def any(self) -> Bool[Tensor, " nodes"]:
+        """Whether a node has a value that is not 0."""
         return (self.x != 0).reshape(len(self.x), -1).any(1)
 
     @cached_property
     def sparse(self) -> bool:
-        """Whether so many values are 0 that the rest is better kept alone. A sample of the nodes tells."""
+        """Whether so many values are 0 that only the others are worth keeping, judged by a sample of the nodes."""
         if self.x.dim() != 2 or self.x.size(1) < 16 or len(self.x) == 0:
             return False
         some = torch.linspace(0, len(self.x) - 1, 256, device=self.x.device).long()
         return float((self.x[some] != 0).float().mean()) < SPARSE
 
-    def product(self, weight: Tensor) -> Tensor:
-        """`x Wᵀ` `[N, O]`, computed once for a parameter."""
-        if id(weight) not in self._products:
-            with torch.no_grad():
-                found = functional.linear(self.x, weight)
-            if not isinstance(weight, nn.Parameter):
-                return found
-            self._products[id(weight)] = weight, found  # the weight is kept, so that no other gets its id
-        return self._products[id(weight)][1]
+    def product(self, weight: Shaped[Tensor, " outputs features"]) -> Shaped[Tensor, " nodes outputs"]:
+        """`x Wᵀ`; for a parameter, computed anew only when the parameter has changed."""
+        kept = isinstance(weight, nn.Parameter) and not weight.is_inference()  # those count no changes
+        state = (weight._version, weight.data_ptr()) if kept else None
+        if state is not None and weight in self._products and self._products[weight][0] == state:
+            return self._products[weight][1]
+        with torch.no_grad():
+            product = functional.linear(self.x, weight)
+        if state is not None:
+            self._products[weight] = state, product
+        return product
 
 
 class Columns:
@@ -68,13 +75,20 @@ class Columns:
 
     Args:
         features: of all nodes.
-        node: `[n]` the node of each row.
-        owner: `[n]` the instance of each row.
-        fixed: `[n]` bool, rows that no mask multiplies.
-        size: how many instances there are, B.
+        node: the node of each row.
+        owner: the instance of each row.
+        fixed: rows that no mask multiplies.
+        size: the number of instances.
     """
 
-    def __init__(self, features: Features, node: Tensor, owner: Tensor, fixed: Tensor, size: int) -> None:
+    def __init__(
+        self,
+        features: Features,
+        node: Int[Tensor, " rows"],
+        owner: Int[Tensor, " rows"],
+        fixed: Bool[Tensor, " rows"],
+        size: int,
+    ) -> None:
         x = features.x.reshape(len(features.x), -1)
         self.x, self.size = x.index_select(0, node), size
         # One more instance for what no mask multiplies.
@@ -84,39 +98,44 @@ class Columns:
         self.owner = owner
 
     @cached_property
-    def groups(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Instances by size: `(instances [b], their rows filled up [b, r, F])`, and where each row is among all of these."""
+    def groups(
+        self,
+    ) -> tuple[
+        list[tuple[Int[Tensor, " instances"], Shaped[Tensor, " instances longest features"]]], Int[Tensor, " rows"]
+    ]:
+        """Instances of about one size, each group with its rows filled up, and where each row is among all of these."""
         count = torch.bincount(self.owner, minlength=self.size + 1)
         order = torch.argsort(self.owner, stable=True)
-        ptr = pointers(count)
-        rank = torch.arange(len(order), device=order.device) - ptr[self.owner[order]]
+        owner = self.owner[order]
+        rank = torch.arange(len(order), device=order.device) - pointers(count)[owner]
         level = torch.log2(count.clamp(min=1).double()).ceil().long()
-        place, found, start = torch.empty_like(order), [], 0
+        place, groups, start = torch.empty_like(order), [], 0
         for number in level[count > 0].unique().tolist():
             instances = ((level == number) & (count > 0)).nonzero().flatten()
             longest = int(count[instances].max())
-            slot = torch.full_like(count, -1).index_copy(
-                0, instances, torch.arange(len(instances), device=order.device)
-            )
-            mine = slot[self.owner[order]] >= 0
-            at = slot[self.owner[order[mine]]] * longest + rank[mine]
-            filled = self.x.new_zeros(len(instances) * longest, self.x.size(1)).index_copy(0, at, self.x[order[mine]])
-            place[order[mine]] = start + at
-            found.append((instances, filled.reshape(len(instances), longest, -1)))
-            start += len(instances) * longest
-        return found, place
+            numbers = torch.arange(len(instances), device=order.device)
+            slot = torch.full_like(count, -1).index_copy(0, instances, numbers)[owner]
+            members = slot >= 0
+            at = slot[members] * longest + rank[members]
+            rows = self.x.new_zeros(len(instances) * longest, self.x.size(1))
+            groups.append((instances, rows.index_copy(0, at, self.x[order[members]]).unflatten(0, (-1, longest))))
+            place[order[members]] = start + at
+            start += len(rows)
+        return groups, place
 
     def pays(self, outputs: int) -> bool:
         """Whether own weights are smaller than masked features."""
         return self.x.size(1) >= 64 and len(self.x) > 2 * outputs * self.size
 
-    def multiply(self, mask: Tensor) -> Tensor:
-        """The masked rows `[n, F]` for masks `[B, F]`."""
+    def multiply(self, mask: Float[Tensor, " instances features"]) -> Shaped[Tensor, " rows features"]:
+        """The rows times the mask of their instance."""
         csr, ones = self.rows
         return self.x * spmm(csr, ones, torch.cat([mask, mask.new_ones(1, mask.size(1))]))
 
-    def linear(self, mask: Tensor, weight: Tensor) -> Tensor:
-        """The masked rows times `weight` `[O, F]`, `[n, O]`."""
+    def linear(
+        self, mask: Float[Tensor, " instances features"], weight: Shaped[Tensor, " outputs features"]
+    ) -> Shaped[Tensor, " rows outputs"]:
+        """The masked rows times a weight."""
         weight = weight.detach().t()
         groups, place = self.groups
         mask = torch.cat([mask, mask.new_ones(1, mask.size(1))])
@@ -128,14 +147,14 @@ class Columns:
 
 
 class MaskedFeatures(Tensor):
-    """Rows of `Features`, each times a number, or each value times a number; a tensor `[n, F]` to the model.
+    """Rows of `Features`, each times a number, or each value times a number; an ordinary tensor to the model.
 
     Made by `plain`, `by_row`, `by_value` and `by_column`.
     """
 
     features: Features
     node: Tensor
-    mask: Tensor | None  # [n], or [B, F] with `columns`
+    mask: Tensor | None  # one number a row; with `columns`, one for each feature of each instance
     entries: tuple[Csr, Tensor] | None  # structure and values of the sparse rows, where masks are on values
     columns: Columns | None  # where rows of an instance share a mask on features
 
@@ -203,17 +222,17 @@ class MaskedFeatures(Tensor):
         if func in _ABOUT:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        me = args[0] if args else None
-        if isinstance(me, MaskedFeatures):
-            if func in (functional.linear, torch._C._nn.linear) and me.dim() == 2:  # pyright: ignore[reportAttributeAccessIssue]
-                return me.linear(*args[1:], **kwargs)
+        first = args[0] if args else None
+        if isinstance(first, MaskedFeatures):
+            if func in (functional.linear, torch._C._nn.linear) and first.dim() == 2:  # pyright: ignore[reportAttributeAccessIssue]
+                return first.linear(*args[1:], **kwargs)
             if func is functional.dropout and not (kwargs.get("training", args[2] if len(args) > 2 else True)):
-                return me
+                return first
         return func(*tree_map(_dense, args), **tree_map(_dense, kwargs))
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """For callers that pass by `__torch_function__`, such as scripted functions."""
+        """Refuse callers that bypass `__torch_function__`, such as scripted functions."""
         raise RuntimeError("masked features were read where gradients are not followed any more")
 
 
@@ -232,25 +251,25 @@ _ABOUT = {
     Tensor.is_cuda.__get__,  # pyright: ignore[reportAttributeAccessIssue]
     Tensor.is_sparse.__get__,  # pyright: ignore[reportAttributeAccessIssue]
 }
-"""What can be told without the values."""
+"""Functions that need no values."""
 
 
 def _dense(value: Any) -> Any:
     return value.dense() if isinstance(value, MaskedFeatures) else value
 
 
-def plain(features: Features, node: Tensor) -> MaskedFeatures:
-    """The features of nodes `[n]` as they are."""
+def plain(features: Features, node: Int[Tensor, " rows"]) -> MaskedFeatures:
+    """The features of some nodes as they are."""
     return MaskedFeatures(features, node, None)
 
 
-def by_row(features: Features, node: Tensor, mask: Tensor) -> MaskedFeatures:
-    """The features of nodes `[n]`, each row times one of `mask` `[n]`."""
+def by_row(features: Features, node: Int[Tensor, " rows"], mask: Float[Tensor, " rows"]) -> MaskedFeatures:
+    """The features of some nodes, each row times a number."""
     return MaskedFeatures(features, node, mask)
 
 
-def structure(features: Features, node: Tensor) -> tuple[Csr, Tensor]:
-    """The values that are not 0 in the rows of nodes `[n]`, as a sparse matrix: its structure, and the values `[M]`."""
+def structure(features: Features, node: Int[Tensor, " rows"]) -> tuple[Csr, Shaped[Tensor, " entries"]]:
+    """The values that are not 0 in the rows of some nodes, as a sparse matrix: its structure, and the values."""
     if not features.sparse:  # then those of the whole graph are too many to list
         rows = features.x[node].reshape(len(node), -1)
         row, feature = rows.nonzero(as_tuple=True)
@@ -260,11 +279,15 @@ def structure(features: Features, node: Tensor) -> tuple[Csr, Tensor]:
     return Csr(row_ptr, feature[entry], features.x[:1].numel()), value[entry]
 
 
-def by_value(features: Features, node: Tensor, csr: Csr, values: Tensor) -> MaskedFeatures:
-    """Sparse rows with the structure that `structure` gave and values `[M]`, differentiable in them."""
+def by_value(
+    features: Features, node: Int[Tensor, " rows"], csr: Csr, values: Float[Tensor, " entries"]
+) -> MaskedFeatures:
+    """Sparse rows with a `structure` and other values, differentiable in them."""
     return MaskedFeatures(features, node, None, (csr, values))
 
 
-def by_column(features: Features, node: Tensor, columns: Columns, mask: Tensor) -> MaskedFeatures:
-    """The features of nodes `[n]`, those of each instance times its row of `mask` `[B, F]`."""
+def by_column(
+    features: Features, node: Int[Tensor, " rows"], columns: Columns, mask: Float[Tensor, " instances features"]
+) -> MaskedFeatures:
+    """The features of some nodes, those of each instance times its row of the mask."""
     return MaskedFeatures(features, node, mask, None, columns)

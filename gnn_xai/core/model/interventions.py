@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.core.graphs.computation_graphs import Replicas
-from gnn_xai.core.inputs.embeddings import Coded, Lookups, Tickets
+from gnn_xai.core.inputs.embeddings import Coded, Lookups, Placeholders
 from gnn_xai.core.inputs.features import Features, plain
 from gnn_xai.core.inputs.hooks import Hook, after_with_arguments, hooked
 from gnn_xai.core.model.fusing import Fusing
@@ -154,11 +154,11 @@ class MaskedModel:
             x = Coded(replicas.x, x)
         if not isinstance(x, Coded):
             if self._lookups is not None:
-                self._lookups.tickets = None
+                self._lookups.placeholders = None
             return x
         assert self._lookups is not None
-        self._lookups.tickets = Tickets(x)
-        return self._lookups.tickets.x
+        self._lookups.placeholders = Placeholders(x)
+        return self._lookups.placeholders.x
 
 
 # Mask ################################################################################################################

@@ -110,7 +110,7 @@ class Propagation:
             depth = replicas.source.node_depth[replicas.node]
             self.within = torch.bincount(depth, minlength=len(plan.routes) + 1).cumsum(0).tolist()
 
-    def start(self, mask: Float[Tensor, " slots"] | None) -> None:
+    def start(self, mask: Shaped[Tensor, " slots"] | None) -> None:
         """Begin a forward pass under an edge mask with one more slot at its end, fixed at 1, for added loops."""
         self._mask = mask
         self._values.clear()

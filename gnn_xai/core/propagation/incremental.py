@@ -143,7 +143,7 @@ class IncrementalPropagation(Propagation):
         assert original.features is not None
         return Coded(torch.cat([original.x, self.copies.x[others]]), torch.cat([original.features, x[others]]))
 
-    def start(self, mask: Float[Tensor, " slots"] | None) -> None:
+    def start(self, mask: Shaped[Tensor, " slots"] | None) -> None:
         """Begin a forward pass."""
         assert mask is None
         super().start(None if self.structural else torch.tensor([0, 1], device=self.removed.device))
