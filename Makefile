@@ -14,7 +14,7 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 
 # Tests in which shapes in signatures are checked, which makes them three quarters slower.
-SHAPES := tests/test_segments.py tests/test_sparse.py tests/test_features.py tests/test_learn.py
+SHAPES := tests/test_arrays.py tests/test_sparse.py tests/test_masked_features.py tests/test_learn.py
 
 .PHONY: demo test test-all lint docs bench bench-molecules reproduce train clean
 .DELETE_ON_ERROR:
