@@ -25,6 +25,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.models.captum import to_captum_model
 
 import gnn_xai as gx
+from gnn_xai.core.inputs import hooks
 from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import Network, distance, random_graph, seeded
 
@@ -445,3 +446,25 @@ def test_models_of_torch_jit() -> None:
     other.load_state_dict(scripted.state_dict())  # the way that is named
     one, two = (gx.explain(m, GRAPH, "saliency", index=0, progress=False) for m in (model, other))
     assert torch.equal(one.edge_mask, two.edge_mask)
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("kind", [pyg.GCNConv, pyg.GATConv])
+def test_interrupted_while_interventions_are_put_in(kind: Any, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays on a model whose explanation ends before its first hook, or between two of them."""
+    model, left = network(kind), [at]
+    state = [{name: list(value) for name, value in vars(m).items() if name.endswith("_hooks")} for m in model.modules()]
+    made = hooks.RemovableHandle
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return made(*args, **kwargs)
+
+    monkeypatch.setattr(hooks, "RemovableHandle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gx.explain(model, GRAPH, gx.Saliency(), index=[1], progress=False)
+    for module, before in zip(model.modules(), state, strict=True):
+        assert {name: list(value) for name, value in vars(module).items() if name.endswith("_hooks")} == before
+        assert not {"propagate", "edge_updater"} & vars(module).keys()
