@@ -1,4 +1,4 @@
-"""Leave-one-out: what the objective loses when nodes or edges are removed, one fragment at a time."""
+"""Leave-one-out: the drop of the objective when nodes or edges are removed, one fragment at a time."""
 
 from __future__ import annotations
 

@@ -122,4 +122,4 @@ def _smiles(source: Graphs) -> list[str] | None:
     smiles = [smiles] if isinstance(smiles, str) else smiles
     if not isinstance(smiles, (list, tuple)) or len(smiles) != source.num_graphs:
         return None
-    return list(smiles) if all(isinstance(each, str) for each in smiles) else None
+    return list(smiles) if all(isinstance(text, str) for text in smiles) else None

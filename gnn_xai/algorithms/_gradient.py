@@ -1,4 +1,4 @@
-"""What the gradient methods share: one call of the engine, and what is done to its gradients."""
+"""Shared by the gradient methods: one call of the engine, and functions of its gradients."""
 
 from __future__ import annotations
 

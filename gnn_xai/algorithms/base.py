@@ -1,4 +1,4 @@
-"""What an algorithm is: a small frozen object of hyper-parameters with one method. State lives in the engines' tensors."""
+"""Algorithms: small frozen objects of hyper-parameters with one method. State lives in the engines' tensors."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def algorithm(
 
 
 def _connect(self: Any, *_: Any) -> None:
-    """What PyG's `Explainer` calls first of all on an algorithm.
+    """Refuse PyG's `Explainer`, which calls this first on an algorithm.
 
     Raises:
         InputError: always; it takes algorithms of this package in another form.
@@ -143,22 +143,22 @@ def get(algorithm: str | Attributing | type[Attributing], **hyper: Any) -> Algor
 
 
 def stochastic(algorithm: Algorithm) -> bool:
-    """Whether the scores depend on the seed."""
+    """True if the scores depend on the seed."""
     return getattr(algorithm, "stochastic", False)
 
 
 def uses_model(algorithm: Algorithm) -> bool:
-    """Whether the scores depend on the model."""
+    """True if the scores depend on the model."""
     return getattr(algorithm, "uses_model", True)
 
 
 def removal(algorithm: Algorithm) -> str:
-    """What a score of 0 is about: the message multiplied by 0 (`message`), or the graph rebuilt (`structural`)."""
+    """How an element of score 0 is removed: its message multiplied by 0 (`message`), or the graph rebuilt (`structural`)."""
     return getattr(algorithm, "removal", "message")
 
 
 def masks_edges(algorithm: Algorithm) -> bool:
-    """Whether edge masks must reach every layer of the model: unless the algorithm declares otherwise, if it scores edges
+    """True if edge masks must reach every layer of the model: unless the algorithm declares otherwise, if it scores edges
     (`edge_mask_type`) or removes messages (`removal`), and always if it has neither field.
     """
     if not getattr(algorithm, "edge_masks", True):
@@ -176,9 +176,9 @@ def describe(algorithm: Algorithm) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, Tensor):
         return value.tolist()
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,4 +1,4 @@
-"""EdgeAblation: what the objective loses when one edge is gone."""
+"""EdgeAblation: the drop of the objective when one edge is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FeatureAblation: what the objective loses when one feature is set to 0 on every node."""
+"""FeatureAblation: the drop of the objective when one feature is set to 0 on every node."""
 
 from __future__ import annotations
 

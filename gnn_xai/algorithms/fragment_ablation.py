@@ -1,4 +1,4 @@
-"""FragmentAblation: what the objective loses when a whole fragment is gone."""
+"""FragmentAblation: the drop of the objective when a whole fragment is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FragmentShapley: what each fragment contributes, on average over all orders in which fragments can arrive."""
+"""FragmentShapley: the mean contribution of each fragment over all orders in which fragments can arrive."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST = float(2**18)
 )
 class FragmentShapley:
     """Shapley values (Shapley 1953) of the game whose players are fragments and whose value is the score of the graph
-    without the fragments that are not there.
+    without the absent fragments.
 
     The values of an instance add up to its score minus `extras["without_fragments"]` `[B]`, its score with every fragment
     removed. Up to `exact_up_to` fragments, all 2ⁿ coalitions are run. Above, orders of arrival are drawn, each with its
@@ -90,13 +90,13 @@ class FragmentShapley:
 
 
 class _Game:
-    """The scores of coalitions, and what follows from them.
+    """The scores of coalitions, and Shapley values from them.
 
     Args:
         method: hyper-parameters.
-        session, pieces, target: what is asked, the players, and the class explained.
+        session, fragments, target: the problem and how to run it, the players, and the class explained.
         full: `[B]` score with all fragments.
-        runs: coalitions that there are, for the progress bar.
+        runs: number of coalitions, for the progress bar.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class _Game:
 
     def exactly(self, which: Tensor, players: int) -> tuple[Tensor, Tensor]:
         """Values `[I, players]` of instances with as many fragments, and their scores without any `[I]`."""
-        codes = torch.arange(2**players - 1, device=which.device)  # bit i: fragment i is there; all of them is known
+        codes = torch.arange(2**players - 1, device=which.device)  # bit i: fragment i is present
         code = codes.repeat(len(which))
         place = torch.arange(len(self.fragments.owner), device=which.device) - self.fragments.ptr[self.fragments.owner]
 
@@ -155,7 +155,7 @@ class _Game:
         return pair.mean(0), pair.std(0) / math.sqrt(samples), empty
 
     def _scores(self, instance: Tensor, absent: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Scores of variants `[V]`, in which the fragments are missing that `absent(fragment, variant)` names."""
+        """Scores of variants `[V]`, without the fragments for which `absent(fragment, variant)` is true."""
         fragments, method = self.fragments, self.method
 
         def change(replicas: Replicas, select: Tensor) -> Change:
@@ -169,13 +169,13 @@ class _Game:
 
 
 def _weights(players: int, device: torch.device) -> Tensor:
-    """What the score of each coalition counts for in each player's Shapley value, `[2ⁿ, n]` float64.
+    """The weight of each coalition's score in each player's Shapley value, `[2ⁿ, n]` float64.
 
     |S|! (n − |S| − 1)! / n! of v(S ∪ {i}) − v(S), summed over the coalitions S without i.
     """
     code = torch.arange(2**players, device=device).unsqueeze(1)
     inside = (code >> torch.arange(players, device=device)) & 1
-    joined = inside.sum(1, keepdim=True) - inside  # how many others are there
-    each = [1 / (players * math.comb(players - 1, k)) for k in range(players)]
-    weight = torch.tensor(each, dtype=torch.float64, device=device)
+    joined = inside.sum(1, keepdim=True) - inside  # number of other players
+    weights = [1 / (players * math.comb(players - 1, k)) for k in range(players)]
+    weight = torch.tensor(weights, dtype=torch.float64, device=device)
     return weight[joined] * (2 * inside - 1)

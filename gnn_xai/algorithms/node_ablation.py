@@ -1,4 +1,4 @@
-"""NodeAblation: what the objective loses when one node is gone."""
+"""NodeAblation: the drop of the objective when one node is removed."""
 
 from __future__ import annotations
 

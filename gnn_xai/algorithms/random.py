@@ -1,4 +1,4 @@
-"""Random: the baseline that every table needs."""
+"""Random: the baseline of every comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saliency: how steeply the objective rises with each feature and each edge."""
+"""Saliency: the gradient of the objective with respect to each feature and each edge."""
 
 from __future__ import annotations
 

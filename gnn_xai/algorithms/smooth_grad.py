@@ -24,7 +24,7 @@ class SmoothGrad:
     paper; edge masks and the factors of embedded codes, whose range is 0 to 1, get noise of standard deviation `noise`
     around 1, one number for an undirected edge.
 
-    Where the noise turns the sign of a gradient, copies cancel in their mean, however much depends on the element.
+    Where the noise turns the sign of a gradient, copies cancel in their mean, even for an important element.
     SmoothGrad-Squared (Hooker et al., NeurIPS 2019) takes the mean of squares instead. Its root is returned, which has the
     unit of a gradient and the same order.
 

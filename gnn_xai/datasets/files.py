@@ -1,4 +1,4 @@
-"""Where the frozen files of a benchmark lie, and reading them with their checksums.
+"""The frozen files of a benchmark: their folder, and reading them with their checksums.
 
 A wheel carries the repository's top-level folder ``datasets/`` as ``gnn_xai/datasets/_files``; in a
 checkout (also an editable install) the top-level folder itself is read. One sub-folder per
@@ -31,9 +31,9 @@ MODEL, DATA = "model.safetensors", "data.safetensors"
 
 def root() -> Path:
     """The folder that holds the benchmarks: the wheel's if there is one, else the checkout's."""
-    here = Path(__file__).resolve().parent
-    packaged = here / "_files"
-    return packaged if packaged.is_dir() else here.parents[1] / "datasets"
+    package = Path(__file__).resolve().parent
+    packaged = package / "_files"
+    return packaged if packaged.is_dir() else package.parents[1] / "datasets"
 
 
 def model(checkpoint: str) -> str:
@@ -51,7 +51,7 @@ def sha256(content: bytes) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; a `StorageError` that says what to do where there is none."""
+    """The content of a file; a `StorageError` with a remedy where there is none."""
     try:
         return path.read_bytes()
     except OSError as error:

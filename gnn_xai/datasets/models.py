@@ -6,6 +6,7 @@ Classifiers return raw logits, one column per class; `AtomSum` returns a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,32 @@ class PooledGraphConvs(nn.Module):
         return self.lin(torch.cat([global_max_pool(x, batch), global_mean_pool(x, batch)], dim=-1))
 
 
-class GIN(nn.Module):
+class _GIN(nn.Module):
+    """Convolutions of two-layer MLPs, each under BatchNorm, and a two-layer head on the sum over the nodes of a graph."""
+
+    def __init__(
+        self,
+        layer: Callable[[nn.Module], MessagePassing],
+        in_channels: int,
+        hidden: int,
+        out_channels: int,
+        num_layers: int,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *[hidden] * num_layers]
+        self.convs = nn.ModuleList(
+            layer(_mlp(width_in, width_out)) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in self.convs)
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out_channels))
+
+    def _logits(self, x: Tensor, batch: Tensor | None, *edges: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x, *edges)).relu()
+        return self.head(global_add_pool(x, batch))
+
+
+class GIN(_GIN):
     """Graph isomorphism network for graph classification (Xu et al., ICLR 2019).
 
     Every layer is ``BatchNorm(MLP((1 + eps) x + sum of neighbours))`` with a two-layer MLP; the
@@ -129,67 +155,37 @@ class GIN(nn.Module):
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int) -> None:
-        super().__init__()
-        widths = [in_channels, *[hidden_channels] * num_layers]
-        self.convs = nn.ModuleList(
-            GINConv(_mlp(width_in, width_out)) for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)
-        self.head = nn.Sequential(
-            nn.Linear(hidden_channels, hidden_channels),
-            nn.ReLU(),
-            nn.Linear(hidden_channels, out_channels),
-        )
+        super().__init__(GINConv, in_channels, hidden_channels, out_channels, num_layers)
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         """Logits ``[num_graphs, out_channels]``; without ``batch`` all nodes are one graph."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, edge_index)).relu()
-        return self.head(global_add_pool(x, batch))
+        return self._logits(x, batch, edge_index)
 
 
-class GINE(nn.Module):
+class GINE(_GIN):
     """`GIN` that reads bonds: a message is ``relu(x + W e)`` (Hu et al., ICLR 2020).
 
     Args:
-        in_channels: width of the node features.
+        in_channels, hidden_channels, out_channels, num_layers: as in `GIN`.
         edge_channels: width of the edge features.
-        hidden_channels: width of the hidden layers.
-        out_channels: number of classes.
-        num_layers: number of convolutions.
     """
 
     def __init__(
         self, in_channels: int, edge_channels: int, hidden_channels: int, out_channels: int, num_layers: int
     ) -> None:
-        super().__init__()
-        widths = [in_channels, *[hidden_channels] * num_layers]
-        self.convs = nn.ModuleList(
-            GINEConv(
-                _mlp(width_in, width_out),
-                edge_dim=edge_channels,
-            )
-            for width_in, width_out in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden_channels) for _ in self.convs)
-        self.head = nn.Sequential(
-            nn.Linear(hidden_channels, hidden_channels),
-            nn.ReLU(),
-            nn.Linear(hidden_channels, out_channels),
-        )
+        layer = partial(GINEConv, edge_dim=edge_channels)
+        super().__init__(layer, in_channels, hidden_channels, out_channels, num_layers)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None) -> Tensor:
         """Logits ``[num_graphs, out_channels]``; without ``batch`` all nodes are one graph."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, edge_index, edge_attr)).relu()
-        return self.head(global_add_pool(x, batch))
+        return self._logits(x, batch, edge_index, edge_attr)
 
 
 class AtomSum(nn.Module):
     """A value that atoms add up to: GIN or GINE layers, then one number per atom, then their sum.
 
     An atom's number is read from its own features and from the outputs of all layers side by side
-    (Xu et al., ICML 2018), so that what an atom is by itself need not come through its neighbours.
+    (Xu et al., ICML 2018), so that the atom itself need not be read through its neighbours.
     Linear layers have no bias and there is no BatchNorm: absent atoms add nothing.
 
     Args:
@@ -235,7 +231,7 @@ class Ensemble(nn.Module):
     """The mean of models that were trained apart (Lakshminarayanan et al., NeurIPS 2017).
 
     Where the data leave open how a value is to be shared among atoms, every training ends elsewhere;
-    their mean depends less on the dice.
+    their mean depends less on the seed.
 
     Args:
         members: models with the same arguments and outputs, which read bonds.
@@ -246,5 +242,5 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None) -> Tensor:
-        """What the members give, on average."""
+        """The mean of the members' outputs."""
         return torch.stack([member(x, edge_index, edge_attr, batch) for member in self.members]).mean(dim=0)

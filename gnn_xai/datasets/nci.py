@@ -1,6 +1,4 @@
-"""The NCI molecules that ship with RDKit, as graphs: what the benchmarks over them share.
-
-Reading, features, the split, and how reference models are trained and measured.
+"""The NCI molecules that ship with RDKit, as graphs: reading, features, split, training and measures of their benchmarks.
 
 RDKit is imported only when a molecule is read.
 """
@@ -24,6 +22,7 @@ from gnn_xai.datasets.recipe import Material, split_ids
 from gnn_xai.errors import StorageError
 from gnn_xai.molecules.one_hot import FEATURE_NAMES, to_graphs
 from gnn_xai.optional import need
+from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -31,7 +30,10 @@ if TYPE_CHECKING:
 SOURCE = "NCI/first_5K.smi"
 SOURCE_SHA256 = "91e71c015f14939837f2943dcc904f7c87e5a3a0124d82b05c28ad2f23004def"
 
-FEATURIZER = "one_hot"  # what `gnn_xai.molecules` calls these features
+FEATURIZER = "one_hot"  # the name of these features in `gnn_xai.molecules`
+
+Motifs = tuple[Tensor, dict[frozenset[int], int]]
+"""Motif ids of the atoms of a molecule, int64 ``[atoms]`` with -1 for none, and of its bonds by their two atoms."""
 
 
 def chem() -> ModuleType:
@@ -111,10 +113,9 @@ def symbols(mols: Sequence[Mol]) -> list[list[str]]:
     return [[atom.GetSymbol() for atom in mol.GetAtoms()] for mol in mols]
 
 
-def edge_motifs(graph: Data, motif: dict[frozenset[int], int]) -> Tensor:
-    """Motif ids of edges, int64 ``[E]``, from those of bonds, named by their two atoms; -1 for none."""
-    assert graph.edge_index is not None
-    return torch.tensor([motif.get(frozenset(ends), -1) for ends in graph.edge_index.t().tolist()], dtype=torch.int64)
+def generate(seed: int = 0) -> dict[str, Tensor]:
+    """The split of the file's lines, to be frozen: ``split``, see `split_by_line`."""
+    return {"split": split_by_line(seed).to(torch.int8)}
 
 
 def run(model: nn.Module, batch: Data) -> Tensor:
@@ -150,6 +151,41 @@ def _train(model: nn.Module, graphs: list[Data], loss: Callable[[Tensor, Tensor]
 
 
 # Classes
+
+
+def read_classes(
+    frozen: dict[str, Tensor], class_names: Sequence[str], motifs: Callable[[Mol], Motifs], bonds: bool = False
+) -> Material:
+    """Molecules whose class says whether they have a motif; the truth is the atoms and bonds of all motifs.
+
+    Args:
+        frozen: ``split`` of the file's lines; those with -1 are left out.
+        class_names: of molecules without and with a motif.
+        motifs: of one molecule.
+        bonds: whether the graphs carry `bond_features`.
+    """
+    mols, rows, lines = read_molecules()
+    split = frozen["split"].long()[lines]
+    used: list[int] = (split >= 0).nonzero().flatten().tolist()
+    mols = [mols[place] for place in used]
+    graphs = to_graphs(mols, bonds)
+    atoms, edges = [], []
+    for mol, graph, place in zip(mols, graphs, used, strict=True):
+        of_atom, of_bond = motifs(mol)
+        assert graph.edge_index is not None
+        ends = [of_bond.get(frozenset(pair), -1) for pair in graph.edge_index.t().tolist()]
+        atoms.append(of_atom)
+        edges.append(torch.tensor(ends, dtype=torch.int64))
+        graph.y = (of_atom >= 0).any().long().reshape(1)
+        graph.smiles, graph.nsc = rows[place][0], int(rows[place][1])
+    return Material(
+        data=graphs,
+        ground_truth=GroundTruth(edge=edges, node=atoms),
+        split=split_ids(split[used]),
+        class_names=class_names,
+        feature_names=FEATURE_NAMES,
+        node_names=symbols(mols),
+    )
 
 
 def fit_classes(model: nn.Module, material: Material, epochs: int = 20) -> None:

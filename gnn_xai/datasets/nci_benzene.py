@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GIN
-from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.datasets.recipe import Material, Recipe
 from gnn_xai.molecules import one_hot
-from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -20,8 +19,8 @@ BENZENE = "c1:c:c:c:c:c:1"
 CLASS_NAMES = ("no benzene ring", "benzene ring")
 
 
-def rings(mol: Mol) -> tuple[Tensor, dict[frozenset[int], int]]:
-    """Motif ids of atoms, int64 ``[atoms]`` with -1 for none, and of bonds in benzene rings.
+def rings(mol: Mol) -> nci.Motifs:
+    """Motif ids of atoms and bonds in benzene rings.
 
     Rings that share atoms, as in naphthalene, are one motif.
     """
@@ -39,30 +38,9 @@ def rings(mol: Mol) -> tuple[Tensor, dict[frozenset[int], int]]:
     return owner, {frozenset(pair): int(owner[pair[0]]) for pair in around}
 
 
-def generate(seed: int = 0) -> dict[str, Tensor]:
-    """The split of the file's lines, to be frozen: ``split``, see `nci.split_by_line`."""
-    return {"split": nci.split_by_line(seed).to(torch.int8)}
-
-
 def read(frozen: dict[str, Tensor]) -> Material:
     """The molecules; the truth is the atoms and bonds of all benzene rings."""
-    mols, rows, lines = nci.read_molecules()
-    graphs = one_hot.to_graphs(mols, bonds=False)
-    nodes, edges = [], []
-    for mol, graph, (smiles, number) in zip(mols, graphs, rows, strict=True):
-        owner, bonds = rings(mol)
-        nodes.append(owner)
-        edges.append(nci.edge_motifs(graph, bonds))
-        graph.y = (owner >= 0).any().long().reshape(1)
-        graph.smiles, graph.nsc = smiles, int(number)
-    return Material(
-        data=graphs,
-        ground_truth=GroundTruth(edge=edges, node=nodes),
-        split=split_ids(frozen["split"].long()[lines]),
-        class_names=CLASS_NAMES,
-        feature_names=one_hot.FEATURE_NAMES,
-        node_names=nci.symbols(mols),
-    )
+    return nci.read_classes(frozen, CLASS_NAMES, rings)
 
 
 def model() -> nn.Module:
@@ -82,7 +60,7 @@ RECIPE = Recipe(
     title="NCI benzene rings",
     summary="is there a benzene ring? 4 991 real molecules, truth by SMARTS; needs RDKit",
     task_level="graph",
-    generate=generate,
+    generate=nci.generate,
     read=read,
     model=model,
     fit=nci.fit_classes,

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GINE
-from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.datasets.recipe import Material, Recipe
 from gnn_xai.molecules import one_hot
-from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -42,20 +41,32 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     mols, _, lines = nci.read_molecules()
     other = nci.chem().MolFromSmarts(OTHER_HALOGEN)
     distinct = dict(reversed([(nci.chem().MolToSmiles(mol), place) for place, mol in enumerate(mols)]))
-    found: dict[tuple[int, bool, bool], list[int]] = {}
+    alike: dict[tuple[int, bool, bool], list[int]] = {}
     for place in sorted(distinct.values()):
         if not mols[place].HasSubstructMatch(other):
             halogen, carbonyl = map(bool, parts(mols[place]))
-            found.setdefault((mols[place].GetNumAtoms(), halogen, carbonyl), []).append(place)
+            alike.setdefault((mols[place].GetNumAtoms(), halogen, carbonyl), []).append(place)
     random = np.random.RandomState(seed)
     kinds = [(halogen, carbonyl) for halogen in (True, False) for carbonyl in (True, False)]
     fours: list[tuple[int, ...]] = []
-    for size in sorted({size for size, _, _ in found}):
-        drawn = [random.permutation(found.get((size, *kind), [])).astype(int).tolist() for kind in kinds]
+    for size in sorted({size for size, _, _ in alike}):
+        drawn = [random.permutation(alike.get((size, *kind), [])).astype(int).tolist() for kind in kinds]
         fours += zip(*drawn, strict=False)  # as many as there are of the rarest kind
     split = torch.full((int(lines[-1]) + 1,), -1, dtype=torch.int8)
     split[lines[torch.tensor(fours)]] = nci.split_codes(len(fours), seed).to(torch.int8)[:, None]
     return {"split": split}
+
+
+def motifs(mol: Mol) -> nci.Motifs:
+    """Motif ids of the atoms and bonds of all halogens and carbonyl groups, where there are both."""
+    owner, bonds = torch.full((mol.GetNumAtoms(),), -1), {}
+    halogens, carbonyls = parts(mol)
+    if halogens and carbonyls:
+        for number, (carbon, halogen) in enumerate(halogens):
+            owner[halogen] = bonds[frozenset((carbon, halogen))] = number
+        for number, group in enumerate(carbonyls, start=len(halogens)):
+            owner[list(group)] = bonds[frozenset(group)] = number
+    return owner, bonds
 
 
 def read(frozen: dict[str, Tensor]) -> Material:
@@ -64,33 +75,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
     The truth of a positive is all halogens and all carbonyl groups: halogen, carbon and oxygen of the
     latter, the bonds carbon-halogen and carbon=oxygen. A negative has none.
     """
-    mols, rows, lines = nci.read_molecules()
-    split = frozen["split"].long()[lines]
-    chosen: list[int] = (split >= 0).nonzero().flatten().tolist()
-    mols = [mols[place] for place in chosen]
-    graphs = one_hot.to_graphs(mols)
-    nodes, edges = [], []
-    for mol, graph, place in zip(mols, graphs, chosen, strict=True):
-        halogens, carbonyls = parts(mol)
-        positive = bool(halogens and carbonyls)
-        owner, bonds = torch.full((mol.GetNumAtoms(),), -1), {}
-        if positive:
-            for number, (carbon, halogen) in enumerate(halogens):
-                owner[halogen] = bonds[frozenset((carbon, halogen))] = number
-            for number, group in enumerate(carbonyls, start=len(halogens)):
-                owner[list(group)] = bonds[frozenset(group)] = number
-        nodes.append(owner)
-        edges.append(nci.edge_motifs(graph, bonds))
-        graph.y = torch.tensor([int(positive)])
-        graph.smiles, graph.nsc = rows[place][0], int(rows[place][1])
-    return Material(
-        data=graphs,
-        ground_truth=GroundTruth(edge=edges, node=nodes),
-        split=split_ids(split[chosen]),
-        class_names=CLASS_NAMES,
-        feature_names=one_hot.FEATURE_NAMES,
-        node_names=nci.symbols(mols),
-    )
+    return nci.read_classes(frozen, CLASS_NAMES, motifs, bonds=True)
 
 
 def model() -> nn.Module:

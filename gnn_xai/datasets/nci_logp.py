@@ -35,11 +35,6 @@ def contributions(mol: Mol) -> Tensor:
     return values.new_zeros(mol.GetNumAtoms()).index_add(0, torch.tensor(carrier), values)
 
 
-def generate(seed: int = 0) -> dict[str, Tensor]:
-    """The split of the file's lines, to be frozen: ``split``, see `nci.split_by_line`."""
-    return {"split": nci.split_by_line(seed).to(torch.int8)}
-
-
 def read(frozen: dict[str, Tensor]) -> Material:
     """The molecules with their bonds; ``y`` is logP."""
     return nci.read_values(frozen["split"], "logP", contributions, bonds=True)
@@ -66,7 +61,7 @@ RECIPE = Recipe(
     summary="how fat-soluble is it? 4 991 real molecules, Crippen's logP, exact share of every atom; needs RDKit",
     task_level="graph",
     mode="regression",
-    generate=generate,
+    generate=nci.generate,
     read=read,
     model=model,
     fit=fit,

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GIN
-from gnn_xai.datasets.nci import (
-    FEATURIZER,
-    chem,
-    fit_classes,
-    measure_classes,
-    read_molecules,
-    right_positives,
-    split_by_line,
-    symbols,
-)
-from gnn_xai.datasets.recipe import Material, Recipe, split_ids
+from gnn_xai.datasets.recipe import Material, Recipe
 from gnn_xai.molecules import one_hot
-from gnn_xai.results.ground_truth import GroundTruth
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -31,21 +20,19 @@ ANY_NITRO = "[N+](=O)[O-]"
 CLASS_NAMES = ("no aromatic nitro group", "aromatic nitro group")
 
 
-def _nitro_groups(mols: Sequence[Mol]) -> list[Tensor]:
-    """Per molecule, the number of the aromatic nitro group that owns each atom, -1 for none."""
-    pattern = chem().MolFromSmarts(AROMATIC_NITRO)
-    owners = []
-    for mol in mols:
-        owner = torch.full((mol.GetNumAtoms(),), -1)
-        for group, match in enumerate(mol.GetSubstructMatches(pattern)):
-            owner[list(match)] = group
-        owners.append(owner)
-    return owners
+def groups(mol: Mol) -> nci.Motifs:
+    """Motif ids of atoms and bonds in aromatic nitro groups."""
+    owner = torch.full((mol.GetNumAtoms(),), -1)
+    for group, match in enumerate(mol.GetSubstructMatches(nci.chem().MolFromSmarts(AROMATIC_NITRO))):
+        owner[list(match)] = group
+    ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+    number = owner.tolist()
+    return owner, {frozenset((u, v)): number[u] for u, v in ends if number[u] == number[v]}
 
 
 def generate(seed: int = 0) -> dict[str, Tensor]:
     """The split of the file's lines, to be frozen: ``split``, see `nci.split_by_line`."""
-    return {"split": split_by_line(seed)}
+    return {"split": nci.split_by_line(seed)}
 
 
 def read(frozen: dict[str, Tensor]) -> Material:
@@ -55,23 +42,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
     ``c[N+](=O)[O-]`` (the aromatic carbon counts: a nitro group elsewhere is a negative) and the
     three bonds between them, both directions.
     """
-    mols, rows, lines = read_molecules()
-    graphs = one_hot.to_graphs(mols, bonds=False)
-    owners = _nitro_groups(mols)
-    edges = []
-    for graph, owner, (smiles, number) in zip(graphs, owners, rows, strict=True):
-        source, sink = owner[graph.edge_index]
-        edges.append(torch.where(source == sink, source, -1))
-        graph.y = (owner >= 0).any().long().reshape(1)
-        graph.smiles, graph.nsc = smiles, int(number)
-    return Material(
-        data=graphs,
-        ground_truth=GroundTruth(edge=edges, node=owners),
-        split=split_ids(frozen["split"][lines]),
-        class_names=CLASS_NAMES,
-        feature_names=one_hot.FEATURE_NAMES,
-        node_names=symbols(mols),
-    )
+    return nci.read_classes(frozen, CLASS_NAMES, groups)
 
 
 def model() -> nn.Module:
@@ -81,8 +52,8 @@ def model() -> nn.Module:
 
 def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:
     """Accuracy, ROC-AUC and the accuracy on nitro groups elsewhere (``hard_negative_accuracy``)."""
-    nitro = chem().MolFromSmarts(ANY_NITRO)
-    return measure_classes(model, material, lambda g: chem().MolFromSmiles(g.smiles).HasSubstructMatch(nitro))
+    nitro = nci.chem().MolFromSmarts(ANY_NITRO)
+    return nci.measure_classes(model, material, lambda g: nci.chem().MolFromSmiles(g.smiles).HasSubstructMatch(nitro))
 
 
 RECIPE = Recipe(
@@ -93,8 +64,8 @@ RECIPE = Recipe(
     generate=generate,
     read=read,
     model=model,
-    fit=fit_classes,
+    fit=nci.fit_classes,
     measure=measure,
-    instances=right_positives,
-    featurizer=FEATURIZER,
+    instances=nci.right_positives,
+    featurizer=nci.FEATURIZER,
 )

@@ -27,11 +27,6 @@ def contributions(mol: Mol) -> Tensor:
     return torch.tensor(_CalcTPSAContribs(mol), dtype=torch.float64)
 
 
-def generate(seed: int = 0) -> dict[str, Tensor]:
-    """The split of the file's lines, to be frozen: ``split``, see `nci.split_by_line`."""
-    return {"split": nci.split_by_line(seed).to(torch.int8)}
-
-
 def read(frozen: dict[str, Tensor]) -> Material:
     """The molecules; ``y`` is the topological polar surface area in Å²."""
     return nci.read_values(frozen["split"], "TPSA", contributions, bonds=False)
@@ -48,7 +43,7 @@ RECIPE = Recipe(
     summary="how large is its polar surface? 4 991 real molecules, exact share of every atom; needs RDKit",
     task_level="graph",
     mode="regression",
-    generate=generate,
+    generate=nci.generate,
     read=read,
     model=model,
     fit=nci.fit_values,

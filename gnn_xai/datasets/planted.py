@@ -1,6 +1,5 @@
-"""Motifs planted on a base graph: what the synthetic benchmarks for node classification share.
-
-Making the graph, reading it, training and measuring models, and the nodes to explain.
+"""Motifs planted on a base graph, for the synthetic benchmarks of node classification: making and reading the graph,
+training and measuring models, and the nodes to explain.
 """
 
 from __future__ import annotations

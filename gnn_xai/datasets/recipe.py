@@ -1,4 +1,4 @@
-"""What a benchmark is made of: a recipe is data and functions, `load` and `train` do the rest."""
+"""Recipes of benchmarks: data and functions, from which `load` and `train` make the rest."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Training:
-    """How one checkpoint comes about.
+    """How one checkpoint is trained.
 
     Args:
         model: a new, untrained model.
@@ -95,12 +95,12 @@ class Recipe:
 
     @property
     def checkpoints(self) -> dict[str, Training]:
-        """How each checkpoint comes about, "reference" first."""
+        """The training of each checkpoint, "reference" first."""
         return {REFERENCE: Training(self.model, self.fit, self.seed), **self.others}
 
     @property
     def task(self) -> ModelConfig:
-        """What the reference model does; classifiers return logits, regressions the value."""
+        """The task of the reference model; classifiers return logits, regressions the value."""
         return ModelConfig(mode=self.mode, task_level=self.task_level, return_type="raw")
 
 

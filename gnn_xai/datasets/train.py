@@ -76,11 +76,11 @@ def train(training: Training, material: Material) -> nn.Module:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that take part, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for library in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
+            numbers[library] = version(library)
+    return numbers
 
 
 def numbers(reference: dict[str, Any]) -> str:

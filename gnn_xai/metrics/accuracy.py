@@ -203,7 +203,7 @@ def segment_roc_auc(scores: Tensor, truth: Tensor, owner: Tensor, size: int) -> 
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
     ranking, true = Ranking(scores.double(), owner, size), truth.double()
-    beaten_by = ranking.above(true) + ranking.tied(true) / 2  # true elements that score more than each
+    beaten_by = ranking.above(true) + ranking.tied(true) / 2  # true elements that score more
     positives, negatives = segment_sum(true, owner, size), segment_sum(1 - true, owner, size)
     area = segment_sum(beaten_by * (1 - true), owner, size) / (positives * negatives)
     return torch.where((positives > 0) & (negatives > 0), area, torch.nan)

@@ -105,7 +105,7 @@ def explained(explanations: Explanations, data: Any) -> Graphs:
     """The data that was explained: for graphs that came as several, the graph of each instance, one after the other.
 
     Raises:
-        InputError: if an instance is not there, or an edge has other ends.
+        InputError: if the data lacks an instance, or an edge has other ends.
     """
     graph_level, index = explanations.task.task_level.value == "graph", explanations.index
     shelf = Shelf(data, index.device, whole=not graph_level)

@@ -1,4 +1,4 @@
-"""How far the whole prediction moves, not the probability of one target alone."""
+"""Unfaithfulness: the change of the whole predicted distribution, not of one target alone."""
 
 from __future__ import annotations
 

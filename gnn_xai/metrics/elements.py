@@ -1,4 +1,4 @@
-"""The scores of explanations as ragged arrays, and what metrics count in them: ranks, the strongest, overlaps."""
+"""The scores of explanations as ragged arrays, and functions of them: ranks, the strongest, overlaps."""
 
 from __future__ import annotations
 

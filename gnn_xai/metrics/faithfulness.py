@@ -1,4 +1,4 @@
-"""Does the model need what the explanation names, and is it enough?"""
+"""Fidelity: whether the model needs the explained elements, and whether they are enough."""
 
 from __future__ import annotations
 

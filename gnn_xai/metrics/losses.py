@@ -1,4 +1,4 @@
-"""What a prediction loses: the four published meanings of fidelity, and the true labels that two of them need."""
+"""Losses of a prediction: the four published meanings of fidelity, and the true labels that two of them need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FidelityKind = Literal["probability", "label", "phenomenon_probability", "phenom
 
 @dataclass(frozen=True)
 class Loss:
-    """What a prediction loses between one output and another.
+    """The loss of a prediction between one output and another.
 
     Attributes:
         kind: as in `gnn_xai.metrics.fidelity`.

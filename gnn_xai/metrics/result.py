@@ -1,4 +1,4 @@
-"""What a metric returns: a value for every instance, and the mean of those for which it is defined."""
+"""The result of a metric: a value for every instance, and the mean of those for which it is defined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Result:
         values: `[B]`, NaN where the metric is not defined.
         better: `higher` or `lower`.
         pooled: it is one number θ for all instances together, and `values` are the influence of each on it, θ + B ∂θ/∂wᵢ:
-            their mean is θ, and what is said of a mean (standard error, bootstrap, paired differences) holds of θ.
+            their mean is θ, and standard error, bootstrap and paired differences of a mean apply to θ.
 
     >>> import torch
     >>> result = Result("demo", torch.tensor([0.5, torch.nan, 1.0]), "higher")

@@ -1,4 +1,4 @@
-"""Fidelity of what stays close to the graphs that the model was trained on: a few edges are sampled, not all removed."""
+"""Robust fidelity: a few edges are sampled, not all removed, so that graphs stay close to those of training."""
 
 from __future__ import annotations
 

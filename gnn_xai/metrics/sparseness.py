@@ -1,4 +1,4 @@
-"""How little an explanation names; nothing is run again."""
+"""Sparsity of explanations, from their scores alone."""
 
 from __future__ import annotations
 
