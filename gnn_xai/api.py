@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from tqdm.auto import tqdm
 
+from gnn_xai._checks import integer
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
 from gnn_xai.core.arrays.batches import batches
@@ -131,8 +132,7 @@ def explain(
     method = get(algorithm)
     if not isinstance(model, nn.Module):
         raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"expected seed as an integer, got {seed!r}")
+    integer(seed, "seed")
     if torch.is_inference_mode_enabled():
         raise InputError(
             "expected gradients to be possible, but torch.inference_mode() is on; call explain outside of it, or use "

@@ -324,6 +324,15 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: gx.SmoothGrad(average="cube"),
         r"average=\) as one of 'gradient', 'square', got 'cube'",
     ),
+    "flag as text": (
+        lambda: gx.Saliency(absolute="False"),
+        r"Saliency\(absolute=\) as one of True, False, got 'False'",
+    ),
+    "flag as a number": (lambda: gx.SmoothGrad(absolute=1), r"SmoothGrad\(absolute=\) as one of True, False, got 1"),
+    "flag of a metric": (
+        lambda: gx.metrics.fidelity(network(), graph(), explain(), absolute="False"),
+        r"expected absolute as True or False, got 'False'",
+    ),
     "removal unknown": (lambda: gx.EdgeAblation(removal="delete"), r"'message', 'structural', got 'delete'"),
     "objective unknown": (lambda: gx.Saliency(objective="logit"), r"as one of 'margin', .* got 'logit'"),
     # the rest of the call

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig
 
+from gnn_xai._checks import is_number
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, stochastic
 from gnn_xai.algorithms.random import Random
 from gnn_xai.api import explain
@@ -93,7 +94,7 @@ def compare(
     seeds = _as_seeds(seeds)
     if level not in ("auto", "edge", "node", "feature", None):
         raise InputError(f"expected level='auto', 'edge', 'node', 'feature' or None, got {level!r}")
-    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
+    if not is_number(confidence, "(0, 1)"):
         raise InputError(f"expected confidence as a number between 0 and 1, got {confidence!r}")
     shared: dict[str, Any] = {"forward": forward, "batch_budget": batch_budget}
     inputs = {"model": model, "data": data, "ground_truth": ground_truth, "labels": labels, **shared}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode
 
+from gnn_xai._checks import integer, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind, eager
@@ -182,11 +183,9 @@ def counterfactuals(
         InputError: an argument is not what was expected, a SMILES cannot be read, a graph is not the featurizer's, or the
             model already says what is asked for.
     """
-    for name, number in (("max_edits", max_edits), ("limit", limit)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"expected {name} as a positive integer, got {number!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"expected seed as an integer, got {seed!r}")
+    positive_integer(max_edits, "max_edits")
+    positive_integer(limit, "limit")
+    integer(seed, "seed")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
     one = isinstance(molecules, (str, Data))

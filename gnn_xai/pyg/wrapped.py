@@ -22,6 +22,7 @@ from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLevel
 from torch_geometric.nn import SimpleConv
 
+from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, masks_edges, removal
 from gnn_xai.api import as_undirected, explain
 from gnn_xai.core.arrays.segments import pointers
@@ -92,8 +93,7 @@ def algorithm(
             f"expected an algorithm such as gnn_xai.GNNExplainer(), got {type(algorithm).__name__} of torch_geometric, "
             "which an Explainer takes as it is"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"expected seed as an integer, got {seed!r}")
+    integer(seed, "seed")
     method = get(algorithm)
     named = type(type(method).__name__, (_Wrapped,), {})  # PyG's own messages name the class
     return named(method, {"seed": seed, "undirected": undirected, "batch_budget": batch_budget})
