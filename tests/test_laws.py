@@ -94,6 +94,37 @@ def test_the_two_removals_differ(layer: str) -> None:
     assert testing.distance(scores["message"], scores["structural"]) > 1e-3
 
 
+class Watched:
+    """An algorithm whose scores are looked at before they are made into explanations."""
+
+    def __init__(self, algorithm: Any) -> None:
+        self.algorithm = algorithm
+        self.context: list[torch.Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.algorithm, name)
+
+    def attribute(self, session: Any, graphs: Any, target: Any, prediction: Any) -> Scores:
+        scores = self.algorithm.attribute(session, graphs, target, prediction)
+        if scores.edge is not None:
+            self.context.append(scores.edge[~graphs.edge_in_play])
+        return scores
+
+
+@pytest.mark.parametrize("name", gx.algorithms.REGISTRY)
+def test_edges_that_only_degrees_need_score_zero(name: str) -> None:
+    """A user's hook keeps the layers from being fused, so that their degrees need edges beyond those in play."""
+    graph = testing.random_graph(2, 40, 50, undirected=True)
+    model = testing.seeded(lambda: testing.Network([pyg.GCNConv(4, 8), pyg.GCNConv(8, 3)]))()
+    model.convs[0].register_message_forward_hook(lambda *_: None)
+    watched = Watched(gx.algorithms.get(name, **FEW.get(name, {})))
+    found = gx.explain(model, graph, watched, index=range(6), progress=False)
+    assert (found.edge_mask is None) == (not watched.context)
+    for context in watched.context:
+        assert len(context)
+        assert not bool(context.any())
+
+
 # The laws fail where they should #######################################################################################
 
 
