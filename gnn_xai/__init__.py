@@ -31,8 +31,9 @@ if TYPE_CHECKING:
         Saliency,
         SmoothGrad,
     )
-    from gnn_xai.api import explain
+    from gnn_xai.api import explain, prepare
     from gnn_xai.comparison import Comparison, compare
+    from gnn_xai.core.engines.prepare import Prepared
     from gnn_xai.results.explanations import Explanation, Explanations
     from gnn_xai.results.ground_truth import GroundTruth
     from gnn_xai.results.runs import StoredExplanations, load
@@ -53,6 +54,7 @@ __all__ = [
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",
+    "Prepared",
     "Random",
     "Saliency",
     "SmoothGrad",
@@ -68,6 +70,7 @@ __all__ = [
     "load",
     "metrics",
     "molecules",
+    "prepare",
     "pyg",
     "testing",
     "viz",
@@ -80,11 +83,13 @@ _MODULES = {
     "Explanation": "results.explanations",
     "Explanations": "results.explanations",
     "GroundTruth": "results.ground_truth",
+    "Prepared": "core.engines.prepare",
     "StoredExplanations": "results.runs",
     "Trace": "watch",
     "compare": "comparison",
     "explain": "api",
     "load": "results.runs",
+    "prepare": "api",
 }
 
 

@@ -1,4 +1,4 @@
-"""The one verb."""
+"""The one verb, `explain`, and `prepare`, which looks at a model once for many calls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
-from gnn_xai.core.engines.prepare import PIECE, Chunk, Pipeline, outputs
-from gnn_xai.core.engines.scores import Scores, soft
+from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap
+from gnn_xai.core.engines.prepare import prepare as core_prepare
+from gnn_xai.core.engines.scores import Scores, faithful, soft
+from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.source import Graphs, Shelf, as_graphs
 from gnn_xai.core.model.arguments import as_index, as_target, as_task, bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
@@ -39,8 +41,8 @@ T = TypeVar("T", Explanations, StoredExplanations)
 
 @overload
 def explain(
-    model: nn.Module,
-    data: Any,
+    model: nn.Module | Prepared,
+    data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = ...,
@@ -57,8 +59,8 @@ def explain(
 ) -> Explanations: ...
 @overload
 def explain(
-    model: nn.Module,
-    data: Any,
+    model: nn.Module | Prepared,
+    data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = ...,
@@ -76,8 +78,8 @@ def explain(
 
 
 def explain(
-    model: nn.Module,
-    data: Any,
+    model: nn.Module | Prepared,
+    data: Any = None,
     algorithm: str | Attributing = "gnn_explainer",
     *,
     task: Literal["node", "graph"] | ModelConfig | None = None,
@@ -94,10 +96,13 @@ def explain(
 ) -> Explanations | StoredExplanations:
     """Explain predictions of a model, all of them as one batch; each as if it had been explained alone.
 
+    A problem that was prepared takes the place of model and data: `explain(prepared, algorithm, index=...)`. Then `task`,
+    `forward` and `undirected` are those it was prepared with.
+
     Args:
         model: any module built on PyG's message-passing layers, trained. It is run in evaluation mode and comes back bit
-            for bit as it was.
-        data: a `Data`, or a `Batch`, list or `Dataset` of `Data`.
+            for bit as it was. Or what `gnn_xai.prepare` returned.
+        data: a `Data`, or a `Batch`, list or `Dataset` of `Data`; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
             answer); a PyG `ModelConfig` for probabilities, binary and multi-label classification and regression. `None`:
@@ -106,7 +111,7 @@ def explain(
         target: the class (or output column) to explain, one for all or one for each; `None` for the predicted class, or
             the label with the highest score.
         forward: `(model, data) -> output` where the model's arguments cannot be bound by name from the data.
-        seed: what random numbers are keyed by.
+        seed: the same seed gives the same result.
         undirected: `"auto"` gives the two directions of an edge one score in graphs where every edge has its reverse;
             `True` asks for this and refuses a directed graph; `False` scores directions separately.
         max_neighbors: for node-level tasks on graphs with hubs: follow at most this many of the edges into a node, drawn by
@@ -118,8 +123,8 @@ def explain(
         batch_budget: how many nodes and edges to work on at once; `"auto"` measures what fits.
         progress: show a progress bar.
         out: a folder to write to while explaining. What is finished is kept however the process ends, and the same call
-            goes on from there. Memory does not grow with the number of explanations.
-        callback: who is told what happens, one or several, such as `gnn_xai.Trace()`.
+            resumes from there. Memory does not grow with the number of explanations.
+        callback: called while masks are learned, one or several, such as `gnn_xai.Trace()`.
 
     Returns:
         Explanations in the order of `index`; with `out`, `StoredExplanations`, which read them from there.
@@ -129,24 +134,37 @@ def explain(
         MaskingError: if a mask cannot reach the model's layers.
         StorageError: if `out` holds something else, or a run of another model, data, seed or setting, or cannot be written.
     """
+    prepared = model if isinstance(model, Prepared) else None
+    if isinstance(model, Prepared):
+        if data is not None:  # the algorithm, one place further to the left
+            data, algorithm = None, data
+        refuse_what_was_prepared(task=task, forward=forward, undirected=undirected)
+        model.check_unchanged()
+        data, task, forward = model.graphs.source, model.problem.task, model.problem.forward
+        undirected, module = model.undirected, model.problem.model
+        batch_budget = model.batch_budget if batch_budget == "auto" else batch_budget
+    else:
+        module = checked_model(model)
     method = get(algorithm)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
     integer(seed, "seed")
-    if torch.is_inference_mode_enabled():
-        raise InputError(
-            "expected gradients to be possible, but torch.inference_mode() is on; call explain outside of it, or use "
-            "torch.no_grad() instead"
-        )
-    model = eager(model)
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    told = as_callbacks(callback)
-    call = _Call(model, method, as_task(task, data), forward, seed, undirected, max_neighbors, batch_budget, told)
-    with untouched(model), torch.enable_grad():
+    refuse_inference_mode("explain")
+    call = _Call(
+        module,
+        method,
+        as_task(task, data),
+        forward,
+        seed,
+        undirected,
+        max_neighbors,
+        batch_budget,
+        as_callbacks(callback),
+        prepared,
+    )
+    device = device_of(module)
+    with untouched(module), torch.enable_grad():
         if out is not None:
             return _stored(call, data, device, index, target, progress, out)
-        graphs = as_graphs(data, device)
+        graphs = as_graphs(data, device) if prepared is None else prepared.graphs
         problem = call.problem(graphs)
         positions = as_index(index, problem.num_outputs, device)
         targets = _targets(target, positions)
@@ -155,9 +173,83 @@ def explain(
             return call.finished(joined([part for _, part in call.answers(problem, positions, targets, shown)]))
 
 
+def prepare(
+    model: nn.Module,
+    data: Any,
+    *,
+    task: Literal["node", "graph"] | ModelConfig | None = None,
+    forward: Forward | None = None,
+    undirected: bool | Literal["auto"] = "auto",
+    batch_budget: int | Literal["auto"] = "auto",
+) -> Prepared:
+    """Look at a model and its data once, for many calls.
+
+    Args:
+        model, data, task, forward, undirected, batch_budget: as in `gnn_xai.explain`.
+
+    Returns:
+        what `gnn_xai.explain`, `gnn_xai.compare` and every metric take in place of model and data.
+
+    Raises:
+        InputError: as in `gnn_xai.explain`.
+
+    >>> import gnn_xai as gx
+    >>> karate = gx.datasets.load("karate")
+    >>> prepared = gx.prepare(karate.model, karate.data)
+    >>> prepared
+    Prepared(KarateGCN, node level, 1 graphs with 34 nodes and 156 edges, 2 hops)
+    >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
+    """
+    model = checked_model(model)
+    refuse_inference_mode("prepare")
+    with untouched(model), torch.enable_grad():
+        graphs = as_graphs(data, device_of(model))
+        problem = Problem(model, graphs, as_task(task, data), bind(model, graphs, forward))
+        tied = as_undirected(undirected, graphs)
+        prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, watch=True)
+        prepared.way(structural=False)
+    return prepared
+
+
+def checked_model(model: Any) -> nn.Module:
+    """A model as it can be explained: a module, and the eager one of a compiled one.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
+    return eager(model)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are; the CPU, if it has none."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def refuse_inference_mode(verb: str) -> None:
+    """Raise an `InputError` where gradients are impossible."""
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            f"expected gradients to be possible, but torch.inference_mode() is on; call {verb} outside of it, or use "
+            "torch.no_grad() instead"
+        )
+
+
+def refuse_what_was_prepared(**options: Any) -> None:
+    """Raise an `InputError` for an option that a prepared problem has settled already."""
+    for name, value in options.items():
+        if value is not None and value != "auto":
+            raise InputError(
+                f"expected {name}= where the problem is prepared, got {value!r} together with a prepared one; pass it to "
+                "gnn_xai.prepare"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """What is asked of every instance, whichever it is."""
+    """The settings of a call, the same for all instances."""
 
     model: nn.Module
     method: Algorithm
@@ -168,6 +260,7 @@ class _Call:
     max_neighbors: int | None
     batch_budget: int | Literal["auto"]
     callbacks: Callbacks | None = None
+    prepared: Prepared | None = None
 
     def starts(self, data: Any, index: Tensor) -> None:
         """Tell callbacks what is asked, of `[B]` instances."""
@@ -175,14 +268,16 @@ class _Call:
             described = describe(self.method)
             self.callbacks.start(Run(self.model, data, self.task, self.forward, index, described, self.seed))
 
-    def finished(self, found: T) -> T:
+    def finished(self, explanations: T) -> T:
         """The same explanations, once callbacks have seen them."""
         if self.callbacks is not None:
-            self.callbacks.finish(found)
-        return found
+            self.callbacks.finish(explanations)
+        return explanations
 
     def problem(self, graphs: Graphs) -> Problem:
         """The model's problem on some graphs."""
+        if self.prepared is not None:
+            return self.prepared.problem
         return Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
 
     def answers(
@@ -192,46 +287,46 @@ class _Call:
         targets: Tensor | None,
         progress: _Progress,
         budget: int | None = None,
-        limit: int = PIECE,
+        limit: int = CHUNK,
         done: Container[range] = (),
         start: int = 0,
     ) -> Iterator[tuple[int, Explanations]]:
-        """The explanations of some instances, piece by piece, each with the position of its first.
+        """The explanations of some instances, chunk by chunk, each with the position of its first.
 
         Args:
             problem: model, data, task.
             index, targets: `[B]`.
-            progress: what is told how far this is.
+            progress: shows how far this is.
             budget: in place of `batch_budget`.
-            limit, done: how large pieces are, and which are left out, see `Pipeline.pieces`.
+            limit, done: how large chunks are, and which are left out, see `Prepared.chunks`.
             start: position of the first of these instances within all that were asked for.
         """
-        method = self.method
-        pipeline = Pipeline.start(
-            problem,
-            index,
-            self.seed,
-            as_undirected(self.undirected, problem.graphs),
-            self.batch_budget if budget is None else budget,
-            masks_edges(method),
-            removal(method) == "structural",
-            self.max_neighbors,
+        method, cap = self.method, as_cap(self.max_neighbors, self.seed, problem)
+        budget_asked = self.batch_budget if budget is None else budget
+        prepared = self.prepared
+        if prepared is None:
+            tied = as_undirected(self.undirected, problem.graphs)
+            prepared = core_prepare(problem, undirected=tied, batch_budget=budget_asked, index=index)
+        structural = removal(method) == "structural"
+        session = prepared.session(
+            self.seed, structural=structural, edge_masks=masks_edges(method), batch_budget=budget_asked
         )
-        for layer in pipeline.layers:
+        layers = prepared.layers(structural)
+        for layer in layers:
             _log.info("%s: %s%s", layer["layer"], layer["path"], f" ({layer['why']})" if "why" in layer else "")
-        for piece in pipeline.pieces(limit, done):
-            here = None if targets is None else targets[piece.positions]
-            chosen = as_target(here, piece.prediction, problem)
-            pipeline.session.advance = progress.through(len(piece.positions))
+        for chunk in prepared.chunks(session, index, cap=cap, limit=limit, done=done):
+            chosen = as_target(None if targets is None else targets[chunk.positions], chunk.prediction, problem)
             if self.callbacks is not None:
-                self.callbacks.positions = start + piece.positions
-                pipeline.session.observer = self.callbacks
-            masks = method.attribute(pipeline.session, piece.graphs, chosen, piece.prediction)
-            if pipeline.cap is not None:
-                masks.extras["prediction_capped"] = outputs(pipeline.session, piece.graphs)
-            faithful = pipeline.faithful(piece.graphs, soft(masks, piece.graphs, method.signed))
-            yield int(piece.positions[0]), _explanations(piece, masks, chosen, faithful, method, pipeline)
-            progress.passed(len(piece.positions))
+                self.callbacks.positions = start + chunk.positions
+            run = replace(session, advance=progress.through(len(chunk.positions)), observer=self.callbacks)
+            scores = method.attribute(run, chunk.graphs, chosen, chunk.prediction)
+            if cap is not None:
+                scores.extras["prediction_capped"] = session.outputs(chunk.graphs)[:, 0]
+            faithfulness = faithful(session, chunk.graphs, soft(scores, chunk.graphs, method.signed))
+            provenance = {**_provenance(prepared, layers), "max_neighbors": self.max_neighbors}
+            answer = _explanations(chunk, scores, chosen, faithfulness, method, session, provenance)
+            yield int(chunk.positions[0]), answer
+            progress.passed(len(chunk.positions))
 
 
 def _stored(
@@ -269,7 +364,9 @@ def _stored(
             if sum(map(len, done)) == len(block):
                 continue
             known, local = (None, positions) if node_level else positions[block].unique(return_inverse=True)
-            problem = call.problem(shelf.take(known))
+            if call.prepared is not None:
+                known, local = None, positions[block]
+            problem = call.problem(shelf.take(known) if call.prepared is None else call.prepared.graphs)
             here = None if targets is None else targets[block]
             for first, part in call.answers(
                 problem, local, here, shown, run.budget, run.manifest["shard_size"], done, start
@@ -346,16 +443,33 @@ class _Progress:
         self.bar.update(self.done - self.bar.n)
 
 
+def _provenance(prepared: Prepared, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What scores come from beside the algorithm."""
+    return {
+        "gnn_xai": __version__,
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+        "python": platform.python_version(),
+        "device": str(prepared.graphs.device),
+        "model": type(prepared.problem.model).__name__,
+        "undirected": prepared.undirected,
+        "symmetric": prepared.graphs.symmetric,
+        "layers": layers,
+        "features": prepared.maskable_features,
+    }
+
+
 def _explanations(
-    piece: Chunk,
-    masks: Scores,
+    chunk: Chunk,
+    scores: Scores,
     target: Tensor,
-    faithful: tuple[Tensor, Tensor],
+    faithfulness: tuple[Tensor, Tensor],
     algorithm: Algorithm,
-    pipeline: Pipeline,
+    session: Session,
+    provenance: dict[str, Any],
 ) -> Explanations:
-    """The answer for a piece: what is in play, in original ids."""
-    session, graphs = pipeline.session, piece.graphs
+    """The scores of a chunk as explanations: what is in play, in original ids."""
+    graphs = chunk.graphs
     source, size = graphs.graphs, len(graphs)
     node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
     node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
@@ -364,15 +478,15 @@ def _explanations(
         edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]
         edge_id = edge_id - source.edge_ptr[source.edge_batch[edge_id]]
         node_id = node_id - source.node_ptr[source.batch[node_id]]
-    common = masks.node_type == "common_attributes"
+    common = scores.node_type == "common_attributes"
     by_level = {"edge": edge_kept, "node": slice(None) if common else node_kept}
-    node = masks.node
+    node = scores.node
     return Explanations(
         index=graphs.index,
         target=target,
-        prediction=piece.prediction,
-        prediction_masked=faithful[0],
-        prediction_complement=faithful[1],
+        prediction=chunk.prediction,
+        prediction_masked=faithfulness[0],
+        prediction_complement=faithfulness[1],
         exact=graphs.exact,
         hops=graphs.hops,
         node_ptr=pointers(torch.bincount(graphs.node_owner[node_kept], minlength=size)),
@@ -380,27 +494,15 @@ def _explanations(
         edge_ptr=pointers(torch.bincount(graphs.edge_owner[edge_kept], minlength=size)),
         edge_id=edge_id,
         edge_index=edge_index,
-        edge_mask=None if masks.edge is None else masks.edge[edge_kept],
+        edge_mask=None if scores.edge is None else scores.edge[edge_kept],
         node_mask=None if node is None else node[by_level["node"]],
-        node_mask_type=masks.node_type,
+        node_mask_type=scores.node_type,
         signed=algorithm.signed,
         removal=removal(algorithm),
         algorithm=describe(algorithm),
         task=session.problem.task,
         seed=session.seed,
-        extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in masks.extras.items()},
-        provenance={
-            "gnn_xai": __version__,
-            "torch": torch.__version__,
-            "torch_geometric": torch_geometric.__version__,
-            "python": platform.python_version(),
-            "device": str(source.device),
-            "model": type(session.problem.model).__name__,
-            "undirected": session.undirected,
-            "symmetric": bool((source.reverse >= 0).all()),
-            "layers": pipeline.layers,
-            "features": pipeline.features,
-            "max_neighbors": None if pipeline.cap is None else pipeline.cap.max_neighbors,
-        },
-        data=session.problem.graphs.source,
+        extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in scores.extras.items()},
+        provenance=provenance,
+        data=source.source,
     )

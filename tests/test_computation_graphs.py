@@ -19,9 +19,9 @@ from torch_geometric.nn.aggr import MaxAggregation
 import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.arrays.segments import owners
-from gnn_xai.core.engines import prepare
+from gnn_xai.core.engines import choice, first_look
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH
-from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_pieces, of_graphs
+from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_chunks, of_graphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.errors import InputError
 from tests import models
@@ -150,7 +150,7 @@ def test_pieces_hold_what_one_piece_holds(graphs: Graphs, limit: int) -> None:
 
     every = torch.arange(graphs.num_nodes)
     whole = extract(every, None)
-    pieces = list(in_pieces(graphs.num_nodes, every.device, extract, limit))
+    pieces = list(in_chunks(graphs.num_nodes, every.device, extract, limit))
     assert torch.equal(torch.cat([positions for positions, _ in pieces]), every)
     for name in ("index", "node", "edge", "node_in_play", "edge_in_play"):
         assert torch.equal(torch.cat([getattr(piece, name) for _, piece in pieces]), getattr(whole, name))
@@ -432,16 +432,16 @@ def test_what_tells_about_the_model_leaves_out_large_neighbourhoods(monkeypatch:
     model, data = network(GCNConv), hubs(undirected=False)
     free = gx.explain(model, data, "saliency", progress=False)
     looked_at = []
-    choose = prepare.Pipeline._choose
+    choose = choice.choose
 
-    def spy(self: Any, plan: Any, sample: torch.Tensor, structural: bool) -> None:
-        looked_at.append(len(sample))
-        choose(self, plan, sample, structural)
+    def spy(problem: Any, look: Any, batch_budget: Any) -> Any:
+        looked_at.append(len(look.sample))
+        return choose(problem, look, batch_budget)
 
-    monkeypatch.setattr(prepare.Pipeline, "_choose", spy)
-    monkeypatch.setattr(prepare, "PIECE", share * prepare.SAMPLE)
+    monkeypatch.setattr(choice, "choose", spy)
+    monkeypatch.setattr(first_look, "SMALL", share)
     found = gx.explain(model, data, "saliency", progress=False)
-    assert looked_at == [1] if share == 2 else 1 < looked_at[0] < prepare.SAMPLE
+    assert looked_at == [1] if share == 2 else looked_at[0] > 1
     assert torch.equal(found.edge_id, free.edge_id)
     assert torch.allclose(found.edge_mask, free.edge_mask)
 

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 import gnn_xai as gx
 from gnn_xai.core.engines import evaluate as engine
 from gnn_xai.core.engines.evaluate import Change, evaluate
-from gnn_xai.core.engines.prepare import Pipeline
+from gnn_xai.core.engines.prepare import Chunk, prepare
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import of_graphs
@@ -64,12 +64,14 @@ def data_of(level: str, undirected: bool = True, loops: int = 0) -> Data | list[
     return graphs[0] if level == "node" else graphs
 
 
-def question_of(model: nn.Module, data: Any, level: str, structural: bool = True) -> tuple[Pipeline, Session]:
+def session_of(model: nn.Module, data: Any, level: str, structural: bool = True) -> tuple[Chunk, Session]:
     graphs = as_graphs(data, torch.device("cpu"))
     problem = Problem(model, graphs, as_task(level, data), bind(model, graphs, None))
     index = torch.arange(problem.num_outputs)
-    pipeline = Pipeline.start(problem, index, 0, True, "auto", False, structural)
-    return pipeline, pipeline.session
+    prepared = prepare(problem, undirected=True, index=index)
+    session = prepared.session(structural=structural)
+    (chunk,) = prepared.chunks(session, index)
+    return chunk, session
 
 
 @pytest.fixture
@@ -179,8 +181,7 @@ def matrices(
     model: nn.Module, data: Any, level: str, structural: bool
 ) -> tuple[IncrementalPropagation, Replicas, list[Propagation]]:
     """Every variant without one edge, followed; and the same, each built by itself as the graph that is left."""
-    pipeline, question = question_of(model, data, level)
-    (piece,) = pipeline.pieces()
+    piece, question = session_of(model, data, level)
     plan, graphs = question.plan, piece.graphs
     assert plan is not None
     first, unit = question.removable(graphs)
@@ -245,7 +246,7 @@ def test_rows_of_degrees_that_change() -> None:
 
 
 def test_rows_of_removed_nodes_and_changed_features() -> None:
-    _, question = question_of(model_of("gin", "graph"), path_of_eight(), "graph")
+    _, question = session_of(model_of("gin", "graph"), path_of_eight(), "graph")
     assert question.plan is not None
     graphs = of_graphs(question.problem.graphs, torch.arange(2), 3)
     original, replicas = graphs.replicas(torch.arange(2)), graphs.replicas(torch.tensor([0, 1]))
@@ -261,9 +262,8 @@ def test_rows_of_removed_nodes_and_changed_features() -> None:
 
 def test_values_are_reduced_batch_by_batch() -> None:
     model, data = model_of("gin", "graph"), data_of("graph")
-    pipeline, question = question_of(model, data, "graph")
-    question.budget = replace(question.budget, per_node=1.0, per_edge=1.0, limit=60.0)
-    (piece,) = pipeline.pieces()
+    piece, question = session_of(model, data, "graph")
+    question = replace(question, budget=replace(question.budget, per_node=1.0, per_edge=1.0, limit=60.0))
     first, unit = question.removable(piece.graphs)
     instance = piece.graphs.edge_owner[first]
     order = torch.randperm(len(first), generator=torch.Generator().manual_seed(0))
@@ -279,7 +279,7 @@ def test_values_are_reduced_batch_by_batch() -> None:
 
     shuffled = evaluate(question, piece.graphs, instance[order], change, "structural", reduce)
     assert sorted(seen) == list(range(len(first)))
-    question.budget = replace(question.budget, per_node=1.0, per_edge=1.0, limit=1e9)
+    question = replace(question, budget=replace(question.budget, per_node=1.0, per_edge=1.0, limit=1e9))
     order = torch.arange(len(first))
     whole = evaluate(question, piece.graphs, instance, change, "structural", reduce)
     place = torch.randperm(len(first), generator=torch.Generator().manual_seed(0))

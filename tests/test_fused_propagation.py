@@ -21,7 +21,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 
 import gnn_xai as gx
-from gnn_xai.core.engines.prepare import Pipeline
+from gnn_xai.core.engines.prepare import Prepared, prepare
+from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.expansion import of_graphs
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.inputs.features import by_row, by_value, structure
@@ -93,6 +94,7 @@ class Layer:
         make: `features in -> layer` that gives `HIDDEN` features.
         path: of all its calls.
         steps: how often it propagates.
+        hops: how far that reaches, where calls stand side by side.
         extra: argument that it takes beside x and edge_index.
         structural: removals are done on the same path.
     """
@@ -100,6 +102,7 @@ class Layer:
     make: Callable[[int], nn.Module]
     path: str = "fused"
     steps: int = 1
+    hops: int | None = None
     extra: str | None = None
     structural: bool = True
 
@@ -320,7 +323,7 @@ FUSED: dict[str, Layer] = {
     "difference": Layer(Difference, structural=False),
     "degrees": Layer(Degrees, structural=False),
     "lonely": Layer(LoopsOfTheLonely, structural=False),
-    "res_gcn": Layer(lambda w: pyg.DirGNNConv(pyg.SAGEConv(w, HIDDEN)), steps=2),
+    "res_gcn": Layer(lambda w: pyg.DirGNNConv(pyg.SAGEConv(w, HIDDEN)), steps=2, hops=1),
 }
 
 ATTENTION: dict[str, Layer] = {
@@ -506,7 +509,7 @@ MODELS: dict[str, tuple[type[Net], int]] = {
     "jumping": (Jumping, 2),
     "skipping": (Skipping, 2),
     "shared": (Shared, 3),
-    "parallel": (Parallel, 3),
+    "parallel": (Parallel, 2),
     "regularised": (Regularised, 2),
     "placed": (Placed, 2),
     "residual": (Residual, 2),
@@ -534,24 +537,30 @@ def random(seed: int, *shape: int, like: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class Both:
-    """A model as the pipeline would run it, and plainly on the full graph."""
+    """A model as it is run when prepared, and plainly on the full graph."""
 
-    pipeline: Pipeline
+    prepared: Prepared
+    session: Session
     index: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, index: Tensor, edge_masks: bool) -> Both:
+        prepared = prepare(problem, undirected=True, index=index)
+        return cls(prepared, prepared.session(edge_masks=edge_masks), index)
 
     @property
     def plan(self) -> Plan | None:
-        return self.pipeline.session.plan
+        return self.session.plan
 
     @property
     def paths(self) -> set[str]:
-        return {layer["path"] for layer in self.pipeline.layers}
+        return {layer["path"] for layer in self.prepared.layers()}
 
     def fast(self, mask: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Outputs `[B, C]`, gradients by the edge mask `[B, E]`, and by the node mask `[B, N]` or `[B, N, F]`."""
-        question, x = self.pipeline.session, self.pipeline.session.problem.graphs.x
+        question, x = self.session, self.session.problem.graphs.x
         parts, place, hops = [], [], []
-        for positions, graphs, _ in self.pipeline.pieces():
+        for positions, graphs, _ in self.prepared.chunks(question, self.index):
             replicas = question.replicas(graphs, torch.arange(len(graphs)))
             features = question.features
             with question.model(replicas) as model:
@@ -566,7 +575,7 @@ class Both:
 
     def plainly(self, mask: str) -> tuple[Tensor, Tensor, Tensor]:
         """The same, instance by instance, by PyG's own messages on the full graph."""
-        problem = self.pipeline.session.problem
+        problem = self.session.problem
         parts = []
         for i in self.index.tolist():
             which = torch.arange(problem.graphs.num_graphs) if problem.node_level else torch.tensor([i])
@@ -623,7 +632,7 @@ def agree(
     problem = Problem(model, graphs, as_task(level, data), bind(model, graphs, forward))
     hops = torch.zeros(0)
     with untouched(model), torch.enable_grad():
-        both = Both(Pipeline.start(problem, torch.tensor(index), 0, True, "auto", edge_masks), torch.tensor(index))
+        both = Both.of(problem, torch.tensor(index), edge_masks)
         for mask in masks:
             *found, hops = both.fast(mask)
             for what, one, other in zip(("output", "edges", "nodes"), found, both.plainly(mask), strict=True):
@@ -711,20 +720,20 @@ def test_no_host_synchronisation_inside_the_epoch_loop(name: str, node_mask_type
 def test_layers(name: str, kind: str) -> None:
     layer = LAYERS[name]
     both, hops = agree(model_of(layer), data_of(kind), masks=("row",))
-    assert both.paths == {layer.path}, both.pipeline.layers
-    assert len(both.pipeline.layers) == 2 * layer.steps
+    assert both.paths == {layer.path}, both.prepared.layers()
+    assert len(both.prepared.layers()) == 2 * layer.steps
     # Degrees are carried, so the border needs no hop more.
-    assert hops.tolist() == [2 * layer.steps] * len(INDEX)
+    assert hops.tolist() == [2 * (layer.hops or layer.steps)] * len(INDEX)
     assert both.plan is not None
     assert both.plan.trim
-    assert both.pipeline.session.features is not None
+    assert both.session.features is not None
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_layers_that_keep_their_messages(name: str) -> None:
     both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
-    assert both.paths == {"messages"}, both.pipeline.layers
-    assert len(both.pipeline.layers) == 2 * LAYERS[name].steps
+    assert both.paths == {"messages"}, both.prepared.layers()
+    assert len(both.prepared.layers()) == 2 * LAYERS[name].steps
 
 
 @pytest.mark.parametrize(
@@ -746,7 +755,7 @@ def test_why_a_layer_keeps_its_messages(name: str, why: str) -> None:
 def test_layers_of_graphs(name: str) -> None:
     layer = LAYERS[name]
     both, _ = agree(model_of(layer, "graph"), data_of("directed", "graph"), "graph", masks=("row",))
-    assert both.paths == {layer.path}, both.pipeline.layers
+    assert both.paths == {layer.path}, both.prepared.layers()
 
 
 @pytest.mark.parametrize("name", ["gcn", "gin", "sage", "graph_conv_weighted", "gat", "transformer", "gine"])
@@ -808,8 +817,8 @@ def test_wide_and_sparse_features(name: str) -> None:
     both, _ = agree(model_of(LAYERS[name], kind=Wide), wide())
     assert both.paths == {LAYERS[name].path}
     if LAYERS[name].path != "messages":
-        assert both.pipeline.session.features is not None
-        assert both.pipeline.session.features.sparse
+        assert both.session.features is not None
+        assert both.session.features.sparse
 
 
 # Plans ###################################################################################################################
@@ -818,8 +827,8 @@ def test_wide_and_sparse_features(name: str) -> None:
 @pytest.mark.parametrize("name", ["gcn", "sage", "gat", "le_weighted"])
 def test_a_pickled_plan_gives_the_same_numbers(name: str) -> None:
     both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
-    expected, session = both.fast("row"), both.pipeline.session
-    session.plan = pickle.loads(pickle.dumps(session.plan))
+    expected, session = both.fast("row"), both.session
+    both.session = replace(session, plan=pickle.loads(pickle.dumps(session.plan)))
     for one, other in zip(both.fast("row"), expected, strict=True):
         assert torch.equal(one, other)
 
@@ -846,15 +855,16 @@ class SideBySide(Net):
 @pytest.mark.parametrize("name", ["gcn", "sage", "gat"])
 def test_calls_side_by_side_compute_what_can_still_reach_a_target(name: str) -> None:
     both, _ = agree(model_of(LAYERS[name], kind=SideBySide), data_of("directed"), masks=("row",))
-    expected, session = both.fast("row"), both.pipeline.session
+    expected, session = both.fast("row"), both.session
     assert both.plan is not None
-    routes = [replace(route, remaining=hops) for route, hops in zip(both.plan.routes, (1, 1, 0), strict=True)]
-    (piece,) = both.pipeline.pieces()
+    assert [route.remaining for route in both.plan.routes] == [1, 1, 0]
+    (piece,) = both.prepared.chunks(both.session, both.index)
     depth = piece.graphs.node_depth
     for shrink in (False, True):
-        session.plan = plan = replace(both.plan, routes=tuple(routes), trim=True, shrink=shrink)
+        plan = replace(session.plan, trim=True, shrink=shrink)
+        both.session = replace(session, plan=plan)
         assert not plan.is_chain
-        replicas = session.replicas(piece.graphs, torch.arange(len(piece.graphs)))
+        replicas = both.session.replicas(piece.graphs, torch.arange(len(piece.graphs)))
         near = int((depth <= 1).sum())
         assert [Propagation(plan, replicas).rows(number) for number in range(3)] == [near, near, len(replicas)]
         for one, other in zip(both.fast("row"), expected, strict=True):
@@ -864,8 +874,8 @@ def test_calls_side_by_side_compute_what_can_still_reach_a_target(name: str) -> 
 @pytest.mark.parametrize("name", ["gcn", "le_weighted", "gat"])
 def test_fused_calls_take_hooks(name: str) -> None:
     both, _ = agree(model_of(LAYERS[name]), data_of("directed"), masks=("row",))
-    session = both.pipeline.session
-    (piece,) = both.pipeline.pieces()
+    session = both.session
+    (piece,) = both.prepared.chunks(both.session, both.index)
     replicas = session.replicas(piece.graphs, torch.arange(len(piece.graphs)))
     assert session.plan is not None
     propagation, layers = Propagation(session.plan, replicas), []
@@ -1003,7 +1013,7 @@ def test_hooks_of_the_user() -> None:
         pre = hook.endswith("pre")
         getattr(model.convs[0], f"register_{hook}_hook")((lambda m, given: None) if pre else _twice)
         both, _ = agree(model, data_of("directed"))
-        assert [layer["path"] for layer in both.pipeline.layers] == ["messages", "fused"]
+        assert [layer["path"] for layer in both.prepared.layers()] == ["messages", "fused"]
     model = model_of(LAYERS["gcn"])
     model.convs[0].register_forward_hook(_twice)
     both, _ = agree(model, data_of("directed"))
@@ -1069,7 +1079,7 @@ class Three(nn.Module):
 def test_paths_side_by_side() -> None:
     for kind in ("undirected", "directed"):
         both, _ = agree(seeded(Three), data_of(kind))
-        assert [layer["path"] for layer in both.pipeline.layers] == ["fused", "messages", "attention"]
+        assert [layer["path"] for layer in both.prepared.layers()] == ["fused", "messages", "attention"]
 
 
 def test_weights_of_features_spare_the_other_layers() -> None:
@@ -1084,8 +1094,8 @@ def test_weights_of_features_spare_the_other_layers() -> None:
             return self.second(self.first(x, edge_index).tanh(), edge_index)
 
     both, _ = agree(seeded(Weighing), data_of("directed"))
-    assert [layer["path"] for layer in both.pipeline.layers] == ["fused", "messages"]
-    assert "changes with features" in both.pipeline.layers[1]["why"]
+    assert [layer["path"] for layer in both.prepared.layers()] == ["fused", "messages"]
+    assert "changes with features" in both.prepared.layers()[1]["why"]
 
 
 def test_provenance_says_which_path_and_why() -> None:

@@ -652,10 +652,10 @@ def test_thresholds_and_pictures_of_pyg(threshold: tuple[str, Any], tmp_path: Pa
 @pytest.mark.parametrize("algorithm", [gx.GNNExplainer(epochs=3), gx.EdgeAblation(), gx.NodeAblation()], ids=named)
 def test_there_and_back(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_by_one(size: int, device: Any, extract: Any, limit: int, *more: Any) -> Any:
-        return in_pieces(size, device, extract, 1, *more)
+        return in_chunks(size, device, extract, 1, *more)
 
-    in_pieces = expansion.in_pieces
-    monkeypatch.setattr(expansion, "in_pieces", one_by_one)
+    in_chunks = expansion.in_chunks
+    monkeypatch.setattr(expansion, "in_chunks", one_by_one)
     config = config_of()
     model, data = net(config), Data(**arguments())
     ours = gx.explain(model, data, algorithm, index=[4, 1, 4], progress=False)

@@ -128,13 +128,13 @@ def test_a_stored_run_of_graphs(form: str, tmp_path: Path) -> None:
 
 def test_a_list_is_never_a_union_of_all_its_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    start = api.Pipeline.start
+    start = api.core_prepare
 
-    def spy(problem: Any, *arguments: Any) -> Any:
+    def spy(problem: Any, **options: Any) -> Any:
         seen.append(problem.graphs.num_nodes + problem.graphs.num_edges)
-        return start(problem, *arguments)
+        return start(problem, **options)
 
-    monkeypatch.setattr(api.Pipeline, "start", spy)
+    monkeypatch.setattr(api, "core_prepare", spy)
     explained(tmp_path / "run", model=seeded_gcn("graph"), data=graphs())
     assert len(seen) > 2
     assert max(seen) <= api.BLOCK
@@ -246,7 +246,7 @@ def test_interrupted_by_hand(level: str, shards: int, tmp_path: Path, monkeypatc
 
 def test_a_finished_run_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained(tmp_path / "run")
-    monkeypatch.setattr(api.Pipeline, "start", None)
+    monkeypatch.setattr(api, "core_prepare", None)
     assert explained(tmp_path / "run").complete
 
 

@@ -11,7 +11,7 @@ from torch_geometric.explain.config import ModelMode, ModelReturnType
 from gnn_xai._checks import flag, is_integer, number
 from gnn_xai.core.arrays.segments import segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import Removal
-from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.engines.scores import Scores, faithful
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
@@ -73,9 +73,9 @@ def unfaithfulness(
         if top_features is None:
             kept, _ = part.outputs(top)
         else:
-            kept, _ = part.pipeline.faithful(part.graphs, _whole_features(part.masks, part.graphs, top_features))
+            kept, _ = faithful(part.session, part.graphs, _whole_features(part.masks, part.graphs, top_features))
         before, after = (kept, part.prediction) if reverse else (part.prediction, kept)
-        return -torch.expm1(-divergence(part.pipeline.session.problem, before, after, scale))
+        return -torch.expm1(-divergence(part.session.problem, before, after, scale))
 
     return Result("unfaithfulness", rerun.measure(measure), "lower")
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from gnn_xai._checks import one_of
 from gnn_xai.core.arrays.segments import segment_ranks
+from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.engines.prepare import Pipeline, close
-from gnn_xai.core.engines.scores import Scores, soft
+from gnn_xai.core.engines.prepare import Prepared, as_cap, prepare
+from gnn_xai.core.engines.scores import Scores, applicable, faithful, soft
+from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.model.arguments import bind, eager
@@ -84,43 +86,47 @@ class Rerun:
         Raises:
             InputError: if the explanations are not of this model and data, or labels are not as described.
         """
-        model = eager(self.model)
-        with untouched(model):
-            pipeline = self._pipeline(model)
-            problem = pipeline.session.problem
+        prepared = self.model if isinstance(self.model, Prepared) else None
+        if prepared is not None:
+            prepared.check_unchanged()
+        with untouched(eager(self.model) if prepared is None else prepared.problem.model):
+            prepared = self._prepared() if prepared is None else prepared
+            problem, provenance = prepared.problem, self.explanations.provenance
+            self._check_index(problem)
             explanations = at_level(self.explanations, self.level).to(problem.graphs.device)
             truth = true_of(self.labels, explanations, problem) if self.loss.phenomenon else None
+            structural = self.removal == "structural"
+            session = prepared.session(explanations.seed, structural=structural, batch_budget=self.batch_budget)
+            session = replace(session, undirected=bool(provenance.get("undirected", True)))
+            cap = as_cap(provenance.get("max_neighbors"), explanations.seed, problem)
             values = []
-            for piece in pipeline.pieces():
-                some = explanations[piece.positions]
-                if (
-                    some.prediction.shape != piece.prediction.shape
-                    or not close(piece.prediction, some.prediction).all()
-                ):
+            for chunk in prepared.chunks(session, explanations.index, cap=cap):
+                some = explanations[chunk.positions]
+                same = some.prediction.shape == chunk.prediction.shape
+                if not same or not close(chunk.prediction, some.prediction).all():
                     raise InputError(OTHER_MODEL)
-                true = None if truth is None else truth[piece.positions]
-                values.append(values_of(Part(self, pipeline, piece.graphs, some, piece.prediction, true)))
+                true = None if truth is None else truth[chunk.positions]
+                values.append(values_of(Part(self, session, chunk.graphs, some, chunk.prediction, true)))
         return torch.cat(values)
 
-    def _pipeline(self, model: nn.Module) -> Pipeline:
-        """What runs the model on the explained instances."""
-        parameter, explanations = next(model.parameters(), None), self.explanations
-        graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
-        problem = Problem(model, graphs, explanations.task, bind(model, graphs, self.forward))
-        if len(explanations) == 0 or int(explanations.index.max()) >= problem.num_outputs:
+    def _check_index(self, problem: Problem) -> None:
+        """Raise an `InputError` where explanations are of outputs that the data does not have."""
+        largest = int(self.explanations.index.max()) if len(self.explanations) else None
+        if largest is None or largest >= problem.num_outputs:
             raise InputError(
                 f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
-                f"{int(explanations.index.max()) if len(explanations) else 'none'}"
+                f"{'none' if largest is None else largest}"
             )
-        return Pipeline.start(
-            problem,
-            explanations.index.to(graphs.device),
-            explanations.seed,
-            bool(explanations.provenance.get("undirected", True)),
-            self.batch_budget,
-            False,
-            self.removal == "structural",
-            explanations.provenance.get("max_neighbors"),
+
+    def _prepared(self) -> Prepared:
+        """The model and its data, looked at for the explained instances."""
+        model, explanations = eager(self.model), self.explanations
+        parameter = next(model.parameters(), None)
+        graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
+        problem = Problem(model, graphs, explanations.task, bind(model, graphs, self.forward))
+        self._check_index(problem)
+        return prepare(
+            problem, undirected=True, batch_budget=self.batch_budget, index=explanations.index.to(graphs.device)
         )
 
 
@@ -130,7 +136,7 @@ class Part:
 
     Attributes:
         rerun: the settings.
-        pipeline: runs the model.
+        session: runs the model.
         graphs: their computation graphs.
         explanations: the explanations.
         prediction: `[P, C]` the model's output.
@@ -139,7 +145,7 @@ class Part:
     """
 
     rerun: Rerun
-    pipeline: Pipeline
+    session: Session
     graphs: ComputationGraphs
     explanations: Explanations
     prediction: Tensor
@@ -152,7 +158,7 @@ class Part:
 
     def loss(self, after: Tensor) -> Tensor:
         """What predictions lose when the output is `after` `[P, ..., C]`, as `[P, ...]`."""
-        problem, shape = self.pipeline.session.problem, after.shape[:-1]
+        problem, shape = self.session.problem, after.shape[:-1]
         of = torch.arange(shape.numel(), device=after.device) // max(shape[1:].numel(), 1)
         truth = None if self.truth is None else self.truth[of]
         before, target = self.prediction[of], self.explanations.target[of]
@@ -163,7 +169,7 @@ class Part:
     def outputs(self, top: Top | None) -> tuple[Tensor, Tensor]:
         """The model's outputs with nothing but the explanation, and without it, each `[P, C]`."""
         if top is None:
-            return self.pipeline.faithful(self.graphs, self.masks)
+            return faithful(self.session, self.graphs, self.masks)
         kept, dropped = self.selected([top])[:, :, 0].unbind(1)
         return kept, dropped
 
@@ -198,10 +204,10 @@ class Part:
             change: `(replicas, numbers [R]) -> Change`; number k is variant k % V of instance k // V.
         """
         size, removal = len(self.graphs), self.rerun.removal
-        if removal == "message" and not self.pipeline.maskable(self.masks):
+        if removal == "message" and not applicable(self.session, self.masks):
             return (self.prediction * torch.nan).unsqueeze(1).expand(-1, count, -1)
         instance = torch.arange(size, device=self.prediction.device).repeat_interleave(count)
-        out = evaluate(self.pipeline.session, self.graphs, instance, change, removal, lambda out, select: out)
+        out = evaluate(self.session, self.graphs, instance, change, removal, lambda out, select: out)
         return out.reshape(size, count, -1)
 
     def shares(self, tops: Sequence[Top]) -> Tensor:
@@ -215,7 +221,7 @@ class Part:
         """Ranks of edges, by units that are removed whole; edges of none have -1."""
         if self.masks.edge is None:
             return None
-        first, unit = self.pipeline.session.removable(self.graphs)
+        first, unit = self.session.removable(self.graphs)
         owner = self.graphs.edge_owner[first]
         rank = segment_ranks(self.masks.edge[first], owner, len(self.graphs), descending=True)
         rank = torch.cat([rank, rank.new_full((1,), -1)])[unit]

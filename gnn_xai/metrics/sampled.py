@@ -98,7 +98,7 @@ def robust_fidelity(
     stream = explanations.seed if seed is None else seed
 
     def measure(part: Part) -> Tensor:
-        session, graphs = part.pipeline.session, part.graphs
+        session, graphs = part.session, part.graphs
         first, unit = session.removable(graphs)
         assert part.masks.edge is not None
         chosen = part.masks.edge[first] > 0.5

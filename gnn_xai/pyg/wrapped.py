@@ -26,14 +26,16 @@ from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, masks_edges, removal
 from gnn_xai.api import as_undirected, explain
 from gnn_xai.core.arrays.segments import pointers
-from gnn_xai.core.engines.prepare import Pipeline, close
+from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.joint import computation_graph
+from gnn_xai.core.engines.prepare import prepare
 from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.core.model.arguments import as_task, eager, list_of
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.core.model.readout import Joint, computation_graph
+from gnn_xai.core.model.readout import Joint
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 
@@ -341,17 +343,12 @@ class _Call:
         tied = as_undirected(options["undirected"], graphs)
         first = rows.new_zeros(1)
         with untouched(self.model), torch.enable_grad():
-            pipeline = Pipeline.start(
-                problem,
-                first,
-                options["seed"],
-                tied,
-                options["batch_budget"],
-                masks_edges(method),
-                removal(method) == "structural",
+            prepared = prepare(problem, undirected=tied, batch_budget=options["batch_budget"], index=first)
+            session = prepared.session(
+                options["seed"], structural=removal(method) == "structural", edge_masks=masks_edges(method)
             )
-            whole, prediction = computation_graph(pipeline)
-            masks = method.attribute(pipeline.session, whole, first, prediction)
+            whole, prediction = computation_graph(prepared, session)
+            masks = method.attribute(session, whole, first, prediction)
         return masks.node, masks.edge
 
     def _read(self, rows: Tensor) -> Tensor:
@@ -365,8 +362,11 @@ class _Call:
             return torch.isin(self.batch, rows)
         if level == ModelTaskLevel.edge:
             for value in self.kwargs.values():
-                if isinstance(value, Tensor) and value.shape == (2, len(self.out)) and not value.is_floating_point():
-                    read[value.to(rows.device)[:, rows]] = True
+                if not isinstance(value, Tensor) or value.is_floating_point():
+                    continue
+                pairs = value.unsqueeze(1) if value.shape == (2,) else value  # one pair may come without its dimension
+                if pairs.shape == (2, len(self.out)):
+                    read[pairs.to(rows.device)[:, rows]] = True
                     return read
         return ~read
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from gnn_xai.algorithms.base import Algorithm, get, stochastic, uses_model
-from gnn_xai.core.engines.prepare import outputs
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.errors import GnnXaiWarning
@@ -302,7 +301,7 @@ class _Witness:
         return getattr(self.algorithm, name)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Any:
-        self.gaps.append(distance(outputs(session, graphs), prediction))
+        self.gaps.append(distance(session.outputs(graphs)[:, 0], prediction))
         return self.algorithm.attribute(session, graphs, target, prediction)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import psutil
 import torch
@@ -78,6 +80,12 @@ def free_bytes(device: torch.device) -> int:
     """Memory that is free on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return _available(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _available(second: int) -> int:
+    """Main memory that is free, asked for once a second: the question takes longer than a small batch."""
     return psutil.virtual_memory().available
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_max
+from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import MaskedModel
 
@@ -56,18 +57,40 @@ def soft(masks: Scores, graphs: ComputationGraphs, signed: bool) -> Scores:
     return Scores(edge, node, masks.node_type)
 
 
-def apply(model: MaskedModel, masks: Scores, complement: bool = False) -> Tensor:
-    """The model's output `[R, C]` under soft masks, or under their complement; what is not in play stays as it is."""
+def faithful(session: Session, graphs: ComputationGraphs, scores: Scores) -> tuple[Tensor, Tensor]:
+    """The model's output under soft masks and under their complement, each `[B, C]`.
+
+    NaN where a mask cannot be applied: on codes that do not only go into embeddings, or in a model whose layers an edge
+    mask cannot reach.
+    """
+    if not applicable(session, scores):
+        nothing = session.outputs(graphs)[:, 0] * torch.nan
+        return nothing, nothing
+    kept, dropped = session.outputs(graphs, lambda model, way: apply(model, scores, way > 0), ways=2).unbind(1)
+    return kept, dropped
+
+
+def applicable(session: Session, scores: Scores) -> bool:
+    """Whether masks can be applied: those of nodes to features, those of edges to the messages of every layer."""
+    features = session.problem.graphs.features
+    nodes = scores.node is None or (features is not None and features.is_floating_point())
+    return nodes and (scores.edge is None or session.maskable)
+
+
+def apply(model: MaskedModel, masks: Scores, complement: Tensor) -> Tensor:
+    """The model's output `[R, C]` under soft masks, or under the complement for some replicas `[R]` bool; what is not in
+    play stays as it is.
+    """
     replicas: Replicas = model.replicas
     edge, x = None, None
     if masks.edge is not None:
         edge = masks.edge[replicas.edge]
-        edge = 1 - edge if complement else edge
+        edge = torch.where(complement[replicas.edge_owner], 1 - edge, edge)
         edge = torch.where(replicas.source.edge_in_play[replicas.edge], edge, 1.0)
     if masks.node is not None and replicas.features is not None:
         common = masks.node_type == "common_attributes"
         node = masks.node[replicas.instance[replicas.node_owner] if common else replicas.node]
-        node = 1 - node if complement else node
+        node = torch.where(complement[replicas.node_owner].unsqueeze(1), 1 - node, node)
         node = torch.where(replicas.source.node_in_play[replicas.node].unsqueeze(1), node, 1.0)
         x = (replicas.features.reshape(len(node), -1) * node).reshape(replicas.features.shape)
     return model(edge_mask=edge, x=x)

@@ -1,13 +1,14 @@
-"""A problem together with how to work on it: seed, ties, memory, progress. What every algorithm receives."""
+"""What an algorithm receives beside computation graphs: the problem, and how to run it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.batches import Budget
 from gnn_xai.core.engines.events import Observer
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
@@ -18,20 +19,25 @@ from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 
 
-@dataclass(eq=False)
+def _nothing(share: float) -> None:
+    """The progress of a run that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
 class Session:
-    """Settings of one `explain` call.
+    """One run of an algorithm on a prepared problem.
 
     Attributes:
         problem: model, data, task.
-        seed: keys all random numbers.
+        seed: the same seed gives the same result.
         undirected: tie the two directions of undirected edges.
         budget: memory.
         plan: which calls of `propagate` are fused; `None` where the model runs in PyG's own way throughout.
         features: the data's node features, where a plan is followed and masks can multiply them.
         alone: the model mixes the instances of a batch, so each runs by itself.
+        maskable: edge masks reach all messages of the model.
         advance: called with the share of the work on the computation graphs at hand that a step has finished.
-        observer: who is told of masks while they are learned.
+        observer: called while masks are learned.
     """
 
     problem: Problem
@@ -41,16 +47,42 @@ class Session:
     plan: Plan | None = None
     features: Features | None = None
     alone: bool = False
-    advance: Callable[[float], None] = field(default=lambda share: None)
+    maskable: bool = True
+    advance: Callable[[float], None] = _nothing
     observer: Observer | None = None
 
     def replicas(self, graphs: ComputationGraphs, select: Tensor) -> Replicas:
-        """The disjoint union of the selected instances, in the order of nodes that the plan wants."""
+        """Copies of the selected instances side by side, in the order of nodes that the plan wants."""
         return graphs.replicas(select, by_depth=self.plan is not None and self.plan.trim)
 
     def model(self, replicas: Replicas, propagation: Propagation | None = None) -> MaskedModel:
-        """The model on a union that `union` made, or with a propagation of one's own on what that runs on."""
+        """The model on replicas that `replicas` made, or with a propagation of one's own on what that runs on."""
         return MaskedModel(self.problem, replicas, self.plan, self.features, propagation, record=False)
+
+    def outputs(
+        self,
+        graphs: ComputationGraphs,
+        call: Callable[[MaskedModel, Tensor], Tensor] = lambda model, _: model(),
+        ways: int = 1,
+    ) -> Tensor:
+        """The model's output on every computation graph, plain or in several ways, `[B, ways, C]`.
+
+        Args:
+            graphs: B computation graphs.
+            call: runs the model on replicas, `(model, way of each replica [R]) -> [R, C]`.
+            ways: how many replicas each instance gets.
+        """
+        parts: list[tuple[Tensor, Tensor]] = []
+        size = len(graphs)
+
+        def work(select: Tensor) -> None:
+            with torch.no_grad(), self.model(self.replicas(graphs, select % size)) as model:
+                parts.append((select, call(model, select // size)))
+
+        instance = torch.arange(size * ways, device=graphs.edge.device) % size
+        batches.for_each_batch(work, self.cost(graphs, instance), self.limit)
+        order = torch.argsort(torch.cat([select for select, _ in parts]))
+        return torch.cat([out for _, out in parts])[order].unflatten(0, (ways, size)).transpose(0, 1)
 
     @property
     def limit(self) -> float:
@@ -92,8 +124,10 @@ class Session:
         return first, unit
 
     def edge_key(self, graphs: ComputationGraphs) -> Tensor:
-        """What random numbers of an edge are keyed by, `[ΣE]`: its id, the smaller one of two tied directions."""
+        """The key of an edge's random numbers, `[ΣE]`: its id, the smaller one of two tied directions."""
         key = graphs.graphs.edge_key[graphs.edge]
+        if not self.undirected:
+            return key
         tied = self.tied(graphs)
         largest = torch.full_like(key, torch.iinfo(torch.int64).max)
         return largest.scatter_reduce(0, tied, key, "amin")[tied]

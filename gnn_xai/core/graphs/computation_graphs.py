@@ -111,6 +111,18 @@ class ComputationGraphs:
             select: `[R]` instances.
             by_depth: sort nodes by depth, the targets of all instances first, and not by instance.
         """
+        if len(select) == len(self) and torch.equal(select, torch.arange(len(self), device=select.device)):
+            if by_depth not in self._each_once:
+                self._each_once[by_depth] = self._replicas(select, by_depth)
+            return self._each_once[by_depth]
+        return self._replicas(select, by_depth)
+
+    @cached_property
+    def _each_once(self) -> dict[bool, Replicas]:
+        """All instances side by side, which is asked for again and again."""
+        return {}
+
+    def _replicas(self, select: Tensor, by_depth: bool) -> Replicas:
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         node_owner, edge_owner = owners(node_ptr), owners(edge_ptr)

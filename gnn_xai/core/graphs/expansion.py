@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_bits
 from gnn_xai.core.arrays.segments import gather_segments, pointers
-from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
 from gnn_xai.core.graphs.source import Flow, Graphs
 
 
@@ -252,18 +253,25 @@ def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
     )
 
 
-def in_pieces(
+def everything(graphs: Graphs) -> Replicas:
+    """All of the data as one union, whose rows are its nodes."""
+    every = torch.arange(graphs.num_graphs, device=graphs.device)
+    replicas = of_graphs(graphs, every, 0).replicas(every)
+    return replace(replicas, rows=torch.arange(graphs.num_nodes, device=graphs.device))
+
+
+def in_chunks(
     size: int,
     device: torch.device,
     extract: Callable[[Tensor, int | None], ComputationGraphs],
     limit: int,
     done: Container[range] = (),
 ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
-    """Computation graphs of `size` instances, in order, in pieces that stay below `limit` nodes and edges.
+    """Computation graphs of `size` instances, in order, in chunks that stay below `limit` nodes and edges.
 
-    Yields `(positions, computation graphs)`. `extract(positions, limit)` raises `TooLarge` where a piece holds too much;
+    Yields `(positions, computation graphs)`. `extract(positions, limit)` raises `TooLarge` where a chunk holds too much;
     it is then halved, so nothing depends on guesses about how large neighbourhoods are; a single instance has no limit.
-    Pieces that are `done` are left out, and the others are the same as without.
+    Chunks that are `done` are left out, and the others are the same as without.
     """
     stack = [range(size)]
     while stack:

@@ -140,6 +140,11 @@ class Graphs:
             partner = torch.where(everywhere(attributes[alike] == attributes), alike, partner)
         return torch.where(everywhere(partner >= 0), partner, -1)
 
+    @cached_property
+    def symmetric(self) -> bool:
+        """Whether every edge has its reverse."""
+        return bool((self.reverse >= 0).all())
+
     def incidence(self, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """The edges sorted by the node they carry messages to, as CSR; its self loops first, then by their keys.
 
@@ -332,11 +337,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     if edge_weight is not None:
         attrs["edge"]["edge_weight"] = edge_weight
     for key, value in [*attrs["node"].items(), *attrs["edge"].items()]:
-        if (
-            value.is_floating_point()
-            and not bool(torch.isfinite(value).all())
-            and key in ("x", "edge_attr", "edge_weight")
-        ):
+        if key in ("x", "edge_attr", "edge_weight") and value.is_floating_point() and not _finite(value):
             rows = (~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero().flatten()
             raise InputError(
                 f"data.{key} holds NaN or infinite values in {len(rows)} of {len(value)} rows "
@@ -354,6 +355,11 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
         many,
         source,
     )
+
+
+def _finite(value: Tensor) -> bool:
+    """Whether no value is NaN or infinite; their sum tells it faster, unless it is too large itself."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def plain(value: Any) -> Any:

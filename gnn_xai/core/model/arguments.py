@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,36 @@ def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
     if task not in ("node", "graph"):
         raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
     return ModelConfig("multiclass_classification", task, "raw")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Calls a model with attributes of the data, found by the names of its arguments.
+
+    Attributes:
+        positional: attributes handed over by position.
+        named: attribute by the name of the argument; an empty one stands for the data object itself.
+    """
+
+    positional: tuple[str, ...]
+    named: dict[str, str]
+
+    def __call__(self, model: nn.Module, data: Any) -> Tensor:
+        """The model's output on a data object."""
+
+        def value(source: str) -> Any:
+            if source == "":
+                return data
+            return data.num_graphs if source == "batch_size" else getattr(data, source)
+
+        return model(*map(value, self.positional), **{name: value(source) for name, source in self.named.items()})
+
+    @property
+    def arguments(self) -> str:
+        """The arguments in words."""
+        renamed = {name: f"data.{source}" if source else "data" for name, source in self.named.items()}
+        named = [name if name == source else f"{name}={renamed[name]}" for name, source in self.named.items()]
+        return f"({', '.join([*self.positional, *named])}) from the data"
 
 
 def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
@@ -93,19 +124,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
             "add that argument, so that the weights can follow their edges"
         )
 
-    def call(module: nn.Module, data: Any) -> Tensor:
-        def value(source: str) -> Any:
-            if source == "":
-                return data
-            return data.num_graphs if source == "batch_size" else getattr(data, source)
-
-        args, kwargs = [value(s) for s in positional], {name: value(s) for name, s in names.items()}
-        return module(*args, **kwargs)
-
-    renamed = {name: "data" if source == "" else f"data.{source}" for name, source in names.items()}
-    bound = positional + [name if name == source else f"{name}={renamed[name]}" for name, source in names.items()]
-    call.arguments = f"({', '.join(bound)}) from the data"  # pyright: ignore[reportFunctionMemberAccess]
-    return call
+    return Bound(tuple(positional), names)
 
 
 def _keys(source: Any) -> list[str]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch_geometric.explain.config import ModelTaskLevel
 
-from gnn_xai.core.engines.prepare import Pipeline, close
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
-from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.model.problem import Objective, Problem, RunOn
 from gnn_xai.errors import InputError
 
@@ -104,45 +100,3 @@ class Joint(Problem):
         held_against = prediction if self.values is None else self.values.expand_as(prediction)
         loss = self._each.loss(self._apart(out), self.targets.repeat(len(out)), self._apart(held_against), kind)
         return loss.reshape(len(out), -1).mean(1)
-
-
-def computation_graph(pipeline: Pipeline) -> tuple[ComputationGraphs, Tensor]:
-    """The whole graph of a joint problem, in play as far as it can reach the rows, and the prediction `[1, K · C]`.
-
-    What lies further than the model's layers is in play, too, if other features there, or no messages, change the rows: a
-    normalisation over all nodes, say.
-    """
-    (piece,) = pipeline.pieces()
-    problem = pipeline.session.problem
-    assert isinstance(problem, Joint)
-    graphs, traced = piece.graphs, pipeline.traced
-    node, edge = _reach(problem.graphs, problem.read, traced.steps, traced.flow)
-    if not traced.complete or bool(node.all() & edge.all()):
-        return graphs, piece.prediction
-    replicas = pipeline.session.replicas(graphs, piece.positions)
-    with torch.no_grad(), pipeline.session.model(replicas) as model:
-        mask = edge.to(problem.dtype)
-        outs = [model(edge_mask=mask)]
-        for probe in pipeline.probes:
-            assert replicas.x is not None
-            inside = node.reshape(-1, *[1] * (replicas.x.dim() - 1))
-            outs.append(model(edge_mask=mask, x=torch.where(inside, replicas.x, probe.x)))
-    if not all(bool(close(out, piece.prediction).all()) for out in outs):
-        return graphs, piece.prediction
-    depth = torch.where(node, 0, graphs.steps + 1)
-    return replace(graphs, node_depth=depth, edge_in_play=edge), piece.prediction
-
-
-def _reach(graphs: Graphs, read: Tensor, steps: int, flow: Flow) -> tuple[Tensor, Tensor]:
-    """The nodes `[N]` and edges `[E]` that can send something to the nodes that are read, as bool."""
-    row, col = graphs.edge_index
-    ways = [(row, col)] * (flow != "target_to_source") + [(col, row)] * (flow != "source_to_target")
-    node, edge = read.clone(), torch.zeros_like(row, dtype=torch.bool)
-    for _ in range(steps):
-        reached = node
-        node = node.clone()
-        for sender, receiver in ways:
-            carries = reached[receiver]
-            edge |= carries
-            node[sender[carries]] = True
-    return node, edge

@@ -38,6 +38,7 @@ class Form:
     mean: bool
 
 
+@torch.no_grad()
 def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) -> Form | str:
     """The form of a call's messages, found by calling `message` on made-up features; or why it has none.
 

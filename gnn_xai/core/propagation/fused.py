@@ -126,7 +126,10 @@ class Propagation:
 
     def finish(self, out: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "outputs ..."]:
         """The rows of the last layer's output that the rest of the model reads."""
-        return out
+        rows = self.replicas.rows
+        if rows is None or not self.plan.shrink or len(out) == len(rows):
+            return out
+        return out.index_select(0, rows)  # where the whole graph is needed, all of its nodes are computed
 
     def __call__(
         self, number: int, arguments: dict[str, Any], attention: Float[Tensor, " entries"] | None

@@ -13,9 +13,12 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.propagation.calls import Call, ForwardTrace
 from gnn_xai.core.propagation.coefficients import Coefficients, Form
 from gnn_xai.core.propagation.plan import Plan, Route
+from gnn_xai.core.propagation.reach import Reach
 
 
-def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace], dtype: torch.dtype) -> Plan:
+def plan_of(
+    graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace], dtype: torch.dtype, reach: Reach
+) -> Plan:
     """A plan for a model that was traced, whose coefficients are still 0; `survey` writes them and `settle` ends it.
 
     Args:
@@ -24,10 +27,11 @@ def plan_of(graphs: Graphs, traced: ForwardTrace, inputs: Sequence[ForwardTrace]
         inputs: passes on one union, of these graphs or of a part of them, under different inputs and masks. Calls whose
             coefficients differ between them depend on features or masks, and keep their messages.
         dtype: of coefficients.
+        reach: how the calls depend on one another.
     """
     routes, coefficients = [], []
     for number, call in enumerate(traced.calls):
-        remaining = len(traced.calls) - 1 - number
+        remaining = reach.remaining[number]
         why = _why_not(call, [trace.calls[number] for trace in inputs])
         if why or isinstance(call.form, str):
             routes.append(Route(call.layer, "messages", why, remaining=remaining))

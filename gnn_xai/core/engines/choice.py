@@ -1,0 +1,301 @@
+"""Which way a model is run: the fastest that gives what the plain way gives, with masks and without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.engines.agreement import close, typical
+from gnn_xai.core.engines.first_look import Look, warn_of_noise
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.engines.verification import Neighborhoods, Probe
+from gnn_xai.core.graphs import expansion
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.expansion import SCOPES
+from gnn_xai.core.inputs.features import Features, by_row
+from gnn_xai.core.model.interventions import MaskedModel
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.propagation.plan import Plan
+
+FEW = 2
+"""Instances on which gradients are compared."""
+
+NOISE = 1e-3
+"""Share of an output's scale above which what differs from pass to pass is no rounding any more."""
+
+CHUNK = 4_000_000
+"""Nodes and edges of computation graphs that are looked at together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How a model is run.
+
+    Attributes:
+        plan: which calls of `propagate` are fused; `None` where the model runs in PyG's own way throughout.
+        features: the data's node features, where a plan is followed and masks can multiply them.
+        first_scope: which of `SCOPES` verification starts with.
+        local: some neighbourhood gives the output of every node of a sample.
+        rounding: how far outputs are apart that differ by the order of edges alone; 0 where nobody had to know.
+        bytes_each: memory that a pass through the model and back takes for each node and edge.
+        why: why there is no plan, where calls could be fused.
+    """
+
+    plan: Plan | None
+    features: Features | None
+    first_scope: int = 0
+    local: bool = True
+    rounding: float = 0.0
+    bytes_each: float = 64.0
+    why: str = ""
+
+    def neighborhoods(self, look: Look) -> Neighborhoods | None:
+        """How computation graphs are cut out and verified in this way."""
+        around = look.neighborhoods
+        return replace(around, rounding=self.rounding) if around is not None and self.rounding else around
+
+    def describe(self, look: Look) -> list[dict[str, Any]]:
+        """Every call of `propagate`: its layer, whether masks reach it, which path it takes, and why no faster one."""
+        described = []
+        for number, (layer, problem) in enumerate(look.layers):
+            path, why = "messages", look.plan.routes[number].why or self.why
+            if self.plan is not None:
+                path, why = self.plan.routes[number].path, self.plan.routes[number].why
+            described.append({"layer": layer, "masked": not problem, "path": path, **({"why": why} if why else {})})
+        return described
+
+
+def choose(problem: Problem, look: Look, batch_budget: Any) -> Way:
+    """The fastest way that agrees with the plain one on a sample.
+
+    Agreement is judged by 1e-5 of the outputs' scale first. Where that fails, the rounding that another order of edges
+    causes is measured, and allowed for.
+    """
+    way = _tried(problem, look, batch_budget, 0.0)
+    if look.neighborhoods is None or (way.local and (way.plan is not None or not look.plan.fuses)):
+        return way
+    rounding = _rounding(problem, look)
+    return _tried(problem, look, batch_budget, rounding) if 0 < rounding <= NOISE * look.neighborhoods.scale else way
+
+
+def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", rounding: float = 0.0) -> Way:
+    """PyG's own way."""
+    way = Way(None, None, rounding=rounding, why=why)
+    session = _session(problem, look, way, batch_budget)
+    if look.neighborhoods is not None:
+        scope, _, local = _scope_of_most(way, session, look)
+        way = replace(way, first_scope=scope, local=local)
+        if not local:
+            _look_for_noise(problem, look)
+    graphs = _few(way, look)
+    with batches.measuring() as kept:
+        _gradients(session, graphs, look)
+    return replace(way, bytes_each=_bytes_each(kept(), graphs))
+
+
+def _tried(problem: Problem, look: Look, batch_budget: Any, rounding: float) -> Way:
+    """The first of the planned ways that agrees with the plain one, or that one."""
+    plan, local, why = look.plan, look.complete and problem.node_level, ""
+    chain = local and plan.is_chain and all(route.coefficients is not None for route in plan.routes)
+    chain = chain and not any(coefficients.backwards for coefficients in plan.coefficients)
+    ways = [(True, True)] * chain + [(True, False)] * local + [(False, False)]
+    for trim, shrink in ways if plan.fuses else []:
+        way = Way(replace(plan, trim=trim, shrink=shrink), _features(problem), rounding=rounding)
+        try:
+            settled = _agrees(problem, look, way, batch_budget)
+        except Exception as error:  # a layer may add its input to an output that has fewer rows now
+            reason = error.__cause__ or error  # as the model raised it
+            why = f"the fused way raised {type(reason).__name__}: {reason}"
+            continue
+        if settled is not None:
+            return settled
+        why = "the fused way did not give what the model gives"
+    return plain_way(problem, look, batch_budget, why, rounding)
+
+
+def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | None:
+    """A planned way with its first scope, if its outputs on a sample, and gradients on a few instances, are those of the
+    plain way.
+    """
+    fast = _session(problem, look, way, batch_budget)
+    slow = _session(problem, look, Way(None, None), batch_budget)
+    around = way.neighborhoods(look)
+    if around is None:
+        graphs = _few(way, look)
+        with batches.measuring() as kept:
+            one = _gradients(fast, graphs, look)
+        same = _same_gradients(one, slow, graphs, look)
+        return replace(way, bytes_each=_bytes_each(kept(), graphs)) if same else None
+    scope, edges, local = _scope_of_most(way, fast, look)
+    if scope == len(SCOPES) - 1:
+        return None
+    # The smallest neighbourhoods that have edges: the plain way has to cut out more around each.
+    few = torch.argsort(torch.where(edges > 0, edges, edges.max() + 1))[:FEW]
+    index = look.sample[few]
+    graphs = around.around(index, torch.full_like(index, scope))
+    with batches.measuring() as kept:
+        one = _gradients(fast, graphs, look)
+    for wider in (len(SCOPES) - 2, len(SCOPES) - 1):  # whole graphs, only where the border reaches further
+        more = around.around(index, torch.full_like(index, wider))
+        if _same_gradients(one, slow, more, look):
+            return replace(way, first_scope=scope, local=local, bytes_each=_bytes_each(kept(), graphs))
+    return None
+
+
+def _same_gradients(one: list[Tensor], slow: Session, graphs: ComputationGraphs, look: Look) -> bool:
+    """Whether outputs and gradients under the probe are those of the plain way, up to the rounding of that."""
+    other = _gradients(slow, graphs, look)
+    if _alike(one, other, [0.0] * len(one)):
+        return True
+    turned = _gradients(slow, graphs, look, turn=True)
+    rounding = [float((a - b).abs().max()) if a.numel() else 0.0 for a, b in zip(turned, other, strict=True)]
+    small = all(r <= NOISE * typical(b) for r, b in zip(rounding, other, strict=True))
+    return small and _alike(one, other, rounding)
+
+
+def _alike(one: list[Tensor], other: list[Tensor], rounding: list[float]) -> bool:
+    return all(bool(close(a, b, 0.0, r).all()) for a, b, r in zip(one, other, rounding, strict=True))
+
+
+def _session(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Session:
+    budget = batches.as_budget(batch_budget, look.bytes_each, problem.graphs.device)
+    alone = look.mixes or problem.alone
+    return Session(problem, 0, False, budget, way.plan, way.features, alone, look.maskable)
+
+
+def _features(problem: Problem) -> Features | None:
+    """The data's features, if masks can multiply them."""
+    x = problem.graphs.x
+    return Features(x) if x is not None and x.is_floating_point() else None
+
+
+def _few(way: Way, look: Look) -> ComputationGraphs:
+    """A few computation graphs of the sample."""
+    around = way.neighborhoods(look)
+    if around is None:
+        return expansion.of_graphs(look.graphs, look.sample, look.steps)
+    sample = look.sample
+    graphs = around.around(sample, torch.full_like(sample, way.first_scope))
+    middle = torch.argsort(graphs.num_edges)[len(sample) // 2 :][:1]
+    return around.around(sample[middle], torch.full_like(middle, way.first_scope))
+
+
+def _bytes_each(kept: int, graphs: ComputationGraphs) -> float:
+    """Bytes for each node and edge, of which autograd kept so many for some computation graphs."""
+    # What is kept is met by gradients of its size.
+    return 2 * kept / max(len(graphs.node) + len(graphs.edge), 1) + 64.0
+
+
+def _scope_of_most(way: Way, session: Session, look: Look) -> tuple[int, Tensor, bool]:
+    """The largest local scope that any node of the sample needs, the edges around each `[S]`, and whether some local scope
+    is enough for all.
+
+    Whether the border needs its degrees is a property of the model, which a single node may hide (dead ReLUs) and a
+    sample hides hardly ever. The sample depends on the graph alone, so no instance depends on its companions.
+    """
+    around, sample = way.neighborhoods(look), look.sample
+    assert around is not None
+    expected, last = look.expected[sample], len(SCOPES) - 1
+    needed, edges, local = [0], torch.zeros_like(sample), [True]
+
+    def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
+        graphs, scope = around.verified(session, sample[positions], expected[positions], range(last), limit=limit)
+        needed.append(int(torch.where(graphs.exact, scope, last if way.plan is not None else 0).max()))
+        local.append(bool(graphs.exact.all()))
+        edges[positions] = graphs.num_edges
+        return graphs
+
+    for _ in expansion.in_chunks(len(sample), sample.device, extract, CHUNK):
+        pass
+    return max(needed), edges, all(local)
+
+
+# Gradients ###########################################################################################################
+
+
+def _gradients(session: Session, graphs: ComputationGraphs, look: Look, turn: bool = False) -> list[Tensor]:
+    """Outputs under the probe, `[B, C]`, and sums of the gradients of its edge masks and node masks, `[B, 2]` each: what the
+    model makes of features may look right and have no gradient.
+
+    Args:
+        session: how to run the model.
+        graphs: B computation graphs.
+        look: the probe.
+        turn: with the edges in another order.
+    """
+    parts: list[tuple[Tensor, list[Tensor]]] = []
+
+    def work(select: Tensor) -> None:
+        replicas = session.replicas(graphs, select)
+        with session.model(_turned(replicas) if turn else replicas) as model:
+            parts.append((select, _with_gradients(model, look.probe)))
+
+    batches.for_each_batch(work, session.cost(graphs), session.limit)
+    order = torch.argsort(torch.cat([select for select, _ in parts]))
+    return [torch.cat(columns)[order] for columns in zip(*(columns for _, columns in parts), strict=True)]
+
+
+def _turned(replicas: Replicas) -> Replicas:
+    """The same graphs with their edges in the opposite order."""
+    return replace(
+        replicas,
+        edge=replicas.edge.flip(0),
+        edge_owner=replicas.edge_owner.flip(0),
+        edge_index=replicas.edge_index.flip(1),
+    )
+
+
+def _with_gradients(model: MaskedModel, probe: Probe | None) -> list[Tensor]:
+    replicas = model.replicas
+    graphs, node = replicas.source.graphs, replicas.node_id
+    masks: list[tuple[Tensor, Tensor]] = []
+    edge_mask = x = None
+    with torch.enable_grad():
+        if probe is not None and probe.edge_mask is not None:
+            edge_mask = probe.edge_mask[replicas.edge_id].requires_grad_()
+            masks.append((edge_mask, replicas.edge_owner))
+        if probe is not None and graphs.x is not None:
+            source = probe.source[node]
+            if probe.factor is None:
+                x = graphs.x[source]
+            else:
+                factor = probe.factor[node].requires_grad_()
+                masks.append((factor, replicas.node_owner))
+                if model.features is None:
+                    x = graphs.x[source] * factor.reshape(-1, *[1] * (graphs.x.dim() - 1))
+                else:
+                    x = by_row(model.features, source, factor)
+        out = model(edge_mask=edge_mask, x=x)
+        columns = [out.detach()]
+        weighted = out * torch.arange(1, out.size(1) + 1, device=out.device)  # the sum of probabilities is always 1
+        if not masks:
+            return columns
+        grads = [None] * len(masks)
+        if out.requires_grad:
+            grads = torch.autograd.grad(weighted.sum(), [mask for mask, _ in masks], allow_unused=True)
+    for (mask, owner), grad in zip(masks, grads, strict=True):
+        slope = torch.zeros_like(mask) if grad is None else grad
+        sums = [segment_sum(part, owner, len(replicas)) for part in (slope * mask.detach(), slope.abs())]
+        columns.append(torch.stack(sums, 1).to(out.dtype))
+    return columns
+
+
+# Rounding ############################################################################################################
+
+
+def _rounding(problem: Problem, look: Look) -> float:
+    """How far outputs of the sample are apart that differ by the order of the edges alone."""
+    with torch.no_grad(), MaskedModel(problem, _turned(expansion.everything(problem.graphs))) as model:
+        out = model()
+    return float((out - look.expected[:, 0])[look.sample].abs().max())
+
+
+def _look_for_noise(problem: Problem, look: Look) -> None:
+    """Warn of a model that gives another output each time."""
+    whole = replace(expansion.everything(problem.graphs), rows=look.sample)
+    warn_of_noise(problem, whole, look.expected[look.sample, 0])

@@ -1,0 +1,412 @@
+"""The first passes of a model over its data: what it propagates, how far it sees, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays import batches
+from gnn_xai.core.engines.agreement import close, typical
+from gnn_xai.core.engines.verification import Neighborhoods, Probe
+from gnn_xai.core.graphs import expansion
+from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.expansion import Cap, TooLarge
+from gnn_xai.core.graphs.source import Flow, Graphs
+from gnn_xai.core.inputs.embeddings import embeddings_of
+from gnn_xai.core.model.interventions import MaskedModel, trace
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.propagation.calls import ForwardTrace
+from gnn_xai.core.propagation.plan import Plan
+from gnn_xai.core.propagation.reach import Reach, marked
+from gnn_xai.core.propagation.routing import plan_of, settle, survey
+from gnn_xai.errors import InputError, MaskingError, warn
+
+SAMPLE = 16
+"""Instances, spread over the data, from which those are taken that tell how the model can be run."""
+
+FEW = 2
+"""Small neighbourhoods among those that tell it."""
+
+SMALL = 250_000
+"""Nodes and edges up to which a graph, or the neighbourhood of a node of the sample, is looked at whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a few forward passes told about a model and its data.
+
+    Attributes:
+        steps: the longest chain of calls of `propagate` over the graph's edges, in hops.
+        flow: the direction in which they pass messages.
+        complete: all that the model does with the edges is among its calls, and masks reach them.
+        maskable: edge masks reach messages, and no edge is hidden from them or mistaken.
+        silent: the model was not seen to use the edges.
+        layers: layer, and reason why masks do not reach it, for every call.
+        refusal: why edge masks cannot reach the model's layers; empty if they can.
+        notes: sentences on layers that run on another graph.
+        bytes_each: a first guess at the memory that a node or an edge takes.
+        plan: which calls could be fused.
+        probe: a second input; `None` where the model does not run on it.
+        sample: `[S]` instances on which ways to run the model are tried.
+        expected: `[N, ways, C]` the output for every node, for the user's input and for the probe; for graphs `[G, 1, C]`.
+        known: `[G]` bool, the graphs that were run; `None` for nodes, of which all were.
+        graphs: the data.
+        neighborhoods: how computation graphs of nodes are cut out; `None` for graphs, which are their own.
+        mixes: the graphs of a batch see one another.
+    """
+
+    steps: int
+    flow: Flow
+    complete: bool
+    maskable: bool
+    silent: bool
+    layers: tuple[tuple[str, str], ...]
+    refusal: str
+    notes: tuple[str, ...]
+    bytes_each: float
+    plan: Plan
+    probe: Probe | None
+    sample: Tensor
+    expected: Tensor
+    graphs: Graphs
+    known: Tensor | None = None
+    neighborhoods: Neighborhoods | None = None
+    mixes: bool = False
+
+    def predictions(self, index: Tensor) -> Tensor:
+        """The output for instances `[B]`, `[B, C]`."""
+        return self.expected[index, 0]
+
+    def warn_of_masks(self, edge_masks: bool) -> None:
+        """Warn of layers that edge masks do not reach, or of a model that uses no edges.
+
+        Args:
+            edge_masks: edge masks must reach the model's layers.
+
+        Raises:
+            MaskingError: if they cannot.
+        """
+        if edge_masks:
+            if self.refusal:
+                raise MaskingError(self.refusal)
+            for sentence in self.notes:
+                warn(f"not masked: {sentence}")
+        elif self.silent:
+            warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
+
+
+def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+    """Run a model on its data for the first time.
+
+    Args:
+        problem: model, data, task.
+        index: `[B]` the outputs that will be explained; `None` for all.
+        batch_budget: as in `gnn_xai.explain`.
+
+    Returns:
+        the problem, with what its model does with codes where `x` holds codes; and what was seen.
+
+    Raises:
+        InputError: if the model fails, or its output is not what the task says.
+    """
+    return (_look_at_nodes if problem.node_level else _look_at_graphs)(problem, index, batch_budget)
+
+
+def _look_at_nodes(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+    graphs = problem.graphs
+    whole = expansion.everything(graphs)
+    large = graphs.num_nodes + graphs.num_edges > SMALL
+    traced, out, reach = _first_run(problem, whole, chained=not large)
+    problem.check(out if index is None else out[index])
+    sample = _spread(graphs, traced.flow)
+    steps = reach.steps
+    if large:
+        part = _around(graphs, sample, steps, traced.flow)
+        reach = _reach_of_part(problem, part, traced) or reach
+        problem = _with_embeddings(problem, part, None)
+    else:
+        problem = _with_embeddings(problem, whole, out)
+    graphs = problem.graphs
+    probe, again, probed = _probed(problem, whole, traced)
+    expected = torch.stack([out] if probed is None else [out, probed], dim=1)
+    plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
+    survey(plan, traced, whole)
+    plan = settle(plan, graphs)
+    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, typical(out))
+    sample = sample[_small(neighborhoods, sample)]
+    return problem, replace(
+        _seen(traced, reach, plan, problem, whole),
+        probe=probe,
+        sample=sample,
+        expected=expected,
+        neighborhoods=neighborhoods,
+    )
+
+
+def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+    graphs = problem.graphs
+    distinct = torch.arange(graphs.num_graphs, device=graphs.device) if index is None else index.unique()
+    sample = _of_different_size(graphs, distinct)
+    some = expansion.of_graphs(graphs, sample, 0).replicas(torch.arange(len(sample), device=graphs.device))
+    traced, out, reach = _first_run(problem, some, chained=True)
+    problem = _with_embeddings(problem, some, out)
+    graphs = problem.graphs
+    probe, again, probed = _probed(problem, some, traced)
+    plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
+    seen = _seen(traced, reach, plan, problem, some)
+    mixes = not problem.alone and _mixes(problem, graphs, sample, probe, out, probed)
+    if mixes:
+        warn_of_noise(problem, some, out)
+        warn(
+            "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are explained "
+            "one at a time, which is slow"
+        )
+    expected = out.new_full((graphs.num_graphs, 1, out.size(1)), torch.nan)
+    known = torch.zeros(graphs.num_graphs, dtype=torch.bool, device=graphs.device)
+    known[distinct] = True
+    if len(sample) == len(distinct) and not mixes:
+        survey(plan, traced, some)
+        expected[sample, 0] = out
+    else:
+        alone = mixes or problem.alone
+        budget = batches.as_budget(batch_budget, seen.bytes_each, graphs.device)
+        rest = expansion.of_graphs(graphs, distinct, 0)
+
+        def work(select: Tensor) -> None:
+            replicas = rest.replicas(select)
+            more, out = trace(problem, replicas)
+            survey(plan, more, replicas)
+            expected[distinct[select], 0] = out
+
+        batches.for_each_batch(work, budget.cost(rest.num_nodes, rest.num_edges), 0.0 if alone else budget.limit)
+    problem.check(expected[distinct, 0])
+    plan = settle(plan, graphs)
+    return problem, replace(seen, plan=plan, probe=probe, sample=sample, expected=expected, known=known, mixes=mixes)
+
+
+# Passes ##############################################################################################################
+
+
+def _first_run(problem: Problem, replicas: Replicas, chained: bool) -> tuple[ForwardTrace, Tensor, Reach]:
+    """A traced forward pass, its output `[R, C]`, and how its calls depend on one another.
+
+    Args:
+        problem: model, data, task.
+        replicas: what it runs on.
+        chained: follow the dependence of calls, which takes autograd's memory; else they count as one chain.
+    """
+    if chained:
+        try:
+            return _chained(problem, replicas)
+        except Exception:  # the model may not run with gradients; if it does not run at all, the next line says so
+            pass
+    traced, out = trace(problem, replicas)
+    return traced, out, Reach.chain(_counted(traced))
+
+
+def _chained(problem: Problem, replicas: Replicas) -> tuple[ForwardTrace, Tensor, Reach]:
+    with torch.enable_grad(), MaskedModel(problem, replicas) as model, marked(problem.model) as marks:
+        out = model()
+        traced = model.trace
+    return traced, out.detach(), marks.reach(out, _counted(traced))
+
+
+def _counted(traced: ForwardTrace) -> list[bool]:
+    """The calls that pass messages along edges of the graph, whether a mask reaches them or not."""
+    return [call.edge_index is not None for call in traced.calls]
+
+
+def _reach_of_part(problem: Problem, part: Replicas, traced: ForwardTrace) -> Reach | None:
+    """The dependence of calls, followed on a part of a large graph; `None` where that does not tell."""
+    try:
+        other, _, reach = _chained(problem, part)
+    except Exception:  # it runs on the whole graph alone
+        return None
+    return reach if _counted(other) == _counted(traced) else None
+
+
+def _probed(
+    problem: Problem, replicas: Replicas, traced: ForwardTrace
+) -> tuple[Probe | None, ForwardTrace | None, Tensor | None]:
+    """A probe, with the trace and the output of a pass on it; `None` where the model does not run on it.
+
+    Raises:
+        MaskingError: if a layer runs on other edges then.
+    """
+    graphs = problem.graphs
+    probe = Probe.of(graphs, traced.maskable, problem.dtype)
+    mask = None if probe.edge_mask is None else probe.edge_mask[replicas.edge_id]
+    try:
+        again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced)
+    except Exception:  # it may check its features
+        return None, None, None
+    if len(again.calls) != len(traced.calls) or not bool(torch.isfinite(out).all()):
+        return None, None, None
+    for before, after in zip(traced.calls, again.calls, strict=True):
+        edges, others = before.edge_index, after.edge_index
+        if edges is not None and edges is not others and (others is None or not torch.equal(edges, others)):
+            raise MaskingError(
+                f"{before.layer} runs on edges that change between forward passes; they cannot be masked"
+            )
+    return probe, again, out
+
+
+def _seen(traced: ForwardTrace, reach: Reach, plan: Plan, problem: Problem, replicas: Replicas) -> Look:
+    """What a trace tells, to be completed."""
+    refusal, notes = "", []
+    try:
+        notes = traced.check()
+    except MaskingError as error:
+        refusal = str(error)
+    x = problem.graphs.x
+    size = max(len(replicas.node) + len(replicas.edge), 1)
+    wide = 0 if x is None else x[:1].numel() * x.element_size() * len(replicas.node)
+    return Look(
+        steps=reach.steps,
+        flow=traced.flow,
+        complete=traced.complete,
+        maskable=traced.maskable,
+        silent=traced.silent and problem.graphs.num_edges > 0,
+        layers=tuple((call.layer, call.problem) for call in traced.calls),
+        refusal=refusal,
+        notes=tuple(notes),
+        bytes_each=4 * (traced.message_bytes + wide) / size + 64.0,
+        plan=plan,
+        probe=None,
+        sample=replicas.instance,
+        expected=torch.zeros(0),
+        graphs=problem.graphs,
+    )
+
+
+def _with_embeddings(problem: Problem, replicas: Replicas, out: Tensor | None) -> Problem:
+    """The problem with what its model, which gives `out` `[R, C]` on some replicas, does with codes, if `x` holds codes."""
+    graphs = problem.graphs
+    if graphs.x is None or graphs.x.is_floating_point():
+        return problem
+    if out is None:
+        with torch.no_grad():
+            out = problem.run(replicas.data, replicas.rows)
+    assert replicas.x is not None
+    embeddings = embeddings_of(
+        problem.model, replicas.x, lambda codes: problem.run(replicas.with_features(codes), replicas.rows), out
+    )
+    if not embeddings.why:
+        factors = torch.ones(graphs.x.shape, dtype=problem.dtype, device=graphs.device)
+        graphs = replace(graphs, factors=factors)
+    return replace(problem, graphs=graphs, embeddings=embeddings)
+
+
+def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
+    """Warn of a model that gives another output each time, `out` `[R, C]` the first time."""
+    with torch.no_grad():
+        again = problem.run(replicas.data, replicas.rows)
+    if not bool(close(again, out).all()):
+        warn(
+            "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
+            "another source of noise?), so its explanations hold that noise"
+        )
+
+
+def _mixes(
+    problem: Problem, graphs: Graphs, sample: Tensor, probe: Probe | None, out: Tensor, probed: Tensor | None
+) -> bool:
+    """Whether graphs of a batch see one another, or cannot be batched: the smallest graph of a sample alone, or a single
+    one beside itself under the probe.
+
+    Args:
+        problem, graphs, probe: what is run.
+        sample: `[S]` graphs that ran as one batch, which gave `out` and, under the probe, `probed`, `[S, C]` each.
+    """
+    few = expansion.of_graphs(graphs, sample, 0)
+    smallest = torch.argmin(few.num_nodes).reshape(1)
+    single = len(sample) == 1
+    if single and probe is None:
+        return False
+    replicas = few.replicas(smallest.repeat(2 if single else 1))
+    way = torch.arange(len(replicas), device=sample.device) if single else torch.ones_like(smallest)
+    if probe is None or probed is None:
+        way, expected = torch.zeros_like(way), out[smallest]
+    else:
+        expected = torch.cat([out, probed]) if single else probed[smallest]
+    probing = way[replicas.node_owner] > 0
+    x = mask = None
+    if probe is not None:
+        x = replicas.x
+        if x is not None:
+            x = torch.where(probing.reshape(-1, *[1] * (x.dim() - 1)), _like(probe.x(graphs, replicas.node_id), x), x)
+        if probe.edge_mask is not None:
+            mask = torch.where(way[replicas.edge_owner] > 0, probe.edge_mask[replicas.edge_id], 1.0)
+    try:
+        _, alone = trace(problem, replicas, mask, x)
+    except (IndexError, InputError, RuntimeError, ValueError):
+        return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
+    return not bool(close(alone, expected, typical(out)).all())
+
+
+def _like(value: Tensor | None, other: Tensor) -> Tensor:
+    return other if value is None else value
+
+
+# Samples #############################################################################################################
+
+
+def _of_different_size(graphs: Graphs, index: Tensor) -> Tensor:
+    """Up to `SAMPLE` graphs of an index, the smallest and the largest among them."""
+    if len(index) <= SAMPLE:
+        return index
+    size = graphs.node_ptr.diff()[index]
+    ends = torch.stack([torch.argmin(size), torch.argmax(size)])
+    first = torch.arange(SAMPLE, device=index.device)
+    return index[torch.cat([first[: SAMPLE - 2], ends]).unique()]
+
+
+def _around(graphs: Graphs, sample: Tensor, steps: int, flow: Flow) -> Replicas:
+    """A part of a large graph around a sample of its nodes, with few neighbours each."""
+    cap = Cap(SAMPLE, 0)
+    around = expansion.around_nodes(graphs, sample, steps, torch.zeros_like(sample), flow, cap=cap)
+    return around.replicas(torch.arange(len(sample), device=sample.device))
+
+
+def _spread(graphs: Graphs, flow: Flow) -> Tensor:
+    """A few nodes that something reaches in two steps (if there are none, in one): of `SAMPLE` that are spread over the
+    graph, those with the smallest neighbourhoods and a middling one. Any nodes, where there are no edges.
+
+    What a layer does with its neighbours, and with nodes that it need not compute, shows where there are some.
+    """
+    edges = graphs.edge_index[:, graphs.edge_index[0] != graphs.edge_index[1]]
+    ways = [edges] * (flow != "target_to_source") + [edges.flip(0)] * (flow != "source_to_target")
+    nodes = []
+    for sender, receiver in ways:
+        near = torch.bincount(receiver, minlength=graphs.num_nodes)
+        far = torch.zeros_like(near).index_add_(0, receiver, near[sender])
+        size = far if bool(far.any()) else near if len(receiver) else near + 1
+        reached = size.nonzero().flatten()
+        spread = reached[torch.linspace(0, len(reached) - 1, SAMPLE, device=graphs.device).long()].unique()
+        by_size = spread[torch.argsort(size[spread], stable=True)]
+        nodes.append(torch.cat([by_size[:FEW], by_size[len(by_size) // 2 :][:1]]))
+    return torch.cat(nodes).unique()
+
+
+def _small(neighborhoods: Neighborhoods, sample: Tensor) -> Tensor:
+    """Nodes of a sample whose neighbourhoods can be looked at without a cap, `[S]` bool; at least one."""
+    graphs = neighborhoods.graphs
+    if graphs.num_nodes + graphs.num_edges <= SMALL:
+        return torch.ones_like(sample, dtype=torch.bool)
+
+    def fits(node: Tensor, scope: int) -> bool:
+        try:
+            neighborhoods.around(node, torch.full_like(node, scope), SMALL)
+        except TooLarge:
+            return False
+        return True
+
+    for scope in (1, 0):  # with the hop that degrees may need, or else without
+        small = torch.tensor([fits(node, scope) for node in sample.split(1)], device=sample.device)
+        if bool(small.any()):
+            return small
+    ptr, _, _ = graphs.incidence(neighborhoods.flow)
+    return sample == sample[torch.argmin(ptr.diff()[sample])]

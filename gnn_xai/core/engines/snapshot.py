@@ -1,0 +1,99 @@
+"""Whether a model or its data changed: version counters first, which cost nothing, then checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.errors import InputError
+
+Mark = tuple[int, int, torch.Size]
+"""What changes when a tensor is written to or replaced: its memory, version and shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Versions and checksums of a model's parameters and buffers, and of the data.
+
+    Attributes:
+        marks: of every tensor, by name.
+        checksums: of every tensor, by name.
+        held: the tensors, so that no other takes their place in memory.
+    """
+
+    marks: dict[str, Mark]
+    checksums: dict[str, str]
+    held: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, problem: Problem) -> Snapshot:
+        """The state of a model and its data now."""
+        tensors = dict(_tensors(problem))
+        marks = {name: _mark(value) for name, value in tensors.items()}
+        checksums = {name: _checksum(value) for name, value in tensors.items()}
+        return cls(marks, checksums, tuple(value.detach() for value in tensors.values()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"marks": {}, "checksums": self.checksums, "held": ()}
+
+    def renewed(self, problem: Problem) -> Snapshot:
+        """The same state in other memory, as after unpickling."""
+        tensors = dict(_tensors(problem))
+        marks = {name: _mark(value) for name, value in tensors.items()}
+        return Snapshot(marks, self.checksums, tuple(value.detach() for value in tensors.values()))
+
+    def check(self, problem: Problem) -> None:
+        """Compare the state with that of now.
+
+        Raises:
+            InputError: naming the first parameter, buffer or attribute that changed.
+        """
+        tensors = dict(_tensors(problem))
+        for name in [*tensors, *self.marks.keys() - tensors.keys()]:
+            value = tensors.get(name)
+            if value is not None and self.marks.get(name) == _mark(value):
+                continue
+            if value is None or self.checksums.get(name) != _checksum(value):
+                raise InputError(
+                    f"expected the model and data that were prepared, but {name} changed since; call gnn_xai.prepare again"
+                )
+
+
+def _tensors(problem: Problem) -> Iterator[tuple[str, Tensor]]:
+    """Everything that explanations depend on, by name."""
+    model: nn.Module = problem.model
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        yield f"model.{name}", value
+    source = problem.graphs.source
+    for number, data in enumerate([source] if isinstance(source, Data) else source):
+        prefix = "data" if isinstance(source, Data) else f"data[{number}]"
+        for key, value in _attributes(data):
+            if isinstance(value, Tensor):
+                yield f"{prefix}.{key}", value
+
+
+def _attributes(data: Any) -> Iterator[tuple[str, Any]]:
+    for key in data.keys():  # noqa: SIM118 - a Data iterates over more than its keys
+        yield key, data[key]
+
+
+def _mark(value: Tensor) -> Mark:
+    version = -1 if value.is_inference() else value._version
+    memory = value.data_ptr() if value.layout == torch.strided else 0
+    return memory, version, value.shape
+
+
+def _checksum(value: Tensor) -> str:
+    if value.layout != torch.strided:
+        value = value.to_dense()
+    plain = value.detach().cpu().contiguous().reshape(-1)
+    digest = hashlib.sha256(f"{value.dtype} {list(value.shape)}".encode())
+    digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""Computation graphs on which the model gives what it gives on the full data, each as small as that allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs import expansion
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.expansion import Cap
+from gnn_xai.core.graphs.source import Flow, Graphs
+from gnn_xai.core.inputs.features import by_row
+from gnn_xai.core.model.interventions import MaskedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A second input beside the user's: rows of x dealt out anew and scaled at random, under a random edge mask.
+
+    A dead ReLU hides what the border of a neighbourhood contributes until a mask brings it to life, so one input is not
+    enough. Rows are those of the user, scaled down, so that they stay within what the model expects.
+
+    Attributes:
+        source: `[N]` the node whose features each node gets.
+        factor: `[N]` in (0, 1), which multiplies them; `None` for codes, and without features.
+        edge_mask: `[E]` in (0, 1); `None` where masks cannot reach all messages.
+    """
+
+    source: Tensor
+    factor: Tensor | None
+    edge_mask: Tensor | None
+
+    @classmethod
+    def of(cls, graphs: Graphs, maskable: bool, dtype: torch.dtype) -> Probe:
+        """The probe of some data; the same in any order of its nodes and edges."""
+        key, x = graphs.node_key, graphs.x
+        order = torch.argsort(keyed_uniform(0, key), stable=True)
+        source = torch.empty_like(order)
+        source[order] = order.roll(1)
+        factor = keyed_uniform(1, key).to(x.dtype) if x is not None and x.is_floating_point() else None
+        return cls(source, factor, keyed_uniform(2, graphs.edge_key).to(dtype) if maskable else None)
+
+    def x(self, graphs: Graphs, node: Tensor) -> Tensor | None:
+        """The features of nodes `[n]` of the data under the probe, `[n, ...]`."""
+        if graphs.x is None:
+            return None
+        x = graphs.x[self.source[node]]
+        return x if self.factor is None else x * self.factor[node].reshape(-1, *[1] * (x.dim() - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Neighborhoods:
+    """How computation graphs of nodes are cut out and verified.
+
+    Attributes:
+        graphs: the data.
+        steps: message-passing steps of the model, in hops.
+        flow: the direction in which its layers pass messages.
+        probe: a second input, or `None` where the model does not run on it.
+        scale: of a typical output.
+        rounding: how far outputs are apart that differ by the order of edges alone.
+    """
+
+    graphs: Graphs
+    steps: int
+    flow: Flow
+    probe: Probe | None
+    scale: float
+    rounding: float = 0.0
+
+    def around(
+        self, index: Tensor, scope: Tensor, limit: int | None = None, cap: Cap | None = None
+    ) -> ComputationGraphs:
+        """The computation graphs of nodes `[B]`, each with its `scope` `[B]`, not verified."""
+        return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap)
+
+    def agree(self, out: Tensor, expected: Tensor) -> Tensor:
+        """Instances `[B]` whose outputs `[B, ways, C]` are those expected, in each way."""
+        same = close(out.flatten(0, 1), expected.flatten(0, 1), self.scale, self.rounding)
+        return same.reshape(len(out), -1).all(1)
+
+    def verified(
+        self,
+        session: Session,
+        index: Tensor,
+        expected: Tensor,
+        scopes: range,
+        *,
+        limit: int | None = None,
+        cap: Cap | None = None,
+        local: bool = True,
+    ) -> tuple[ComputationGraphs, Tensor]:
+        """Computation graphs by the first of `scopes` that gives what is `expected`, or else by the last.
+
+        Edges that a cap left out are not added again: where it left out some, the first of `scopes` is taken, unless no
+        neighbourhood is enough for this model.
+
+        Args:
+            session: how to run the model.
+            index: `[B]` nodes.
+            expected: `[B, ways, C]` the output on the full data, for the user's input and for the probe.
+            scopes: which of `SCOPES` to try.
+            limit, cap: see `gnn_xai.core.graphs.expansion.around_nodes`.
+            local: some neighbourhood is enough for most nodes.
+
+        Returns:
+            them, with `exact` set, and the scope of each, `[B]`.
+        """
+        scope = torch.zeros_like(index)
+        exact = torch.zeros_like(index, dtype=torch.bool)
+        pending = torch.arange(len(index), device=index.device)
+        graphs = None
+        for step in scopes:
+            scope[pending] = step
+            graphs = self.around(index[pending], scope[pending], limit, cap)
+            same = self.agree(outputs(session, graphs, self.probe), expected[pending])
+            capped = torch.zeros_like(same) if graphs.capped is None else graphs.capped
+            exact[pending] = same & ~capped
+            pending = pending[~(same | capped & local)]
+            if len(pending) == 0:
+                break
+        if graphs is None or len(graphs) < len(index):
+            graphs = self.around(index, scope, limit, cap)
+        return replace(graphs, exact=exact), scope
+
+
+def outputs(session: Session, graphs: ComputationGraphs, probe: Probe | None) -> Tensor:
+    """The model's output on computation graphs, for the user's input and for the probe, `[B, ways, C]`."""
+    return session.outputs(graphs, lambda model, way: _under_probe(model, way, probe), 1 if probe is None else 2)
+
+
+def _under_probe(model: MaskedModel, way: Tensor, probe: Probe | None) -> Tensor:
+    """The output of replicas, those of `way` 1 under the probe."""
+    if probe is None:
+        return model()
+    replicas = model.replicas
+    probed = way[replicas.node_owner] > 0
+    mask = None
+    if probe.edge_mask is not None:
+        mask = torch.where(way[replicas.edge_owner] > 0, probe.edge_mask[replicas.edge_id], 1.0)
+    return model(edge_mask=mask, x=_mixed(model, replicas, probed, probe))
+
+
+def _mixed(model: MaskedModel, replicas: Replicas, probed: Tensor, probe: Probe) -> Tensor | None:
+    """Features of replicas, those of `probed` nodes under the probe."""
+    graphs, node = replicas.source.graphs, replicas.node_id
+    if graphs.x is None:
+        return None
+    source = torch.where(probed, probe.source[node], node)
+    if probe.factor is None:
+        return graphs.x[source]
+    factor = torch.where(probed, probe.factor[node], 1.0)
+    if model.features is not None:
+        return by_row(model.features, source, factor)
+    x = graphs.x[source]
+    return x * factor.reshape(-1, *[1] * (x.dim() - 1))
