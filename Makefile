@@ -44,6 +44,7 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.speed --out out/bench
 	$(BIN)/python -m benchmarks.scale
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.imports
 
 bench-molecules: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.molecules --benzene --out out/bench/molecules.json

@@ -69,6 +69,11 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def sizes(explanations: gx.Explanations) -> Tensor:
+    """Nodes and edges of each computation graph, `[B]`."""
+    return (explanations.node_ptr.diff() + explanations.edge_ptr.diff()).cpu()
+
+
 def shares(sizes: Tensor, share: int, rounds: int) -> list[Tensor]:
     """Positions of the instances for each round: one from each of `share` strata of similar size, without repetition.
 

@@ -23,6 +23,7 @@ SPEED = (
     "peak MB, gnn_xai / peer",
 )
 QUALITY = ("workload", "peer", "measure", "gnn_xai", "peer's", "instances")
+CPU = ("row", "what", "side", "CPU ms (range)", "of the first side's (range)")
 BYTES = ("workload", "MB an epoch", "epochs", "GB/s", "of the copy bandwidth")
 SHORT = {"edge ROC-AUC": "AUC", "edge fidelity+": "fid+", "edge fidelity−": "fid−"}
 
@@ -131,6 +132,17 @@ def quality_lines(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def cpu_lines(row: dict[str, Any]) -> list[str]:
+    """Rows of the table of CPU times, one per side."""
+    cells = [f"`{row['name']}`", row["title"]]
+    lines = []
+    for side, times in row["ms"].items():
+        ratio = _spread(row["ratio"][side], "×") if side in row["ratio"] else ""
+        lines.append(line([*cells, side, _spread(times), ratio]))
+        cells = ["", ""]
+    return lines
+
+
 def bytes_lines(row: dict[str, Any]) -> list[str]:
     """Bytes that an epoch must move, and the rate; nothing if no masks are learned."""
     if "bytes" not in row:
@@ -157,6 +169,7 @@ def speed_page(found: dict[str, Any]) -> str:
         "\n".join([head(SPEED), *(text for row in rows for text in speed_lines(row))]),
         "\n".join([head(QUALITY), *(text for row in rows for text in quality_lines(row))]),
         "\n".join([head(BYTES), *(text for row in rows for text in bytes_lines(row))]),
+        "\n".join([head(CPU), *(text for row in found["cpu"] for text in cpu_lines(row))]),
         f"Copy bandwidth: {found['copy bandwidth'] / 1e9:.1f} GB/s read and written.",
         *(f"Left out: {name}, because {why}" for name, why in found["left out"].items()),
     ]

@@ -1,7 +1,7 @@
 """Speed beside the peers: the same checkpoint, the same instances, the same steps, in one process, in turns.
 
     python -m benchmarks.speed [--rows ba_shapes cora_object ...] [--rounds 5] [--quick] [--device cuda]
-                               [--threads 2] [--out out/bench]
+                               [--threads 2] [--against CHECKOUT] [--out out/bench]
 
 A peer explains one instance at a time. In each round it does a share of the instances, drawn so that small and large
 computation graphs are as frequent as among all, and then gnn_xai does all of them; the ratio is that of the times per
@@ -17,7 +17,11 @@ The bytes that an epoch must move are counted by `benchmarks.measure.bytes_per_e
 call, with what comes before and after the epochs, and against copying a large tensor. What fits into a cache can be
 moved faster than that.
 
-With `--device cuda`, all nodes of a graph are explained and everything runs on that device, the peers too.
+A second table is in CPU time, see `benchmarks.cpu`: one target alone, molecules that were prepared once, and `gx.compare`,
+with `--against` beside that of another checkout.
+
+With `--device cuda`, all nodes of a graph are explained and everything runs on that device, the peers too; there is no
+second table.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ import torch
 from torch import Tensor
 
 import gnn_xai as gx
-from benchmarks import report
+from benchmarks import cpu, report
 from benchmarks.measure import (
     bytes_per_epoch,
     copy_bandwidth,
@@ -43,6 +47,7 @@ from benchmarks.measure import (
     peak,
     seconds,
     shares,
+    sizes,
     spread,
 )
 from benchmarks.peers import EXACT, PEERS, Peer, as_explanations, in_play, missing
@@ -79,7 +84,7 @@ def in_turns(workload: Workload, peers: dict[str, Peer], rounds: int, device: st
     ours = workload.explain()
     for peer in peers.values():
         peer(int(workload.index[0]))
-    plan = {name: shares(_sizes(ours), workload.peers[name], rounds) for name in peers}
+    plan = {name: shares(sizes(ours), workload.peers[name], rounds) for name in peers}
     turns = Turns(
         {name: [] for name in ("gnn_xai", *peers)},
         ours,
@@ -100,11 +105,6 @@ def in_turns(workload: Workload, peers: dict[str, Peer], rounds: int, device: st
         time, _ = seconds(workload.explain, device)
         turns.ms["gnn_xai"].append(1000 * time / len(workload.index))
     return turns
-
-
-def _sizes(explanations: gx.Explanations) -> Tensor:
-    """Nodes and edges of each computation graph."""
-    return (explanations.node_ptr.diff() + explanations.edge_ptr.diff()).cpu()
 
 
 def measure(workload: Workload, rounds: int, bandwidth: float, device: str = "cpu") -> dict[str, Any]:
@@ -130,7 +130,7 @@ def measure(workload: Workload, rounds: int, bandwidth: float, device: str = "cp
         moved, epochs = bytes_per_epoch(workload, turns.ours), workload.algorithm.epochs
         rate = moved * epochs / (row["ms"]["median"] * len(workload.index) / 1000)
         row["bytes"] = {"an epoch": moved, "epochs": epochs, "a second": rate, "share": rate / bandwidth}
-    largest = int(workload.index[int(_sizes(turns.ours).argmax())])
+    largest = int(workload.index[int(sizes(turns.ours).argmax())])
     for name in peers:
         same = turns.ours[turns.positions[name]]
         sides = {"gnn_xai": same, "peer": as_explanations(turns.masks[name], same)}
@@ -202,11 +202,13 @@ def scaling(workload: Workload, repeats: int, device: str = "cpu") -> dict[str, 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print each row when it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS), metavar="ROW")
+    names = [*WORKLOADS, *cpu.ROWS]
+    parser.add_argument("--rows", nargs="+", default=names, choices=names, metavar="ROW", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few instances and steps: does everything run?")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--against", type=Path, help="another checkout, whose gx.compare runs in turns with this one's")
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     options = parser.parse_args(arguments)
     if options.device != "cpu" and not torch.cuda.is_available():
@@ -217,12 +219,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "machine": machine(options.device),
         "copy bandwidth": copy_bandwidth(options.device),
         "rows": [],
+        "cpu": [],
         "scaling": {},
         "left out": {},
     }
     report.write_json(options.out / "speed.json", found)
     print(report.facts(found["machine"]), report.head(report.SPEED), sep="\n\n", flush=True)
-    for name in options.rows:
+    for name in (name for name in options.rows if name in WORKLOADS):
         try:
             workload = build(name, options.device, options.quick)
         except MissingError as error:
@@ -234,6 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in SCALING:
             found["scaling"][name] = scaling(workload, 1 if options.quick else 3, options.device)
             plot_rates(found["scaling"], options.out / "scaling.png")
+        report.write_json(options.out / "speed.json", found)
+    settings = cpu.Options(options.rounds, options.quick, options.against)
+    for name in (name for name in options.rows if name in cpu.ROWS and options.device == "cpu"):
+        try:
+            for row in cpu.measure(name, settings):
+                print("\n".join(report.cpu_lines(row)), flush=True)
+                found["cpu"].append(row)
+        except MissingError as error:
+            found["left out"][name] = str(error)
         report.write_json(options.out / "speed.json", found)
     page = report.speed_page(found)
     (options.out / "speed.md").write_text(page, encoding="utf-8")

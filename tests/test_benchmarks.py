@@ -18,7 +18,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import k_hop_subgraph, to_networkx
 
 import gnn_xai as gx
-from benchmarks import measure, molecules, report, reproduce, scale, speed, workloads
+from benchmarks import comparing, cpu, imports, measure, molecules, report, reproduce, scale, speed, workloads
 from benchmarks.peers import EXACT, PEERS, as_explanations, in_play, missing
 from benchmarks.plot import plot_rates
 
@@ -141,6 +141,9 @@ def made_up() -> dict:
         "machine": {"cores": 2},
         "copy bandwidth": 12e9,
         "rows": [row],
+        "cpu": [
+            {"name": "compare", "title": "a row", "ms": {"PyG": spread, "cold": spread}, "ratio": {"cold": spread}}
+        ],
         "scaling": {"made_up": {"title": "a row", "rates": {"gnn_xai": {1: 3.0, 30: 50.0}, "pyg": {1: 2.0}}}},
         "left out": {"other": "it is not there"},
     }
@@ -148,7 +151,7 @@ def made_up() -> dict:
 
 def test_tables_have_as_many_cells_as_columns() -> None:
     page = report.speed_page(made_up())
-    columns = [len(c) for c in (report.SPEED, report.QUALITY, report.BYTES)]
+    columns = [len(c) for c in (report.SPEED, report.QUALITY, report.BYTES, report.CPU)]
     tables = [part for part in page.split("\n\n") if part.startswith("|")]
     for table, width in zip(tables, columns, strict=True):
         assert {line.count("|") for line in table.splitlines()} == {width + 1}
@@ -157,6 +160,82 @@ def test_tables_have_as_many_cells_as_columns() -> None:
     assert "graph-explain | not installed |" in page
     assert "0.750 ± –" in page
     assert "| 5.00 | 100 | 3.00 | 25.0% |" in page
+    assert (
+        "| `compare` | a row | PyG | 2.00 (1.00–300) |  |\n|  |  | cold | 2.00 (1.00–300) | 2.00× (1.00–300) |" in page
+    )
+
+
+@pytest.mark.parametrize("case", cpu.CASES)
+def test_all_sides_of_one_target_say_the_same(case: str, tiny_files: None) -> None:
+    pytest.importorskip("captum")
+    if case == "molecule":
+        pytest.importorskip("rdkit")
+    workload = cpu.one_target(case, gx.Saliency(objective="raw"))
+    cold, prepared = (side()[0] for side in cpu.ours(workload).values())
+    edge, node = in_play(PEERS["pyg"](workload)(int(workload.index)), cold)
+    for ours in (cold, prepared):
+        torch.testing.assert_close(ours.node_mask, node, rtol=1e-4, atol=1e-6)
+        assert ours.edge_mask.shape == edge.shape
+
+
+def test_sides_take_turns_and_are_held_against_the_first() -> None:
+    called: list[str] = []
+    ms = cpu.turns({name: lambda name=name: called.append(name) for name in ("a", "b")}, rounds=2)
+    assert called == ["a", "b"] * 3  # once before
+    assert [len(times) for times in ms.values()] == [2, 2]
+    measured = cpu.row("made up", {"a": [1.0, 10.0, 100.0], "b": [2.0, 40.0, 300.0]})
+    assert measured["ms"]["b"] == {"median": 40.0, "min": 2.0, "max": 300.0}
+    assert measured["ratio"] == {"b": {"median": 3.0, "min": 2.0, "max": 4.0}}
+
+
+def test_cpu_times_are_printed_and_written(tmp_path: Path, tiny_files: None, monkeypatch, capsys) -> None:
+    pytest.importorskip("captum")
+    pytest.importorskip("rdkit")
+    monkeypatch.setattr(speed, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(cpu, "CASES", ("karate", "cora"))
+    rows = ("one_saliency", "one_gnn_explainer", "molecules_saliency")
+    speed.main(["--rows", *rows, "--quick", "--rounds", "1", "--out", str(tmp_path)])
+    page = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    assert page.split("\n\n", 2)[2] in capsys.readouterr().out
+    found = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["cpu"]
+    assert [row["name"] for row in found] == [rows[0]] * 2 + [rows[1]] * 2 + [rows[2]]
+    assert [list(row["ms"]) for row in found[::2]] == [
+        ["PyG", "cold", "prepared"],
+        ["PyG", "cold"],
+        ["PyG", "cold", "prepared"],
+    ]
+    assert found[2]["title"] == "GNNExplainer, 3 epochs, one target: karate"
+
+
+def test_comparisons_of_two_checkouts_run_in_turns(tmp_path: Path, monkeypatch) -> None:
+    checkouts: list[Path] = []
+    monkeypatch.setattr(cpu, "compared", lambda path, nodes: checkouts.append(path) or 2.0 ** len(checkouts))
+    (row,) = cpu.measure("compare", cpu.Options(rounds=2, against=tmp_path))
+    assert checkouts == [tmp_path, cpu.HERE] * 2
+    assert row["ratio"]["this checkout"] == {"median": 2.0, "min": 2.0, "max": 2.0}
+
+
+def test_a_comparison_runs_in_the_checkout_that_is_named(tmp_path: Path) -> None:
+    assert cpu.compared(cpu.HERE, nodes=2) > 0
+    with pytest.raises(workloads.MissingError, match="has no folder gnn_xai"):
+        cpu.compared(tmp_path, nodes=2)
+    (tmp_path / "gnn_xai").mkdir()
+    (tmp_path / "torch.py").write_text("raise ImportError('the other one')", encoding="utf-8")  # imported first
+    with pytest.raises(RuntimeError, match="the other one"):
+        cpu.compared(tmp_path, nodes=2)
+
+
+def test_a_comparison_has_five_algorithms_and_metrics() -> None:
+    assert len(set(comparing.ALGORITHMS) & set(gx.algorithms.REGISTRY)) == 5
+    assert len(set(comparing.METRICS) & set(gx.metrics.REGISTRY)) == 5
+
+
+def test_the_cost_of_imports_is_printed(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(imports, "PROCESSES", {"busy": "sum(range(10**6))", "idle": ""})
+    imports.main(["--processes", "2"])
+    times = [float(text.split("|")[2]) for text in capsys.readouterr().out.splitlines()[2:]]
+    assert len(times) == 2
+    assert all(0 < time < 5 for time in times)
 
 
 def test_rates_are_drawn(tmp_path: Path) -> None:
