@@ -21,7 +21,7 @@ from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
-from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap
+from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_what_was_prepared
 from gnn_xai.core.engines.prepare import prepare as core_prepare
 from gnn_xai.core.engines.scores import Scores, faithful, soft
 from gnn_xai.core.engines.session import Session
@@ -140,8 +140,8 @@ def explain(
             data, algorithm = None, data
         refuse_what_was_prepared(task=task, forward=forward, undirected=undirected)
         model.check_unchanged()
-        data, task, forward = model.graphs.source, model.problem.task, model.problem.forward
-        undirected, module = model.undirected, model.problem.model
+        data, task, forward = model.graphs.source, model.problem.task, model.forward
+        undirected, module = "auto" if model.undirected else False, model.problem.model
         batch_budget = model.batch_budget if batch_budget == "auto" else batch_budget
     else:
         module = checked_model(model)
@@ -200,13 +200,36 @@ def prepare(
     Prepared(KarateGCN, node level, 1 graphs with 34 nodes and 156 edges, 2 hops)
     >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
     """
-    model = checked_model(model)
     refuse_inference_mode("prepare")
+    return prepared_for(
+        model, data, task=task, forward=forward, undirected=undirected, batch_budget=batch_budget, watch=True
+    )
+
+
+def prepared_for(
+    model: nn.Module,
+    data: Any,
+    *,
+    task: Any = None,
+    forward: Forward | None = None,
+    undirected: bool | Literal["auto"] = "auto",
+    batch_budget: int | Literal["auto"] = "auto",
+    index: Any = None,
+    watch: bool = False,
+) -> Prepared:
+    """Prepare for the instances of one piece of work, or to be kept.
+
+    Args:
+        model, data, task, forward, undirected, batch_budget, index: as in `explain`.
+        watch: notice when model or data change.
+    """
+    model = checked_model(model)
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
         problem = Problem(model, graphs, as_task(task, data), bind(model, graphs, forward))
+        positions = None if index is None else as_index(index, problem.num_outputs, graphs.device)
         tied = as_undirected(undirected, graphs)
-        prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, watch=True)
+        prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
         prepared.way(structural=False)
     return prepared
 
@@ -235,16 +258,6 @@ def refuse_inference_mode(verb: str) -> None:
             f"expected gradients to be possible, but torch.inference_mode() is on; call {verb} outside of it, or use "
             "torch.no_grad() instead"
         )
-
-
-def refuse_what_was_prepared(**options: Any) -> None:
-    """Raise an `InputError` for an option that a prepared problem has settled already."""
-    for name, value in options.items():
-        if value is not None and value != "auto":
-            raise InputError(
-                f"expected {name}= where the problem is prepared, got {value!r} together with a prepared one; pass it to "
-                "gnn_xai.prepare"
-            )
 
 
 @dataclass(frozen=True, eq=False)

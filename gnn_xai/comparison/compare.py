@@ -15,11 +15,13 @@ from torch_geometric.explain.config import ModelConfig
 from gnn_xai._checks import is_number
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, stochastic
 from gnn_xai.algorithms.random import Random
-from gnn_xai.api import explain
+from gnn_xai.api import explain, prepared_for, refuse_inference_mode
 from gnn_xai.comparison.measures import Measure, columns, refusals
 from gnn_xai.comparison.table import Comparison
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiWarning, InputError, warn
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.optional import need
 from gnn_xai.results.explanations import Explanations
@@ -30,8 +32,9 @@ TRIED = 2  # instances on which everything is tried before it runs on all
 T = TypeVar("T")
 
 
+@takes_prepared
 def compare(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     algorithms: Sequence[str | Attributing] | Mapping[str, str | Attributing],
     metrics: Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]],
@@ -53,17 +56,19 @@ def compare(
     """Explain the same instances with several algorithms, and measure what they say.
 
     Every algorithm gets the same instances, targets and seeds. `Random` is always among them, as differences are paired
-    with it. All are first tried on two instances, so that what cannot work says so before anything long has begun: an
-    algorithm that refuses the model, and a metric that no algorithm can have, are errors; a metric that one of them
-    cannot have is an empty cell, with its reason in `Comparison.skipped`.
+    with it. Model and data are prepared once, and every run shares that. All are first tried on two instances, so that
+    what cannot work says so before anything long has begun: an algorithm that refuses the model, and a metric that no
+    algorithm can have, are errors; a metric that one of them cannot have is an empty cell, with its reason in
+    `Comparison.skipped`.
 
     Args:
         model, data, index, task, target, forward, undirected, max_neighbors, batch_budget, progress: as in
-            `gnn_xai.explain`.
+            `gnn_xai.explain`; a prepared problem takes the place of model and data, as it does there.
         algorithms: names or objects; or a dict of them, whose keys are what the table calls them.
         metrics: names of `gnn_xai.metrics.REGISTRY`, or functions, with options set by `functools.partial`; or a dict of
-            them. Arguments are bound by name: `model`, `data`, `explanations`, `ground_truth`, `labels`, `algorithm`,
-            `forward`, `batch_budget` and `level`. A metric returns a `Result` or a dataclass of several.
+            them. Arguments are bound by name: `model`, `data`, `prepared` (both, as `gnn_xai.prepare` returns them),
+            `explanations`, `ground_truth`, `labels`, `algorithm`, `forward`, `batch_budget` and `level`. A metric returns
+            a `Result` or a dataclass of several.
         ground_truth: which elements are true, for metrics that need it.
         labels: the true classes or values of all outputs, for metrics that need them.
         seeds: the same seed gives the same result. With several, algorithms that depend on them run once for each, and the
@@ -96,16 +101,25 @@ def compare(
         raise InputError(f"expected level='auto', 'edge', 'node', 'feature' or None, got {level!r}")
     if not is_number(confidence, "(0, 1)"):
         raise InputError(f"expected confidence as a number between 0 and 1, got {confidence!r}")
-    shared: dict[str, Any] = {"forward": forward, "batch_budget": batch_budget}
-    inputs = {"model": model, "data": data, "ground_truth": ground_truth, "labels": labels, **shared}
-    ask = partial(explain, model, data, task=task, undirected=undirected, max_neighbors=max_neighbors, **shared)
+    inputs: dict[str, Any] = {"model": model, "data": data, "forward": forward, "batch_budget": batch_budget}
+    if isinstance(model, Prepared):
+        inputs |= {"model": model.problem.model, "data": model.graphs.source, "forward": model.forward}
+    inputs |= {"ground_truth": ground_truth, "labels": labels}
     for label, measure in measures.items():
         measure.check(label, inputs)
+    if isinstance(model, Prepared):
+        prepared = model
+    else:
+        refuse_inference_mode("compare")
+        asked: dict[str, Any] = {"task": task, "forward": forward, "undirected": undirected}
+        prepared = prepared_for(model, data, **asked, batch_budget=batch_budget, index=index)
+    ask = partial(explain, prepared, max_neighbors=max_neighbors, batch_budget=batch_budget)
+    shared = {**inputs, "prepared": prepared}
 
     # Random says which instances and targets there are; what is wrong with them shows before anything long has begun.
     first = _timed(ask, methods[reference], index=index, target=target, seed=seeds[0], progress=progress)
     instances = {"index": first[0].index, "target": first[0].target}
-    inputs["level"], refused = _try(ask, methods, measures, inputs, instances, seeds[0], level)
+    shared["level"], refused = _try(ask, methods, measures, shared, instances, seeds[0], level)
 
     explanations: dict[str, Explanations] = {}
     seconds: dict[str, list[float]] = {label: [] for label in methods}
@@ -114,7 +128,7 @@ def compare(
         explanations.setdefault(label, explained)
         seconds[label].append(took)
         for name in (name for name in measures if (label, name) not in refused):
-            for result in measures[name]({**inputs, "explanations": explained, "algorithm": methods[label]}):
+            for result in measures[name]({**shared, "explanations": explained, "algorithm": methods[label]}):
                 results.setdefault((label, name, result.name), []).append(result)
 
     titles = columns(measures, [key[1:] for key in results], isinstance(metrics, Mapping))
@@ -132,15 +146,15 @@ def compare(
         seconds={label: sum(times) / len(times) for label, times in seconds.items()},
         reference=reference,
         seeds=seeds,
-        level=inputs["level"],
+        level=shared["level"],
         confidence=confidence,
-        inputs=inputs,
+        inputs={**shared, "prepared": model if isinstance(model, Prepared) else None},
     )
 
 
 def _timed(ask: Callable[..., Explanations], method: Algorithm, **options: Any) -> tuple[Explanations, float]:
     start = time.perf_counter()
-    return ask(method, **options), time.perf_counter() - start
+    return ask(algorithm=method, **options), time.perf_counter() - start
 
 
 def _try(
@@ -156,7 +170,9 @@ def _try(
     with warnings.catch_warnings():  # the run on all instances repeats them
         warnings.simplefilter("ignore", GnnXaiWarning)
         few = {name: values[:TRIED] for name, values in instances.items()}
-        explanations = {label: ask(method, **few, seed=seed, progress=False) for label, method in methods.items()}
+        explanations = {
+            label: ask(algorithm=method, **few, seed=seed, progress=False) for label, method in methods.items()
+        }
         shared = _shared_level(explanations.values()) if level == "auto" else level
         refused = refusals(measures, methods, explanations, {**inputs, "level": shared})
     if level == "auto" and shared is None:

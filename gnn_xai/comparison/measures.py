@@ -19,6 +19,7 @@ from gnn_xai.results.explanations import Explanations
 VOCABULARY = (
     "model",
     "data",
+    "prepared",
     "explanations",
     "ground_truth",
     "labels",
@@ -69,6 +70,14 @@ class Measure:
         every = inspect.signature(self.function).parameters.values()
         return [p for p in every if p.name not in own and p.kind not in variadic]
 
+    def _handed(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inputs, with the prepared problem in the place of model and data where the metric takes one."""
+        inner = self.function.func if isinstance(self.function, partial) else self.function
+        settled = {"model", "data", "forward"}
+        if not getattr(inner, "takes_prepared", False) or not settled <= {p.name for p in self._parameters}:
+            return inputs
+        return {**inputs, "model": inputs["prepared"], "data": None, "forward": None}
+
     def check(self, label: str, inputs: Mapping[str, Any]) -> None:
         """Raise an `InputError` unless everything that it needs is among the inputs."""
         for needed in (p.name for p in self._parameters if p.default is p.empty):
@@ -82,11 +91,12 @@ class Measure:
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Result]:
         """Measure; one result or several."""
+        handed = self._handed(inputs)
         value = self.function(
             **{
-                p.name: inputs[p.name]
+                p.name: handed[p.name]
                 for p in self._parameters
-                if p.default is p.empty or inputs.get(p.name) is not None
+                if p.default is p.empty or handed.get(p.name) is not None
             }
         )
         results = [value]

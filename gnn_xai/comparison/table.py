@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gnn_xai.algorithms.base import Algorithm
+from gnn_xai.api import prepared_for
 from gnn_xai.comparison.cells import HTML, LATEX, MARKDOWN, PLAIN, Cell, Form, mean_of, mean_over_seeds
 from gnn_xai.metrics.curves import fidelity_curve
 from gnn_xai.metrics.result import Result
@@ -222,7 +223,11 @@ class Comparison:
         """
         import pandas as pd
 
-        model, data, forward, budget = (self.inputs[name] for name in ("model", "data", "forward", "batch_budget"))
+        model, data, prepared, budget = (self.inputs[name] for name in ("model", "data", "prepared", "batch_budget"))
+        if prepared is None:
+            first = self.explanations[self.reference]
+            task, forward = first.task, self.inputs["forward"]
+            prepared = prepared_for(model, data, task=task, forward=forward, index=first.index, batch_budget=budget)
         rows = []
         for label, explanations in self.explanations.items():
             if (
@@ -231,9 +236,7 @@ class Comparison:
             ):
                 continue
             level = self.level or "both"
-            curve = fidelity_curve(
-                model, data, explanations, top=shares, level=level, forward=forward, batch_budget=budget
-            )
+            curve = fidelity_curve(prepared, explanations, top=shares, level=level, batch_budget=budget)
             for name, better, values in (("fidelity+", "higher", curve.plus), ("fidelity−", "lower", curve.minus)):
                 for sparsity, column in zip(
                     curve.sparsity.nanmean(0).tolist(), values.cpu().double().numpy().T, strict=True

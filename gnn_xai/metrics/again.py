@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
 from gnn_xai.api import explain
 from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.graphs.source import Graphs, Shelf
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.elements import ElementLevel, Elements, elements
-from gnn_xai.metrics.evaluation import OTHER_MODEL
+from gnn_xai.metrics.evaluation import OTHER_MODEL, check_task
 from gnn_xai.metrics.selection import check_explanations
 from gnn_xai.results.explanations import Explanations
 
@@ -26,16 +27,17 @@ class Again:
     """B explanations, and how they are made again, with the settings that they record.
 
     Attributes:
-        model, data, forward, batch_budget: as in `gnn_xai.explain`.
+        model, data, forward, batch_budget: as in `gnn_xai.explain`, or a prepared problem as `model` and no data.
         explanations: of this model on this data.
         algorithm: the algorithm that made them; `None` for what they record, if it is an algorithm of this package.
         level: the scores compared, as in `gnn_xai.metrics.ges`.
 
     Raises:
-        InputError: if they record an algorithm that is not of this package, or do not score that level.
+        InputError: if they record an algorithm that is not of this package, do not score that level, or are of another task
+            than the one that was prepared.
     """
 
-    model: nn.Module
+    model: nn.Module | Prepared
     data: Any
     explanations: Explanations
     algorithm: str | Attributing | None
@@ -45,6 +47,8 @@ class Again:
 
     def __post_init__(self) -> None:
         _ = self.method, self.scored
+        if isinstance(self.model, Prepared):
+            check_task(self.explanations, self.model)
 
     @cached_property
     def method(self) -> Algorithm:
@@ -65,23 +69,43 @@ class Again:
         """The scores of the explanations at the level compared."""
         return elements(self.explanations, self.level)
 
+    @property
+    def module(self) -> nn.Module:
+        """The user's module."""
+        return self.model.problem.model if isinstance(self.model, Prepared) else self.model
+
+    @property
+    def source(self) -> Any:
+        """The user's data."""
+        return self.model.graphs.source if isinstance(self.model, Prepared) else self.data
+
+    @property
+    def call(self) -> Forward | None:
+        """The user's callable; `None` where arguments are bound by name."""
+        return self.model.forward if isinstance(self.model, Prepared) else self.forward
+
     def explain(self, **changes: Any) -> Explanations:
         """The instances explained again, with some arguments of `gnn_xai.explain` changed."""
-        asked = self.explanations
-        undirected: Any = "auto" if asked.provenance.get("undirected", True) else False
+        asked, prepared = self.explanations, self.model if isinstance(self.model, Prepared) else None
+        undirected = bool(asked.provenance.get("undirected", True))
         settings: dict[str, Any] = {
-            "model": self.model,
-            "data": self.data,
             "algorithm": self.method,
-            "task": asked.task,
             "index": asked.index,
             "target": asked.target,
             "seed": asked.seed,
-            "forward": self.forward,
-            "undirected": undirected,
             "max_neighbors": asked.provenance.get("max_neighbors"),
             "batch_budget": self.batch_budget,
         }
+        if prepared is not None and prepared.undirected == undirected and not {"model", "data"} & changes.keys():
+            settings["model"] = prepared
+        else:  # another problem, which is prepared by itself
+            settings |= {
+                "model": self.module,
+                "data": self.source,
+                "task": asked.task,
+                "forward": self.call,
+                "undirected": "auto" if undirected else False,
+            }
         return explain(**{**settings, **changes}, progress=False).to(asked.prediction.device)
 
     def explain_same(self, **changes: Any) -> Explanations:

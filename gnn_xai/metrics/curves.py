@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gnn_xai.core.engines.evaluate import Removal
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun
 from gnn_xai.metrics.losses import FidelityKind, Loss
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, as_tops
 from gnn_xai.results.explanations import Explanations
@@ -64,8 +66,9 @@ class FidelityCurve:
         return torch.trapezoid(values, self.top.to(values.dtype), dim=1)
 
 
+@takes_prepared
 def fidelity_curve(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,
@@ -115,8 +118,9 @@ def _curve(rerun: Rerun, top: Sequence[Top]) -> FidelityCurve:
     return FidelityCurve(at, sparsity, plus.to(dtype), minus.to(dtype))
 
 
+@takes_prepared
 def fidelity_curve_auc(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,

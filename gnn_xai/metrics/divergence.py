@@ -11,18 +11,21 @@ from torch_geometric.explain.config import ModelMode, ModelReturnType
 from gnn_xai._checks import flag, is_integer, number
 from gnn_xai.core.arrays.segments import segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import Removal
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.scores import Scores, faithful
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun, at_level
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
 from gnn_xai.results.explanations import Explanations
 
 
+@takes_prepared
 def unfaithfulness(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,

@@ -44,7 +44,7 @@ class Rerun:
     """B explanations, and how their model is run again.
 
     Attributes:
-        model, data, forward, batch_budget: as in `gnn_xai.explain`.
+        model, data, forward, batch_budget: as in `gnn_xai.explain`, or a prepared problem as `model` and no data.
         explanations: of this model on this data.
         level, removal: as in `gnn_xai.metrics.fidelity`.
         loss: what a prediction loses.
@@ -55,7 +55,7 @@ class Rerun:
         InputError: if explanations do not score that level, or cannot be removed in that way.
     """
 
-    model: nn.Module
+    model: nn.Module | Prepared
     data: Any
     explanations: Explanations
     forward: Forward | None
@@ -86,11 +86,10 @@ class Rerun:
         Raises:
             InputError: if the explanations are not of this model and data, or labels are not as described.
         """
-        prepared = self.model if isinstance(self.model, Prepared) else None
-        if prepared is not None:
-            prepared.check_unchanged()
-        with untouched(eager(self.model) if prepared is None else prepared.problem.model):
-            prepared = self._prepared() if prepared is None else prepared
+        model = self.model.problem.model if isinstance(self.model, Prepared) else eager(self.model)
+        with untouched(model):
+            prepared = self.model if isinstance(self.model, Prepared) else self._prepared(model)
+            check_task(self.explanations, prepared)
             problem, provenance = prepared.problem, self.explanations.provenance
             self._check_index(problem)
             explanations = at_level(self.explanations, self.level).to(problem.graphs.device)
@@ -118,9 +117,9 @@ class Rerun:
                 f"{'none' if largest is None else largest}"
             )
 
-    def _prepared(self) -> Prepared:
+    def _prepared(self, model: nn.Module) -> Prepared:
         """The model and its data, looked at for the explained instances."""
-        model, explanations = eager(self.model), self.explanations
+        explanations = self.explanations
         parameter = next(model.parameters(), None)
         graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
         problem = Problem(model, graphs, explanations.task, bind(model, graphs, self.forward))
@@ -240,6 +239,15 @@ class Part:
         rank = torch.full_like(mask, -1, dtype=torch.int64)
         rank[in_play] = segment_ranks(mask[in_play].reshape(-1), owner, size, descending=True).reshape(-1, mask.size(1))
         return Ranks(rank, torch.bincount(owner, minlength=size), common)
+
+
+def check_task(explanations: Explanations, prepared: Prepared) -> None:
+    """Raise an `InputError` where explanations are of another task than the one that was prepared."""
+    task = prepared.problem.task
+    if explanations.task != task:
+        raise InputError(
+            f"expected explanations of the task that was prepared, {task}, got some of {explanations.task}"
+        )
 
 
 def at_level(explanations: Explanations, level: str) -> Explanations:

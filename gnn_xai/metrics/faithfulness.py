@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from gnn_xai._checks import is_number
 from gnn_xai.core.engines.evaluate import Removal
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun
 from gnn_xai.metrics.losses import FidelityKind, Loss
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, as_tops, check_top
 from gnn_xai.results.explanations import Explanations
@@ -39,8 +41,9 @@ class Fidelity:
         return f"Fidelity({self.plus!r}; {self.minus!r})"
 
 
+@takes_prepared
 def fidelity(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,
@@ -115,8 +118,9 @@ def _fidelity(rerun: Rerun, top: Top | None) -> Fidelity:
     )
 
 
+@takes_prepared
 def necessity(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,
@@ -153,8 +157,9 @@ def necessity(
     return Result(Loss(kind).named("necessity"), _loss_at(rerun, as_tops(top), keep=False), "higher")
 
 
+@takes_prepared
 def sufficiency(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,
@@ -221,8 +226,9 @@ def characterization_score(
     return torch.where((plus >= 0) & (enough >= 0), score, torch.nan)
 
 
+@takes_prepared
 def characterization(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,

@@ -19,19 +19,22 @@ from torch_geometric.explain.config import ModelMode
 from gnn_xai._checks import number, positive_integer
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.arguments import bind
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.again import Again, explained, position, starts
 from gnn_xai.metrics.elements import ElementLevel, Elements, aligned, chosen, cosine, overlap, spearman
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import check_explanations
 from gnn_xai.results.explanations import Explanations
 
 
+@takes_prepared
 def ges(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     algorithm: str | Attributing | None = None,
@@ -84,8 +87,8 @@ def ges(
     number(drop, "drop", "[0, 1)")
     number(tolerance, "tolerance", "[0, inf)")
     again = Again(model, data, explanations, algorithm, forward, batch_budget, level)
-    graphs = explained(explanations, data)
-    problem = Problem(model, graphs, explanations.task, bind(model, graphs, forward))
+    graphs = explained(explanations, again.source)
+    problem = Problem(again.module, graphs, explanations.task, bind(again.module, graphs, again.call))
     worst = torch.full_like(explanations.prediction[:, 0], torch.nan, dtype=torch.float64)
     for copy in range(1, copies + 1):
         seed = explanations.seed + copy
@@ -114,8 +117,9 @@ class SeedStability:
     overlap: Result
 
 
+@takes_prepared
 def seed_stability(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     algorithm: str | Attributing | None = None,
@@ -166,8 +170,9 @@ def seed_stability(
     )
 
 
+@takes_prepared
 def contrastivity(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     algorithm: str | Attributing | None = None,

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from gnn_xai._checks import number, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.evaluate import Change, Removal
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.metrics.evaluation import Part, Rerun
 from gnn_xai.metrics.losses import FidelityKind, Loss
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.metrics.selection import Top, check_top
 from gnn_xai.results.explanations import Explanations
@@ -38,8 +40,9 @@ class RobustFidelity:
         return f"RobustFidelity({self.plus!r}; {self.minus!r}; {self.delta!r})"
 
 
+@takes_prepared
 def robust_fidelity(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     *,

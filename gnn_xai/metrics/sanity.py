@@ -14,11 +14,13 @@ from torch_geometric.nn import MessagePassing
 from gnn_xai._checks import one_of
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.arrays.keyed_random import keyed_bits
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.arguments import eager
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.again import Again, explained
 from gnn_xai.metrics.elements import ElementLevel, Elements, aligned, spearman
+from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
 from gnn_xai.results.explanations import Explanations
 
@@ -54,8 +56,9 @@ class Randomization:
     stages: tuple[Stage, ...]
 
 
+@takes_prepared
 def model_randomization(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     data: Any,
     explanations: Explanations,
     algorithm: str | Attributing | None = None,
@@ -98,16 +101,16 @@ def model_randomization(
     """
     one_of(order, "order", ("cascading", "independent"))
     again = Again(model, data, explanations, algorithm, forward, batch_budget, level)
-    explained(explanations, data)  # refuses other data
-    model = eager(model)
-    names = [name for name, _ in _layers(model)]
+    explained(explanations, again.source)  # refuses other data
+    trained = eager(again.module)
+    names = [name for name, _ in _layers(trained)]
     if not names:
         raise InputError("expected a model with parameters, got one without any, so there is nothing to randomise")
-    random = _copied(model)
+    random = _copied(trained)
     stages, moved = [], False
     for number in reversed(range(len(names))):
         if order == "independent":
-            random = _copied(model)
+            random = _copied(trained)
         _randomize(_layers(random)[number][1], number, explanations.seed)
         repeated = again.explain(model=random)
         moved = moved or not torch.equal(repeated.prediction, explanations.prediction)

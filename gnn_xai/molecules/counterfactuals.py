@@ -14,6 +14,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode
 
 from gnn_xai._checks import integer, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
@@ -138,7 +139,7 @@ class Counterfactuals(Sequence[Counterfactual]):
 
 
 def counterfactuals(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     molecules: str | Data | Sequence[str | Data],
     *,
     task: Literal["graph"] | ModelConfig | None = None,
@@ -162,7 +163,8 @@ def counterfactuals(
     complete; of several, some may be missed. Candidates of a round are run in batches.
 
     Args:
-        model: of graphs, with one output row each; it comes back as it was.
+        model: of graphs, with one output row each; it comes back as it was. Or what `gnn_xai.prepare` returned, whose model,
+            task and `forward` are used; its data is not, as edited molecules are other graphs.
         molecules: SMILES, or `Data` that carries `smiles`; or several of them.
         task: as in `gnn_xai.explain`.
         featurizer: what makes graphs of molecules, see `gnn_xai.molecules.from_smiles`; by default that of `Molecules`, or
@@ -186,6 +188,10 @@ def counterfactuals(
     positive_integer(max_edits, "max_edits")
     positive_integer(limit, "limit")
     integer(seed, "seed")
+    if isinstance(model, Prepared):
+        refuse_what_was_prepared(task=task, forward=forward)
+        model.check_unchanged()
+        model, task, forward = model.problem.model, model.problem.task, model.forward
     if not isinstance(model, nn.Module):
         raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
     one = isinstance(molecules, (str, Data))

@@ -24,11 +24,11 @@ from torch_geometric.nn import SimpleConv
 
 from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, masks_edges, removal
-from gnn_xai.api import as_undirected, explain
+from gnn_xai.api import as_undirected, device_of, explain
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.joint import computation_graph
-from gnn_xai.core.engines.prepare import prepare
+from gnn_xai.core.engines.prepare import Prepared, prepare, refuse_what_was_prepared
 from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -394,8 +394,8 @@ def _rows(index: Any, count: int) -> Tensor:
 
 def read(
     explanations: PyGExplanation | Sequence[PyGExplanation],
-    model: nn.Module,
-    data: Any,
+    model: nn.Module | Prepared,
+    data: Any = None,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = None,
     index: int | Sequence[int] | None = None,
@@ -414,9 +414,18 @@ def read(
             )
     if not given:
         raise InputError("expected at least one explanation, got an empty list")
-    config = as_task(getattr(given[0], "_model_config", None) if task is None else task, data)
-    parameter = next(model.parameters(), None)
-    graphs = as_graphs(data, torch.device("cpu") if parameter is None else parameter.device)
+    written: ModelConfig | None = getattr(given[0], "_model_config", None)
+    settings: dict[str, Any] = {}
+    if isinstance(model, Prepared):
+        refuse_what_was_prepared(task=task, forward=forward)
+        model.check_unchanged()
+        config, graphs = model.problem.task, model.graphs
+        if written is not None and written != config:
+            raise InputError(f"expected explanations of the task that was prepared, {config}, got some of {written}")
+    else:
+        config = as_task(written if task is None else task, data)
+        graphs = as_graphs(data, device_of(model))
+        settings = {"data": data, "task": config, "forward": forward}
     named = [None] * len(given) if index is None else list_of(index) if len(given) > 1 else [index]
     if len(named) != len(given):
         raise InputError(f"expected one index for each of {len(given)} explanations, got {len(named)}")
@@ -426,16 +435,7 @@ def read(
     masks = _Given(laid, which.to(graphs.device), name, signed)
     if target is None and all(each.targets is not None for each in laid):
         target = torch.cat([each.targets for each in laid if each.targets is not None])
-    found = explain(
-        model,
-        data,
-        masks,
-        task=config,
-        index=torch.cat(rows),
-        target=target,
-        forward=forward,
-        progress=False,
-    )
+    found = explain(model, algorithm=masks, index=torch.cat(rows), target=target, progress=False, **settings)
     said = [each.prediction for each in laid]
     if all(each is not None for each in said):
         noted = torch.cat([each for each in said if each is not None])

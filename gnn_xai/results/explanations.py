@@ -16,6 +16,7 @@ from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.arrays.segments import owners
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.scores import NodeMaskType
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
@@ -196,8 +197,8 @@ class Explanations:
     def from_pyg(
         cls,
         explanations: PyGExplanation | Sequence[PyGExplanation],
-        model: nn.Module,
-        data: Any,
+        model: nn.Module | Prepared,
+        data: Any = None,
         *,
         task: Literal["node", "graph"] | ModelConfig | None = None,
         index: int | Sequence[int] | None = None,
@@ -216,8 +217,8 @@ class Explanations:
         Args:
             explanations: one explanation of a homogeneous graph by `torch_geometric.explain`, or several with the same kinds
                 of masks; also what `to_pyg` gives.
-            model, data, forward: as in `gnn_xai.explain`. For several graphs an explanation may be of all of them together,
-                or of one of them alone.
+            model, data, forward: as in `gnn_xai.explain`, or a prepared problem and no data. For several graphs an
+                explanation may be of all of them together, or of one of them alone.
             task: as in `gnn_xai.explain`; by default what the `Explainer` noted.
             index: which output each explanation is of; by default what the `Explainer` noted, and for explanations of one
                 of several graphs their order.

@@ -21,7 +21,8 @@ from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs
 from gnn_xai.core.graphs.expansion import SCOPES, Cap
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.arguments import Bound, as_index
+from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError, warn
 
 CHUNK = 4_000_000
@@ -71,6 +72,11 @@ class Prepared:
         """The data."""
         return self.problem.graphs
 
+    @property
+    def forward(self) -> Forward | None:
+        """The user's callable; `None` where the model's arguments are bound by name."""
+        return None if isinstance(self.problem.forward, Bound) else self.problem.forward
+
     def __repr__(self) -> str:
         graphs, task = self.graphs, self.problem.task
         return (
@@ -106,8 +112,6 @@ class Prepared:
         >>> [len(part) for part in gx.prepare(karate.model, karate.data).parts(3)]
         [12, 11, 11]
         """
-        from gnn_xai.core.model.arguments import as_index
-
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"expected a positive number of parts, got {n!r}")
         index = as_index(index, len(self), self.graphs.device)
@@ -272,6 +276,16 @@ def prepare(
     """
     problem, look = first_look.look(problem, index, batch_budget)
     return Prepared(problem, undirected, look, batch_budget, Snapshot.of(problem) if watch else None)
+
+
+def refuse_what_was_prepared(**options: Any) -> None:
+    """Raise an `InputError` for an option that a prepared problem has settled already."""
+    for name, value in options.items():
+        if value is not None and value != "auto":
+            raise InputError(
+                f"expected {name}= where the problem is prepared, got {value!r} together with a prepared one; pass it to "
+                "gnn_xai.prepare"
+            )
 
 
 def as_cap(max_neighbors: Any, seed: int, problem: Problem) -> Cap | None:
