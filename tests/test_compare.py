@@ -257,7 +257,7 @@ def test_everything_is_explained_once(setting, monkeypatch: pytest.MonkeyPatch) 
     calls = []
 
     def counted(*arguments, **options):
-        calls.append((arguments[2].name, len(options["index"]), options["seed"]))
+        calls.append((options["algorithm"].name, len(options["index"]), options["seed"]))
         return gx.explain(*arguments, **options)
 
     monkeypatch.setattr(sys.modules["gnn_xai.comparison.compare"], "explain", counted)

@@ -85,6 +85,7 @@ class Prepared:
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        self.check_unchanged()  # what is unpickled takes the state that it comes with for the one that was prepared
         kept = {"problem", "undirected", "look", "batch_budget", "snapshot"}
         return {**{name: value for name, value in vars(self).items() if name in kept}, "_kept": {}}
 

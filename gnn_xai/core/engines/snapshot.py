@@ -1,4 +1,8 @@
-"""Whether a model or its data changed: version counters first, which cost nothing, then checksums."""
+"""Whether a model or its data changed: version counters first, which cost nothing, then checksums.
+
+Kernels such as that of batch normalisation, and writes to `parameter.data`, change values and not their version, so the
+small tensors of a model are compared by their checksums at once.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from gnn_xai.errors import InputError
 
 Mark = tuple[int, int, torch.Size]
 """What changes when a tensor is written to or replaced: its memory, version and shape."""
+
+SMALL = 1_000_000
+"""Elements up to which a parameter or buffer is compared by its checksum, whatever its version says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +65,8 @@ class Snapshot:
         tensors = dict(_tensors(problem))
         for name in [*tensors, *self.marks.keys() - tensors.keys()]:
             value = tensors.get(name)
-            if value is not None and self.marks.get(name) == _mark(value):
+            versioned = value is not None and (name.startswith("data") or value.numel() > SMALL)
+            if value is not None and versioned and self.marks.get(name) == _mark(value):
                 continue
             if value is None or self.checksums.get(name) != _checksum(value):
                 raise InputError(
