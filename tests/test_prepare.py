@@ -42,7 +42,7 @@ def equal(one: gx.Explanations, other: gx.Explanations, *but: str) -> None:
             for name in a:
                 torch.testing.assert_close(b[name], a[name], rtol=1e-6, atol=1e-6, equal_nan=True)
         elif isinstance(a, Tensor):
-            scale = max(1.0, float(a.nan_to_num().abs().max())) if len(a) else 1.0
+            scale = max(1.0, float(a.double().nan_to_num().abs().max())) if len(a) else 1.0
             torch.testing.assert_close(b, a, rtol=0, atol=1e-6 * scale, equal_nan=True)
         elif field.name not in ("data", *but):
             assert a == b, field.name
