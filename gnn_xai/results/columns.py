@@ -61,7 +61,7 @@ def positions(i: int | slice | list[int] | Tensor, size: int) -> int | Tensor:
         IndexError: if one position is out of range.
     """
     if isinstance(i, (slice, list)) or (isinstance(i, Tensor) and i.dim() > 0):
-        return torch.arange(size)[i.cpu() if isinstance(i, Tensor) else i]
+        return torch.arange(size, device="cpu")[i.cpu() if isinstance(i, Tensor) else i]
     position = int(i)
     if not -size <= position < size:
         raise IndexError(f"position {position} is out of range for {size} explanations")
