@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
+from functools import cache
 from types import UnionType
 from typing import (
     Any,
@@ -214,17 +215,23 @@ def check_choices(owner: Any) -> None:
         InputError: naming the first field that is wrong.
     """
     cls = type(owner)
-    try:
-        hints = get_type_hints(cls)
-    except NameError:  # declared with names of a function, which are out of reach
-        hints = {}
+    choices = _choices_of(cls)
     for field in dataclasses.fields(owner):
-        allowed, value = _choices(hints.get(field.name)), getattr(owner, field.name)
+        allowed, value = choices.get(field.name, ()), getattr(owner, field.name)
         if allowed and not is_one_of(value, allowed):
             words = ", ".join(map(repr, allowed))
             raise InputError(f"expected {cls.__name__}({field.name}=) as one of {words}, got {value!r}")
     if getattr(owner, "node_mask_type", "") is None and getattr(owner, "edge_mask_type", "") is None:
         raise InputError(f"{cls.__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
+
+
+@cache
+def _choices_of(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The values that the fields of a class may have, where their annotations list them."""
+    try:
+        return {name: _choices(hint) for name, hint in get_type_hints(cls).items()}
+    except NameError:  # declared with names of a function, which are out of reach
+        return {}
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

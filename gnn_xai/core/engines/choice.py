@@ -88,7 +88,7 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
     way = Way(None, None, rounding=rounding, why=why)
     session = _session(problem, look, way, batch_budget)
     if look.neighborhoods is not None:
-        scope, _, local = _scope_of_most(way, session, look)
+        scope, local = _scope_of_most(way, session, look)
         way = replace(way, first_scope=scope, local=local)
         if not local:
             _look_for_noise(problem, look)
@@ -131,17 +131,23 @@ def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | 
             one = _gradients(fast, graphs, look)
         same = _same_gradients(one, slow, graphs, look)
         return replace(way, bytes_each=_bytes_each(kept(), graphs)) if same else None
-    scope, edges, local = _scope_of_most(way, fast, look)
-    if scope == len(SCOPES) - 1:
-        return None
-    # The smallest neighbourhoods that have edges: the plain way has to cut out more around each.
-    few = torch.argsort(torch.where(edges > 0, edges, edges.max() + 1))[:FEW]
-    index = look.sample[few]
-    graphs = around.around(index, torch.full_like(index, scope))
+    index, scope, local = look.sample, 0, True
+    graphs = around.around(index, torch.zeros_like(index))
     with batches.measuring() as kept:
         one = _gradients(fast, graphs, look)
+    if look.probe is None or not bool(close(one[0], look.expected[index, 1], around.scale, way.rounding).all()):
+        scope, local = _scope_of_most(way, fast, look)
+        if scope == len(SCOPES) - 1:
+            return None
+        graphs = around.around(index, torch.full_like(index, scope))
+        with batches.measuring() as kept:
+            one = _gradients(fast, graphs, look)
+    # The smallest neighbourhoods that have edges: the plain way has to cut out more around each.
+    edges = graphs.num_edges
+    few = torch.argsort(torch.where(edges > 0, edges, edges.max() + 1))[:FEW]
+    one = [part[few] for part in one]
     for wider in (len(SCOPES) - 2, len(SCOPES) - 1):  # whole graphs, only where the border reaches further
-        more = around.around(index, torch.full_like(index, wider))
+        more = around.around(index[few], torch.full_like(few, wider))
         if _same_gradients(one, slow, more, look):
             return replace(way, first_scope=scope, local=local, bytes_each=_bytes_each(kept(), graphs))
     return None
@@ -191,9 +197,8 @@ def _bytes_each(kept: int, graphs: ComputationGraphs) -> float:
     return 2 * kept / max(len(graphs.node) + len(graphs.edge), 1) + 64.0
 
 
-def _scope_of_most(way: Way, session: Session, look: Look) -> tuple[int, Tensor, bool]:
-    """The largest local scope that any node of the sample needs, the edges around each `[S]`, and whether some local scope
-    is enough for all.
+def _scope_of_most(way: Way, session: Session, look: Look) -> tuple[int, bool]:
+    """The largest local scope that any node of the sample needs, and whether some local scope is enough for all.
 
     Whether the border needs its degrees is a property of the model, which a single node may hide (dead ReLUs) and a
     sample hides hardly ever. The sample depends on the graph alone, so no instance depends on its companions.
@@ -201,18 +206,17 @@ def _scope_of_most(way: Way, session: Session, look: Look) -> tuple[int, Tensor,
     around, sample = way.neighborhoods(look), look.sample
     assert around is not None
     expected, last = look.expected[sample], len(SCOPES) - 1
-    needed, edges, local = [0], torch.zeros_like(sample), [True]
+    needed, local = [0], [True]
 
     def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
         graphs, scope = around.verified(session, sample[positions], expected[positions], range(last), limit=limit)
         needed.append(int(torch.where(graphs.exact, scope, last if way.plan is not None else 0).max()))
         local.append(bool(graphs.exact.all()))
-        edges[positions] = graphs.num_edges
         return graphs
 
     for _ in expansion.in_chunks(len(sample), sample.device, extract, CHUNK):
         pass
-    return max(needed), edges, all(local)
+    return max(needed), all(local)
 
 
 # Gradients ###########################################################################################################

@@ -18,6 +18,12 @@ from torch import Tensor
 from gnn_xai.core.arrays.segments import gather_segments, owners
 from gnn_xai.core.graphs.source import Graphs
 
+REUSED = 16
+"""Unions of so few replicas are kept for the next call, and so many of them."""
+
+SMALL = 20_000
+"""Nodes and edges of a union that is kept."""
+
 WHOLE_GRAPH = -1
 """The value of `hops` where the computation graph is the whole graph because no neighbourhood was enough."""
 
@@ -111,15 +117,21 @@ class ComputationGraphs:
             select: `[R]` instances.
             by_depth: sort nodes by depth, the targets of all instances first, and not by instance.
         """
-        if len(select) == len(self) and torch.equal(select, torch.arange(len(self), device=select.device)):
-            if by_depth not in self._each_once:
-                self._each_once[by_depth] = self._replicas(select, by_depth)
-            return self._each_once[by_depth]
-        return self._replicas(select, by_depth)
+        if len(select) > REUSED:
+            return self._replicas(select, by_depth)
+        key = (by_depth, *select.tolist())
+        if key not in self._reused:
+            if len(self._reused) == REUSED:
+                self._reused.clear()
+            replicas = self._replicas(select, by_depth)
+            if len(replicas.node) + len(replicas.edge) > SMALL:
+                return replicas
+            self._reused[key] = replicas
+        return self._reused[key]
 
     @cached_property
-    def _each_once(self) -> dict[bool, Replicas]:
-        """All instances side by side, which is asked for again and again."""
+    def _reused(self) -> dict[tuple[int, ...], Replicas]:
+        """Small unions of a few instances: engines ask for the same ones again and again."""
         return {}
 
     def _replicas(self, select: Tensor, by_depth: bool) -> Replicas:
@@ -161,6 +173,11 @@ class Replicas:
 
     def __len__(self) -> int:
         return len(self.instance)
+
+    @cached_property
+    def built(self) -> dict[Any, Any]:
+        """What was made once for these replicas, such as the sparse matrices of a plan, by what it was made of."""
+        return {}
 
     @cached_property
     def node_id(self) -> Tensor:

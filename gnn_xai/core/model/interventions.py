@@ -67,7 +67,9 @@ class MaskedModel:
         self.problem, self.replicas, self.features = problem, replicas, features
         self.trace = ForwardTrace()
         if propagation is None and plan is not None and plan.fuses:
-            propagation = Propagation(plan, replicas)
+            propagation = replicas.built.get(plan)
+            if propagation is None:
+                propagation = replicas.built[plan] = Propagation(plan, replicas)
         self._plan = plan if propagation is None else propagation.plan
         self._propagation = propagation
         self._run = ForwardPass(None if self._plan is None else len(self._plan.routes))
@@ -86,6 +88,8 @@ class MaskedModel:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stack.close()
         self._lookups = self._run.mask = None
+        if self._propagation is not None:
+            self._propagation.start(None)  # it outlives this context, and would keep the graph of autograd alive
         self._matching.leave(kind is None)
 
     def _interventions(self) -> Iterator[AbstractContextManager[Any]]:
