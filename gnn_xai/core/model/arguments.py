@@ -92,11 +92,15 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
             f"{type(model).__name__}.forward takes *args, so its arguments cannot be bound by name; "
             "pass forward=lambda model, data: model(data.x, data.edge_index)"
         )
+    required = [parameter.name for parameter in named if parameter.default is parameter.empty]
+    whole = (*_WHOLE_DATA, *(required if required == ["batch"] else ()))  # alone, it is the data and no vector
     names: dict[str, str] = {}
     positional: list[str] = []
     for parameter in named:
         name = parameter.name
-        if name in sliceable or (name in graphs.other and not graphs.many):
+        if name == "batch" and name in whole:
+            source = ""
+        elif name in sliceable or (name in graphs.other and not graphs.many):
             source = "edge_index" if name in ("edge_index", "adj_t") else name
         elif name in graphs.other:
             raise InputError(
@@ -105,7 +109,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
             )
         elif parameter.default is not parameter.empty:
             continue
-        elif name in _WHOLE_DATA:
+        elif name in whole:
             source = ""
         else:
             have = sorted(sliceable - {"ptr", "batch_size", "num_graphs", "adj_t"} | graphs.other.keys())

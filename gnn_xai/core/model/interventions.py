@@ -270,7 +270,7 @@ def require_float_features(problem: Problem, what: str) -> Tensor:
     if not x.is_floating_point():
         raise InputError(
             f"{what} needs floating-point node features, or codes that nn.Embedding modules alone look up; got {x.dtype} "
-            f"{problem.embeddings.why}, where a mask cannot multiply anything; use node_mask_type=None, or NodeAblation, "
-            "which takes whole nodes out of the graph"
+            f"{problem.embeddings.why}, where a mask cannot multiply anything; set data.x = data.x.float() if they are "
+            "numbers, or use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
         )
     return x

@@ -108,8 +108,8 @@ class Problem:
                     "graph by data.batch, as in global_mean_pool(x, batch)"
                 )
             raise InputError(
-                f"expected one output row per {what} ({expected}), got shape {list(out.shape)}; "
-                f"is this a {what}-level model? Say task= or pass forward="
+                f"expected one output row per {what} ({expected}), got shape {list(out.shape)}"
+                f"{self._cure_of_rows(out, expected, what, 'data' if on is None else on())}"
             )
         if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
             raise InputError(
@@ -118,6 +118,14 @@ class Problem:
             )
         out = out.reshape(expected, -1)
         return out if rows is None or shrunk else out[rows]
+
+    def _cure_of_rows(self, out: Tensor, expected: int, what: str, on: RunOn) -> str:
+        """A way that works for a model that returns another number of rows than there are graphs or nodes."""
+        if on == "rebuilt":
+            return " where some nodes were taken out; use removal='message', which takes nothing out"
+        if what == "graph" and expected == 1 and out.dim() == 1:
+            return "; if that is the row of one graph, pass forward=lambda model, data: model(...).unsqueeze(0)"
+        return f"; is this a {what}-level model? Say task= or pass forward="
 
     def called(self, data: Any, on: Callable[[], RunOn] | None = None) -> Tensor:
         """What the model returns on `data`; `on` as in `run`. Where memory runs out, the error is passed on as it is.
@@ -158,7 +166,7 @@ class Problem:
             "something for every node, such as an embedding, look it up by ids that the data carries as data.n_id; "
             "torch_geometric.explain.Explainer(model, gnn_xai.pyg.algorithm(...)) keeps the graph whole",
             "rebuilt": f"{model} runs on the data but not without some of its edges or nodes ({said}); use "
-            "removal='message', which takes nothing out",
+            "removal='message', which takes nothing out, or pass forward= that makes what it needs of data.edge_index",
             "messages": f"{model} runs on the data but not where an edge mask multiplies its messages ({said}); use an "
             "algorithm over nodes or features, such as gnn_xai.NodeAblation()",
             "features": f"{model} runs on the data but not where a mask multiplies its features ({said}); use "
