@@ -479,7 +479,7 @@ def test_a_model_that_runs_out_of_memory_gets_smaller_batches() -> None:
 def test_the_reason_of_a_fall_back_is_what_was_raised() -> None:
     """A hook that reads the edges of its layer does not run where fused layers get none."""
     model = network()
-    model.convs[0].register_forward_hook(lambda module, args, out: out + args[1].size(1))
+    model.convs[0].register_forward_hook(lambda module, args, out: out + 0 * args[1].size(1))
     layers = explain(model, algorithm=gx.EdgeAblation(), index=0).provenance["layers"]
     why = "the fused way raised AttributeError: 'object' object has no attribute 'size'"
     assert [(layer["path"], layer["why"]) for layer in layers] == [("messages", why)] * 2
@@ -574,7 +574,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gnn_xai.results.explanations.save_file", full)
+    monkeypatch.setattr("gnn_xai.results.files.save_file", full)
     with pytest.raises(StorageError, match="No space left on device"):
         explain(index=1).save(path)
     assert path.read_bytes() == before

@@ -748,7 +748,7 @@ def test_layers_that_keep_their_messages(name: str) -> None:
 def test_why_a_layer_keeps_its_messages(name: str, why: str) -> None:
     """Said where it is found out, before anything is compared: a wrong plan would be noticed later, for another reason."""
     both, _ = agree(model_of(LAYERS[name]), data_of("directed"), index=[7], masks=("row",))
-    assert [why in layer["why"] for layer in both.pipeline.layers] == [True, True]
+    assert [why in layer["why"] for layer in both.prepared.layers()] == [True, True]
 
 
 @pytest.mark.parametrize("name", list(LAYERS))
