@@ -21,6 +21,8 @@ from gnn_xai.errors import InputError
 Mark = tuple[int, int, torch.Size]
 """What changes when a tensor is written to or replaced: its memory, version and shape."""
 
+Place = tuple[dict[str, Any], int, str, Tensor, int]
+
 SMALL = 1_000_000
 """Elements up to which a parameter or buffer is compared by its checksum, whatever its version says."""
 
@@ -33,11 +35,13 @@ class Snapshot:
         marks: of every tensor, by name.
         checksums: of every tensor, by name.
         held: the tensors, so that no other takes their place in memory.
+        places: where the data keeps its tensors: storage and its size, key, tensor and version.
     """
 
     marks: dict[str, Mark]
     checksums: dict[str, str]
     held: tuple[Tensor, ...] = ()
+    places: tuple[Place, ...] = ()
 
     @classmethod
     def of(cls, problem: Problem) -> Snapshot:
@@ -45,16 +49,17 @@ class Snapshot:
         tensors = dict(_tensors(problem))
         marks = {name: _mark(value) for name, value in tensors.items()}
         checksums = {name: _checksum(value) for name, value in tensors.items()}
-        return cls(marks, checksums, tuple(value.detach() for value in tensors.values()))
+        return cls(marks, checksums, tuple(value.detach() for value in tensors.values()), _places(problem))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"marks": {}, "checksums": self.checksums, "held": ()}
+        return {"marks": {}, "checksums": self.checksums, "held": (), "places": ()}
 
     def renewed(self, problem: Problem) -> Snapshot:
         """The same state in other memory, as after unpickling."""
         tensors = dict(_tensors(problem))
         marks = {name: _mark(value) for name, value in tensors.items()}
-        return Snapshot(marks, self.checksums, tuple(value.detach() for value in tensors.values()))
+        held = tuple(value.detach() for value in tensors.values())
+        return Snapshot(marks, self.checksums, held, _places(problem))
 
     def check(self, problem: Problem) -> None:
         """Compare the state with that of now.
@@ -62,8 +67,13 @@ class Snapshot:
         Raises:
             InputError: naming the first parameter, buffer or attribute that changed.
         """
-        tensors = dict(_tensors(problem))
-        for name in [*tensors, *self.marks.keys() - tensors.keys()]:
+        same = self.places and all(
+            storage.get(key) is value and value._version == version and len(storage) == size
+            for storage, size, key, value, version in self.places
+        )
+        tensors = dict(_of_model(problem) if same else _tensors(problem))
+        missing = {name for name in self.marks.keys() - tensors.keys() if not same or name.startswith("model.")}
+        for name in [*tensors, *missing]:
             value = tensors.get(name)
             versioned = value is not None and (name.startswith("data") or value.numel() > SMALL)
             if value is not None and versioned and self.marks.get(name) == _mark(value):
@@ -74,11 +84,31 @@ class Snapshot:
                 )
 
 
-def _tensors(problem: Problem) -> Iterator[tuple[str, Tensor]]:
-    """Everything that explanations depend on, by name."""
+def _of_model(problem: Problem) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, by name."""
     model: nn.Module = problem.model
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         yield f"model.{name}", value
+
+
+def _places(problem: Problem) -> tuple[Place, ...]:
+    """Where data objects keep their tensors; empty for a data set that makes its objects anew."""
+    source = problem.graphs.source
+    several = [source] if isinstance(source, Data) else source
+    if not isinstance(several, (list, tuple)):
+        return ()
+    storages = [vars(data._store)["_mapping"] for data in several]
+    return tuple(
+        (storage, len(storage), key, value, value._version)
+        for storage in storages
+        for key, value in storage.items()
+        if isinstance(value, Tensor) and not value.is_inference()
+    )
+
+
+def _tensors(problem: Problem) -> Iterator[tuple[str, Tensor]]:
+    """Everything that explanations depend on, by name."""
+    yield from _of_model(problem)
     source = problem.graphs.source
     for number, data in enumerate([source] if isinstance(source, Data) else source):
         prefix = "data" if isinstance(source, Data) else f"data[{number}]"
