@@ -25,7 +25,8 @@ from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_
 from gnn_xai.core.engines.prepare import prepare as core_prepare
 from gnn_xai.core.engines.scores import Scores, faithful, soft
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.source import Graphs, Shelf, as_graphs
+from gnn_xai.core.graphs.shelf import Shelf
+from gnn_xai.core.graphs.source import Graphs, as_graphs
 from gnn_xai.core.model.arguments import as_index, as_target, as_task, bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched

@@ -19,7 +19,7 @@ from torch_geometric.nn.aggr import MaxAggregation
 import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.arrays.segments import owners
-from gnn_xai.core.engines import choice, first_look
+from gnn_xai.core.engines import choice, first_look, samples
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH
 from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_chunks, of_graphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
@@ -439,7 +439,8 @@ def test_what_tells_about_the_model_leaves_out_large_neighbourhoods(monkeypatch:
         return choose(problem, look, batch_budget)
 
     monkeypatch.setattr(choice, "choose", spy)
-    monkeypatch.setattr(first_look, "SMALL", share)
+    for module in (first_look, samples):
+        monkeypatch.setattr(module, "SMALL", share)
     found = gx.explain(model, data, "saliency", progress=False)
     assert looked_at == [1] if share == 2 else looked_at[0] > 1
     assert torch.equal(found.edge_id, free.edge_id)

@@ -13,7 +13,8 @@ from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
 from gnn_xai.api import explain
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.prepare import Prepared
-from gnn_xai.core.graphs.source import Graphs, Shelf
+from gnn_xai.core.graphs.shelf import Shelf
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.elements import ElementLevel, Elements, elements

@@ -12,7 +12,7 @@ from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.hidden_states import layer_outputs
-from gnn_xai.core.graphs.source import Shelf
+from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.model.arguments import bind
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched

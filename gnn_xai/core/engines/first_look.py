@@ -10,10 +10,11 @@ from torch import Tensor
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
+from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
-from gnn_xai.core.graphs.expansion import Cap, TooLarge
+from gnn_xai.core.graphs.expansion import Cap
 from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.inputs.embeddings import embeddings_of
 from gnn_xai.core.model.interventions import MaskedModel, trace
@@ -23,15 +24,6 @@ from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.reach import Reach, marked
 from gnn_xai.core.propagation.routing import plan_of, settle, survey
 from gnn_xai.errors import InputError, MaskingError, warn
-
-SAMPLE = 16
-"""Instances, spread over the data, from which those are taken that tell how the model can be run."""
-
-FEW = 2
-"""Small neighbourhoods among those that tell it."""
-
-SMALL = 250_000
-"""Nodes and edges up to which a graph, or the neighbourhood of a node of the sample, is looked at whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +113,7 @@ def _look_at_nodes(problem: Problem, index: Tensor | None, batch_budget: Any) ->
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, chained=not large)
     problem.check(out if index is None else out[index])
-    sample = _spread(graphs, traced.flow)
+    sample = spread(graphs, traced.flow)
     steps = reach.steps
     if large:
         part = _around(graphs, sample, steps, traced.flow)
@@ -136,7 +128,7 @@ def _look_at_nodes(problem: Problem, index: Tensor | None, batch_budget: Any) ->
     survey(plan, traced, whole)
     plan = settle(plan, graphs)
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, typical(out))
-    sample = sample[_small(neighborhoods, sample)]
+    sample = sample[small(neighborhoods, sample)]
     return problem, replace(
         _seen(traced, reach, plan, problem, whole),
         probe=probe,
@@ -149,7 +141,7 @@ def _look_at_nodes(problem: Problem, index: Tensor | None, batch_budget: Any) ->
 def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
     graphs = problem.graphs
     distinct = torch.arange(graphs.num_graphs, device=graphs.device) if index is None else index.unique()
-    sample = _of_different_size(graphs, distinct)
+    sample = of_different_size(graphs, distinct)
     some = expansion.of_graphs(graphs, sample, 0).replicas(torch.arange(len(sample), device=graphs.device))
     traced, out, reach = _first_run(problem, some, chained=True)
     problem = _with_embeddings(problem, some, out)
@@ -354,59 +346,8 @@ def _like(value: Tensor | None, other: Tensor) -> Tensor:
 # Samples #############################################################################################################
 
 
-def _of_different_size(graphs: Graphs, index: Tensor) -> Tensor:
-    """Up to `SAMPLE` graphs of an index, the smallest and the largest among them."""
-    if len(index) <= SAMPLE:
-        return index
-    size = graphs.node_ptr.diff()[index]
-    ends = torch.stack([torch.argmin(size), torch.argmax(size)])
-    first = torch.arange(SAMPLE, device=index.device)
-    return index[torch.cat([first[: SAMPLE - 2], ends]).unique()]
-
-
 def _around(graphs: Graphs, sample: Tensor, steps: int, flow: Flow) -> Replicas:
     """A part of a large graph around a sample of its nodes, with few neighbours each."""
     cap = Cap(SAMPLE, 0)
     around = expansion.around_nodes(graphs, sample, steps, torch.zeros_like(sample), flow, cap=cap)
     return around.replicas(torch.arange(len(sample), device=sample.device))
-
-
-def _spread(graphs: Graphs, flow: Flow) -> Tensor:
-    """A few nodes that something reaches in two steps (if there are none, in one): of `SAMPLE` that are spread over the
-    graph, those with the smallest neighbourhoods and a middling one. Any nodes, where there are no edges.
-
-    What a layer does with its neighbours, and with nodes that it need not compute, shows where there are some.
-    """
-    edges = graphs.edge_index[:, graphs.edge_index[0] != graphs.edge_index[1]]
-    ways = [edges] * (flow != "target_to_source") + [edges.flip(0)] * (flow != "source_to_target")
-    nodes = []
-    for sender, receiver in ways:
-        near = torch.bincount(receiver, minlength=graphs.num_nodes)
-        far = torch.zeros_like(near).index_add_(0, receiver, near[sender])
-        size = far if bool(far.any()) else near if len(receiver) else near + 1
-        reached = size.nonzero().flatten()
-        spread = reached[torch.linspace(0, len(reached) - 1, SAMPLE, device=graphs.device).long()].unique()
-        by_size = spread[torch.argsort(size[spread], stable=True)]
-        nodes.append(torch.cat([by_size[:FEW], by_size[len(by_size) // 2 :][:1]]))
-    return torch.cat(nodes).unique()
-
-
-def _small(neighborhoods: Neighborhoods, sample: Tensor) -> Tensor:
-    """Nodes of a sample whose neighbourhoods can be looked at without a cap, `[S]` bool; at least one."""
-    graphs = neighborhoods.graphs
-    if graphs.num_nodes + graphs.num_edges <= SMALL:
-        return torch.ones_like(sample, dtype=torch.bool)
-
-    def fits(node: Tensor, scope: int) -> bool:
-        try:
-            neighborhoods.around(node, torch.full_like(node, scope), SMALL)
-        except TooLarge:
-            return False
-        return True
-
-    for scope in (1, 0):  # with the hop that degrees may need, or else without
-        small = torch.tensor([fits(node, scope) for node in sample.split(1)], device=sample.device)
-        if bool(small.any()):
-            return small
-    ptr, _, _ = graphs.incidence(neighborhoods.flow)
-    return sample == sample[torch.argmin(ptr.diff()[sample])]
