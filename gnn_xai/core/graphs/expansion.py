@@ -104,28 +104,45 @@ def around_nodes(
     if bool(whole.any()):
         seen, depth, pairs, in_play = _add_whole(graphs, index, whole, seen, depth, pairs, in_play, stride, edge_stride)
 
-    node_owner, node = seen // stride, seen % stride
-    edge_owner, edge = pairs // edge_stride, pairs % edge_stride
-    node_ptr = pointers(torch.bincount(node_owner, minlength=len(index)))
-    edge_ptr = pointers(torch.bincount(edge_owner, minlength=len(index)))
+    hops = torch.where(whole, WHOLE_GRAPH, steps + extra)
+    return _flat(graphs, index, (seen, depth), (pairs, in_play), steps, hops, None if cap is None else capped)
+
+
+def _flat(
+    graphs: Graphs,
+    index: Tensor,
+    nodes: tuple[Tensor, Tensor],
+    edges: tuple[Tensor, Tensor],
+    steps: int,
+    hops: Tensor,
+    capped: Tensor | None,
+) -> ComputationGraphs:
+    """Sorted (instance, node) pairs with their depth, and (instance, edge) pairs with whether they are in play, as
+    computation graphs.
+    """
+    (seen, depth), (pairs, in_play), size = nodes, edges, len(index)
+    stride, edge_stride = max(graphs.num_nodes, 1), max(graphs.num_edges, 1)
+    node_owner, edge_owner, edge = seen // stride, pairs // edge_stride, pairs % edge_stride
+    node_ptr = pointers(torch.bincount(node_owner, minlength=size))
+    edge_ptr = pointers(torch.bincount(edge_owner, minlength=size))
     ends = graphs.edge_index[:, edge]
     edge_index = torch.searchsorted(seen, edge_owner * stride + ends) - node_ptr[edge_owner]
-    root = torch.searchsorted(seen, torch.arange(len(index), device=device) * stride + index) - node_ptr[:-1]
+    targets = torch.arange(size, device=graphs.device) * stride + index
     return ComputationGraphs(
         graphs,
         index,
-        node,
+        seen % stride,
         node_ptr,
         depth,
         edge,
         edge_ptr,
         in_play,
         edge_index,
-        root,
-        torch.where(whole, WHOLE_GRAPH, steps + extra),
-        torch.zeros_like(whole),
+        torch.searchsorted(seen, targets) - node_ptr[:-1],
+        hops,
+        torch.zeros_like(hops, dtype=torch.bool),
         steps,
-        capped=None if cap is None else capped,
+        capped=capped,
     )
 
 

@@ -230,7 +230,28 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     Raises:
         InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
     """
-    source, many = data, isinstance(data, Batch) or not isinstance(data, Data)
+    many = isinstance(data, Batch) or not isinstance(data, Data)
+    # Data.detach and Data.to work in place: on a copy, never on the user's object.
+    moved: Any = copy.copy(_as_one(data)).detach().to(str(device))
+    edge_index, edge_weight = _edges(moved)
+    num_nodes = _num_nodes(moved, edge_index)
+    batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
+    num_graphs = int(moved.num_graphs) if many else 1
+    node_ptr, edge_ptr = _pointers(batch, edge_index, num_graphs)
+    attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
+    for key in list(moved.keys()):
+        if key not in _BOOKKEEPING:
+            value = plain(moved[key])
+            attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
+    if edge_weight is not None:
+        attrs["edge"]["edge_weight"] = edge_weight
+    _require_finite({**attrs["node"], **attrs["edge"]})
+    levels = attrs["node"], attrs["edge"], attrs["graph"], attrs["other"]
+    return Graphs(edge_index, batch, node_ptr, edge_ptr, *levels, many, data)
+
+
+def _as_one(data: Any) -> Data:
+    """The user's data as one object: itself, or the union of a list or data set."""
     if isinstance(data, HeteroData):
         raise InputError("expected a homogeneous graph, got HeteroData; convert it with data.to_homogeneous()")
     if isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)):
@@ -243,29 +264,31 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
                     f"expected a list of torch_geometric Data, got {type(item).__name__} at position {position}"
                 )
         try:
-            data = Batch.from_data_list(items)
+            return Batch.from_data_list(items)
         except (KeyError, RuntimeError, TypeError) as error:
             raise InputError(
                 f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
             ) from error
-    elif not isinstance(data, Data):
+    if not isinstance(data, Data):
         raise InputError(
             "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
         )
-    elif not many and (batch := data.get("batch")) is not None and bool((batch != batch[:1]).any()):
+    batch = None if isinstance(data, Batch) else data.get("batch")
+    if batch is not None and bool((batch != batch[:1]).any()):
         raise InputError(
             "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
             "Batch.from_data_list, or leave batch out where the model does not use it"
         )
-    # Data.detach and Data.to work in place: on a copy, never on the user's object.
-    moved: Any = copy.copy(data).detach().to(str(device))
+    return data
 
-    edge_index, edge_weight = _edges(moved)
+
+def _num_nodes(data: Any, edge_index: Tensor) -> int:
+    """How many nodes the data has, which its edges must name."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
         try:
-            num_nodes = moved.num_nodes
+            num_nodes = data.num_nodes
         except UserWarning:
             num_nodes = None
     if num_nodes is None:
@@ -275,46 +298,33 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
             f"edge_index names nodes {int(edge_index.min())} to {int(edge_index.max())}, "
             f"but the data has {num_nodes} nodes (0 to {num_nodes - 1})"
         )
+    return num_nodes
 
-    batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
-    num_graphs = int(moved.num_graphs) if many else 1
+
+def _pointers(batch: Tensor, edge_index: Tensor, num_graphs: int) -> tuple[Tensor, Tensor]:
+    """Where the nodes and the edges of each graph start, `[G + 1]` each; both have to be sorted by graph."""
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
     if bool((node_ptr.diff() == 0).any()):
         empty = int((node_ptr.diff() == 0).nonzero()[0])
         raise InputError(f"expected graphs with nodes, but graph {empty} of the data has none; leave it out")
-    if many and bool((batch.diff() < 0).any()):
+    if bool((batch.diff() < 0).any()):
         raise InputError("expected the nodes of a Batch sorted by graph; got an unsorted batch vector")
     edge_batch = batch[edge_index[0]]
     if bool((edge_batch.diff() < 0).any()):
         raise InputError("expected the edges of a Batch sorted by graph; build it with Batch.from_data_list")
-    edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
+    return node_ptr, pointers(torch.bincount(edge_batch, minlength=num_graphs))
 
-    attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
-    for key in list(moved.keys()):
-        if key not in _BOOKKEEPING:
-            value = plain(moved[key])
-            attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
-    if edge_weight is not None:
-        attrs["edge"]["edge_weight"] = edge_weight
-    for key, value in [*attrs["node"].items(), *attrs["edge"].items()]:
-        if key in ("x", "edge_attr", "edge_weight") and value.is_floating_point() and not _finite(value):
+
+def _require_finite(attributes: dict[str, Tensor]) -> None:
+    """Raise an `InputError` for features or weights that are NaN or infinite."""
+    for key in ("x", "edge_attr", "edge_weight"):
+        value = attributes.get(key)
+        if value is not None and value.is_floating_point() and not _finite(value):
             rows = (~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero().flatten()
             raise InputError(
                 f"data.{key} holds NaN or infinite values in {len(rows)} of {len(value)} rows "
                 f"(first: row {int(rows[0])}); clean or impute them before explaining"
             )
-    return Graphs(
-        edge_index,
-        batch,
-        node_ptr,
-        edge_ptr,
-        attrs["node"],
-        attrs["edge"],
-        attrs["graph"],
-        attrs["other"],
-        many,
-        source,
-    )
 
 
 def _finite(value: Tensor) -> bool:
