@@ -211,7 +211,11 @@ class Prepared:
             done: chunks to leave out, as ranges of positions. The others are cut, and computed, as they would be without.
         """
         predictions = self.look.predictions(index)
-        key = (tuple(index.tolist()), cap, limit, session.plan is None) if not done and len(index) <= KEPT else None
+        key = (
+            (index.cpu().numpy().tobytes(), cap, limit, session.plan is None)
+            if not done and len(index) <= KEPT
+            else None
+        )
         if key in self._kept:
             for positions, graphs in self._kept[key]:
                 yield Chunk(positions, graphs, predictions[positions])
