@@ -198,7 +198,7 @@ def prepare(
     >>> karate = gx.datasets.load("karate")
     >>> prepared = gx.prepare(karate.model, karate.data)
     >>> prepared
-    Prepared(GCN, node level, 1 graphs with 34 nodes and 156 edges, 2 hops)
+    Prepared(GCN, node level, 34 nodes, 156 edges, 2 hops)
     >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
     """
     refuse_inference_mode("prepare")

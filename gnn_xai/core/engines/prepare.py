@@ -78,10 +78,11 @@ class Prepared:
         return None if isinstance(self.problem.forward, Bound) else self.problem.forward
 
     def __repr__(self) -> str:
-        graphs, task = self.graphs, self.problem.task
+        graphs, level = self.graphs, self.problem.task.task_level.value
+        several = f"{graphs.num_graphs} graphs, " if graphs.many else ""
         return (
-            f"Prepared({type(self.problem.model).__name__}, {task.task_level.value} level, {graphs.num_graphs} graphs with "
-            f"{graphs.num_nodes} nodes and {graphs.num_edges} edges, {self.look.steps} hops)"
+            f"Prepared({type(self.problem.model).__name__}, {level} level, {several}{graphs.num_nodes} nodes, "
+            f"{graphs.num_edges} edges, {self.look.steps} hops)"
         )
 
     def __getstate__(self) -> dict[str, Any]:
