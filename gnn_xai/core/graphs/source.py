@@ -250,7 +250,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     return Graphs(edge_index, batch, node_ptr, edge_ptr, *levels, many, data)
 
 
-def _as_one(data: Any) -> Data:
+def _as_one(data: Any) -> Any:
     """The user's data as one object: itself, or the union of a list or data set."""
     if isinstance(data, HeteroData):
         raise InputError("expected a homogeneous graph, got HeteroData; convert it with data.to_homogeneous()")
