@@ -225,7 +225,8 @@ class Prepared:
         for positions, graphs in self._cut(session, index, cap, limit, done):
             yield Chunk(positions, graphs, predictions[positions])
             size += len(graphs.node) + len(graphs.edge)
-            cut = [*cut, (positions, graphs)] if key is not None and size <= KEPT else []
+            if key is not None and size <= KEPT:
+                cut.append((positions, graphs))
         if cut and key is not None and size <= KEPT:
             self._kept.clear()
             self._kept[key] = cut
@@ -234,8 +235,8 @@ class Prepared:
         self, session: Session, index: Tensor, cap: Cap | None, limit: int, done: Container[range]
     ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs = self.graphs
-        if self.look.neighborhoods is not None:
-            around = self.look.neighborhoods
+        around = self.way(session.plan is None).neighborhoods(self.look)  # with the rounding that this way allows
+        if around is not None:
 
             def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
                 return self._verified(around, session, index[positions], limit, cap)
