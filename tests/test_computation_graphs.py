@@ -457,3 +457,29 @@ def test_a_cap_on_whole_graphs_is_refused() -> None:
     case = testing.CASES["gin_graphs"]
     with pytest.raises(InputError, match=r"expected max_neighbors for a node-level task alone, got 3 .*; leave it out"):
         case.explain(gx.Saliency(), max_neighbors=3)
+
+
+class Cancelling(nn.Module):
+    """Activations near 10⁵ whose differences are the output, so that the order of additions shows in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = SAGEConv(8, 32), SAGEConv(32, 32), nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+        hidden = self.second(self.first(x, edge_index) * 3e4, edge_index)
+        return self.out(hidden * 1e-5) + (hidden - hidden.roll(0)).sum(1, keepdim=True) + self.rest(hidden)
+
+    def rest(self, hidden: torch.Tensor) -> torch.Tensor:
+        rounded = hidden.sum(1, keepdim=True) - hidden.double().sum(1, keepdim=True).float()
+        return rounded * 1e-3
+
+
+def test_rounding_costs_neither_the_fused_way_nor_the_neighbourhood() -> None:
+    """Targets are verified with the rounding that another order of the edges causes, as the way of the model was."""
+    torch.manual_seed(0)
+    model = Cancelling().eval()
+    data = Data(x=torch.randn(200, 8), edge_index=torch.randint(200, (2, 1200)))
+    found = gx.explain(model, data, "saliency", index=[3, 5, 7], progress=False)
+    assert found.hops.tolist() == [2, 2, 2]
+    assert [layer["path"] for layer in found.provenance["layers"]] == ["fused", "fused"]
