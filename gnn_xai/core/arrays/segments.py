@@ -7,7 +7,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 
-def pointers(counts: Int[Tensor, " segments"]) -> Int[Tensor, " segments+1"]:
+def pointers(counts: Shaped[Tensor, " segments"]) -> Shaped[Tensor, " segments+1"]:
     """Where segments of these lengths start, and where the last one ends.
 
     >>> pointers(torch.tensor([2, 0, 3])).tolist()

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, owners
@@ -34,74 +35,74 @@ class ComputationGraphs:
 
     Attributes:
         graphs: where they were cut from.
-        index: `[B]` explained node (node level) or graph (graph level).
-        node: `[ΣN]` node of `graphs` for every node here; sorted within an instance.
-        node_ptr: `[B + 1]`.
-        node_depth: `[ΣN]` hops from the target; 0 everywhere for graph-level tasks, and where the whole graph is needed.
+        index: explained node (node level) or graph (graph level).
+        node: node of `graphs` for every node here; sorted within an instance.
+        node_ptr: where the nodes of each instance start.
+        node_depth: hops from the target; 0 everywhere for graph-level tasks, and where the whole graph is needed.
+        edge: edge of `graphs` for every edge here; sorted within an instance.
+        edge_ptr: where the edges of each instance start.
+        edge_in_play: whether an edge can carry a message to the target.
+        edge_index: positions within the instance's own nodes.
+        root: position of the target within the instance's own nodes; `None` for graph-level tasks.
+        hops: radius in message-passing steps; `WHOLE_GRAPH` where none was enough.
+        exact: the model gives the same output here as on the full graph.
         steps: message-passing steps L of the model.
         all_in_play: nothing is context, because what passes messages is not known.
-        edge: `[ΣE]` edge of `graphs`; sorted within an instance.
-        edge_ptr: `[B + 1]`.
-        edge_in_play: `[ΣE]` bool.
-        edge_index: `[2, ΣE]` positions within the instance's own nodes.
-        root: `[B]` position of the target within the instance's own nodes; `None` for graph-level tasks.
-        hops: `[B]` radius in message-passing steps; `WHOLE_GRAPH` where none was enough.
-        exact: `[B]` bool, the model gives the same output here as on the full graph.
-        capped: `[B]` bool, the cap on followed edges left some out; `None` without a cap.
+        capped: the cap on followed edges left some out; `None` without a cap.
     """
 
     graphs: Graphs
-    index: Tensor
-    node: Tensor
-    node_ptr: Tensor
-    node_depth: Tensor
-    edge: Tensor
-    edge_ptr: Tensor
-    edge_in_play: Tensor
-    edge_index: Tensor
-    root: Tensor | None
-    hops: Tensor
-    exact: Tensor
+    index: Int[Tensor, " instances"]
+    node: Int[Tensor, " nodes"]
+    node_ptr: Int[Tensor, " instances+1"]
+    node_depth: Int[Tensor, " nodes"]
+    edge: Int[Tensor, " edges"]
+    edge_ptr: Int[Tensor, " instances+1"]
+    edge_in_play: Bool[Tensor, " edges"]
+    edge_index: Int[Tensor, "2 edges"]
+    root: Int[Tensor, " instances"] | None
+    hops: Int[Tensor, " instances"]
+    exact: Bool[Tensor, " instances"]
     steps: int
     all_in_play: bool = False
-    capped: Tensor | None = None
+    capped: Bool[Tensor, " instances"] | None = None
 
     @cached_property
-    def node_in_play(self) -> Tensor:
-        """Whether a node is within L hops of the target, `[ΣN]` bool."""
+    def node_in_play(self) -> Bool[Tensor, " nodes"]:
+        """Whether a node is within L hops of the target."""
         return (self.node_depth <= self.steps) | self.all_in_play
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
-    def num_nodes(self) -> Tensor:
-        """Nodes per instance, `[B]`."""
+    def num_nodes(self) -> Int[Tensor, " instances"]:
+        """Nodes per instance."""
         return self.node_ptr.diff()
 
     @property
-    def num_edges(self) -> Tensor:
-        """Edges per instance, `[B]`."""
+    def num_edges(self) -> Int[Tensor, " instances"]:
+        """Edges per instance."""
         return self.edge_ptr.diff()
 
     @cached_property
-    def node_owner(self) -> Tensor:
-        """The instance of each node, `[ΣN]`."""
+    def node_owner(self) -> Int[Tensor, " nodes"]:
+        """The instance of each node."""
         return owners(self.node_ptr)
 
     @cached_property
-    def edge_owner(self) -> Tensor:
-        """The instance of each edge, `[ΣE]`."""
+    def edge_owner(self) -> Int[Tensor, " edges"]:
+        """The instance of each edge."""
         return owners(self.edge_ptr)
 
     @cached_property
-    def instance_key(self) -> Tensor:
-        """What random numbers of an instance are keyed by, `[B]`: the explained node's own id, or its graph's key."""
+    def instance_key(self) -> Int[Tensor, " instances"]:
+        """Keys of random numbers for each instance: the explained node's own id, or its graph's key."""
         return (self.graphs.graph_key if self.root is None else self.graphs.node_key)[self.index]
 
     @cached_property
-    def partner(self) -> Tensor:
-        """Flat position of each edge's other direction within its instance, `[ΣE]`; -1 where there is none."""
+    def partner(self) -> Int[Tensor, " edges"]:
+        """Flat position of each edge's other direction within its instance; -1 where there is none."""
         if len(self.edge) == 0:
             return self.edge
         reverse = self.graphs.reverse[self.edge]
@@ -110,11 +111,11 @@ class ComputationGraphs:
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((reverse >= 0) & (keys[place] == wanted), place, -1)
 
-    def replicas(self, select: Tensor, by_depth: bool = False) -> Replicas:
+    def replicas(self, select: Int[Tensor, " replicas"], by_depth: bool = False) -> Replicas:
         """The disjoint union of the selected instances; one may be selected many times.
 
         Args:
-            select: `[R]` instances.
+            select: instances.
             by_depth: sort nodes by depth, the targets of all instances first, and not by instance.
         """
         if len(select) > REUSED:
@@ -134,7 +135,7 @@ class ComputationGraphs:
         """Small unions of a few instances: engines ask for the same ones again and again."""
         return {}
 
-    def _replicas(self, select: Tensor, by_depth: bool) -> Replicas:
+    def _replicas(self, select: Int[Tensor, " replicas"], by_depth: bool) -> Replicas:
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         node_owner, edge_owner = owners(node_ptr), owners(edge_ptr)
@@ -155,21 +156,21 @@ class Replicas:
 
     Attributes:
         source: where the replicas come from.
-        instance: `[R]` instance of each replica.
-        node, edge: `[ΣN]`, `[ΣE]` flat positions in `source`.
+        instance: instance of each replica.
+        node, edge: flat positions in `source`.
         node_owner, edge_owner: the replica of each node and edge.
-        edge_index: `[2, ΣE]` in nodes of this union.
-        rows: `[R]` the target nodes; `None` for graph-level tasks.
+        edge_index: in nodes of this union.
+        rows: the nodes whose output is read, one a replica as a rule; `None` for graph-level tasks.
     """
 
     source: ComputationGraphs
-    instance: Tensor
-    node: Tensor
-    node_owner: Tensor
-    edge: Tensor
-    edge_owner: Tensor
-    edge_index: Tensor
-    rows: Tensor | None
+    instance: Int[Tensor, " replicas"]
+    node: Int[Tensor, " nodes"]
+    node_owner: Int[Tensor, " nodes"]
+    edge: Int[Tensor, " edges"]
+    edge_owner: Int[Tensor, " edges"]
+    edge_index: Int[Tensor, "2 edges"]
+    rows: Int[Tensor, " rows"] | None
 
     def __len__(self) -> int:
         return len(self.instance)
@@ -180,13 +181,13 @@ class Replicas:
         return {}
 
     @cached_property
-    def node_id(self) -> Tensor:
-        """The node of the data that each node is, `[ΣN]`."""
+    def node_id(self) -> Int[Tensor, " nodes"]:
+        """The node of the data that each node is."""
         return self.source.node[self.node]
 
     @cached_property
-    def edge_id(self) -> Tensor:
-        """The edge of the data that each edge is, `[ΣE]`."""
+    def edge_id(self) -> Int[Tensor, " edges"]:
+        """The edge of the data that each edge is."""
         return self.source.edge[self.edge]
 
     @cached_property
@@ -194,21 +195,21 @@ class Replicas:
         """The union as a PyG `Batch` with every attribute of the original data."""
         return self._bare if self.x is None else self.with_features(self.x)
 
-    def with_features(self, x: Tensor) -> Any:
-        """The same with other node features `[ΣN, ...]`."""
+    def with_features(self, x: Shaped[Tensor, "nodes ..."]) -> Any:
+        """The same with other node features."""
         data = copy.copy(self._bare)
         data["x"] = x
         return data
 
     @cached_property
-    def x(self) -> Tensor | None:
-        """Node features of the union, `[ΣN, ...]`."""
+    def x(self) -> Shaped[Tensor, "nodes ..."] | None:
+        """Node features of the union."""
         x = self.source.graphs.x
         return None if x is None else x[self.node_id]
 
     @cached_property
-    def features(self) -> Tensor | None:
-        """What masks multiply, `[ΣN, ...]`, see `Graphs.features`."""
+    def features(self) -> Shaped[Tensor, "nodes ..."] | None:
+        """The features that masks multiply, see `Graphs.features`."""
         factors = self.source.graphs.factors
         return self.x if factors is None else factors[self.node_id]
 
@@ -227,8 +228,10 @@ class Replicas:
             graph,
         )
 
-    def without(self, edges: Tensor | None = None, nodes: Tensor | None = None) -> Replicas:
-        """The union rebuilt without some edges `[ΣE]` bool, or some nodes `[ΣN]` bool and all edges at them.
+    def without(
+        self, edges: Bool[Tensor, " edges"] | None = None, nodes: Bool[Tensor, " nodes"] | None = None
+    ) -> Replicas:
+        """The union rebuilt without some edges, or some nodes and all edges at them.
 
         A target node must not be among the removed.
         """

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_bits
@@ -44,9 +45,9 @@ class TooLarge(Exception):
 
 def around_nodes(
     graphs: Graphs,
-    index: Tensor,
+    index: Int[Tensor, " instances"],
     steps: int,
-    scope: Tensor,
+    scope: Int[Tensor, " instances"],
     flow: Flow,
     limit: int | None = None,
     cap: Cap | None = None,
@@ -55,9 +56,9 @@ def around_nodes(
 
     Args:
         graphs: the data.
-        index: `[B]` target nodes.
+        index: target nodes.
         steps: message-passing steps L of the model.
-        scope: `[B]` which of `SCOPES` each instance gets.
+        scope: which of `SCOPES` each instance gets.
         flow: the direction in which the model's layers pass messages.
         limit: raise `TooLarge` once more than this many nodes and edges would be held.
         cap: follow only some of the edges into a hub; the whole graph, where an instance gets it, is never cut.
@@ -74,8 +75,8 @@ def around_nodes(
     size = graphs.num_nodes + graphs.num_edges
     if limit is not None and int(whole.sum()) * size > limit:
         raise TooLarge
-    found: list[Tensor] = []  # (instance, edge) pairs, as instance * E + edge
-    found_depth: list[Tensor] = []
+    met: list[Tensor] = []  # (instance, edge) pairs, as instance * E + edge
+    met_depth: list[Tensor] = []
     edge_stride, total = max(graphs.num_edges, 1), 0
     for hop in range(1, steps + (int(extra.max()) if len(extra) else 0) + 1):
         frontier = frontier[hop <= steps + extra[frontier // stride]]
@@ -85,15 +86,15 @@ def around_nodes(
         if limit is not None and total > limit:
             raise TooLarge
         owner, sender, edge = _incoming(graphs, index, frontier, flow, cap, capped)
-        found.append(owner * edge_stride + edge)
-        found_depth.append(torch.full_like(owner, hop - 1))
+        met.append(owner * edge_stride + edge)
+        met_depth.append(torch.full_like(owner, hop - 1))
         reached = torch.unique(owner * stride + sender)
         place = torch.searchsorted(seen, reached).clamp(max=len(seen) - 1)
         frontier = reached[seen[place] != reached]
         seen, order = torch.sort(torch.cat([seen, frontier]))
         depth = torch.cat([depth, torch.full_like(frontier, hop)])[order]
 
-    pairs, in_play = _unique_edges(found, found_depth, steps, frontier.new_zeros(0))
+    pairs, in_play = _unique_edges(met, met_depth, steps, frontier.new_zeros(0))
     if bool(induced.any()):
         inside = seen[induced[seen // stride]]
         once: Flow = "source_to_target" if flow == "both" else flow  # each edge at one end
@@ -110,12 +111,12 @@ def around_nodes(
 
 def _flat(
     graphs: Graphs,
-    index: Tensor,
-    nodes: tuple[Tensor, Tensor],
-    edges: tuple[Tensor, Tensor],
+    index: Int[Tensor, " instances"],
+    nodes: tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]],
+    edges: tuple[Int[Tensor, " edges"], Bool[Tensor, " edges"]],
     steps: int,
-    hops: Tensor,
-    capped: Tensor | None,
+    hops: Int[Tensor, " instances"],
+    capped: Bool[Tensor, " instances"] | None,
 ) -> ComputationGraphs:
     """Sorted (instance, node) pairs with their depth, and (instance, edge) pairs with whether they are in play, as
     computation graphs.
@@ -146,7 +147,7 @@ def _flat(
     )
 
 
-def _followed(graphs: Graphs, pairs: Tensor, flow: Flow, cap: Cap | None) -> int:
+def _followed(graphs: Graphs, pairs: Int[Tensor, " pairs"], flow: Flow, cap: Cap | None) -> int:
     """How many edges `_incoming` returns for these pairs."""
     ptr, _, _ = graphs.incidence(flow)
     node = pairs % max(graphs.num_nodes, 1)
@@ -155,20 +156,25 @@ def _followed(graphs: Graphs, pairs: Tensor, flow: Flow, cap: Cap | None) -> int
 
 
 def _incoming(
-    graphs: Graphs, index: Tensor, pairs: Tensor, flow: Flow, cap: Cap | None, capped: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The edges that carry messages to the nodes of (instance, node) pairs, as `(instance, sender, edge)`, `[M]` each.
+    graphs: Graphs,
+    index: Int[Tensor, " instances"],
+    pairs: Int[Tensor, " pairs"],
+    flow: Flow,
+    cap: Cap | None,
+    capped: Bool[Tensor, " instances"],
+) -> tuple[Int[Tensor, " messages"], Int[Tensor, " messages"], Int[Tensor, " messages"]]:
+    """The edges that carry messages to the nodes of (instance, node) pairs, as `(instance, sender, edge)`.
 
     Under a cap, some are drawn for a hub, in a time that does not depend on how many it has. The numbers are keyed by
     instance and hub and point at its edges in the order of their keys: what an instance gets is the same in any batch.
 
     Args:
         graphs: the data.
-        index: `[B]` target nodes.
-        pairs: `[P]` as instance * N + node.
+        index: target nodes.
+        pairs: as instance * N + node.
         flow: see `around_nodes`.
         cap: see `around_nodes`.
-        capped: `[B]` bool; set to true for instances that lose edges here.
+        capped: set to true for instances that lose edges here.
     """
     ptr, sender, edge = graphs.incidence(flow)
     owner, node = pairs // graphs.num_nodes, pairs % graphs.num_nodes
@@ -184,8 +190,10 @@ def _incoming(
     return torch.cat([instance, owner[hub].repeat_interleave(cap.max_neighbors)]), sender[slots], edge[slots]
 
 
-def _draw(graphs: Graphs, target: Tensor, node: Tensor, flow: Flow, cap: Cap) -> Tensor:
-    """`max_neighbors` slots of the incidence for each of some hubs `[H]`, `[H, max_neighbors]`.
+def _draw(
+    graphs: Graphs, target: Int[Tensor, " hubs"], node: Int[Tensor, " hubs"], flow: Flow, cap: Cap
+) -> Int[Tensor, "hubs {cap.max_neighbors}"]:
+    """`max_neighbors` slots of the incidence for each of some hubs.
 
     A hub's edges are a circle, cut into arcs of equal length from a random place on; one edge is drawn in each arc. So all
     have the same chance, and none is drawn twice. A self loop is always kept.
@@ -204,14 +212,16 @@ def _draw(graphs: Graphs, target: Tensor, node: Tensor, flow: Flow, cap: Cap) ->
     return slots
 
 
-def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: Tensor) -> tuple[Tensor, Tensor]:
+def _unique_edges(
+    met: list[Tensor], depths: list[Tensor], steps: int, empty: Int[Tensor, " 0"]
+) -> tuple[Int[Tensor, " edges"], Bool[Tensor, " edges"]]:
     """Sorted (instance, edge) pairs, and whether each can carry a message: its receiver is within L − 1 hops.
 
     With layers of both flows an edge is met from both ends; the nearer end decides.
     """
-    if not found:
+    if not met:
         return empty, empty.bool()
-    pairs, inverse = torch.unique(torch.cat(found), return_inverse=True)
+    pairs, inverse = torch.unique(torch.cat(met), return_inverse=True)
     near = torch.zeros_like(pairs, dtype=torch.bool)
     near[inverse[torch.cat(depths) < steps]] = True
     return pairs, near
@@ -219,15 +229,15 @@ def _unique_edges(found: list[Tensor], depths: list[Tensor], steps: int, empty: 
 
 def _add_whole(
     graphs: Graphs,
-    index: Tensor,
-    whole: Tensor,
-    seen: Tensor,
-    depth: Tensor,
-    pairs: Tensor,
-    in_play: Tensor,
+    index: Int[Tensor, " instances"],
+    whole: Bool[Tensor, " instances"],
+    seen: Int[Tensor, " before"],
+    depth: Int[Tensor, " before"],
+    pairs: Int[Tensor, " edges_before"],
+    in_play: Bool[Tensor, " edges_before"],
     stride: int,
     edge_stride: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"], Int[Tensor, " edges"], Bool[Tensor, " edges"]]:
     """Add all nodes and edges of the graph, all in play, for the instances that ask for it."""
     instance = whole.nonzero().flatten()
     graph = graphs.batch[index[instance]]
@@ -240,7 +250,9 @@ def _add_whole(
     return seen, depth, *_merge(pairs, in_play, edges, True)
 
 
-def _merge(pairs: Tensor, flags: Tensor, more: Tensor, flag: bool) -> tuple[Tensor, Tensor]:
+def _merge(
+    pairs: Int[Tensor, " before"], flags: Bool[Tensor, " before"], more: Int[Tensor, " added"], flag: bool
+) -> tuple[Int[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
     """Sorted union of two sets of pairs; pairs that were there keep their flag."""
     place = torch.searchsorted(pairs, more).clamp(max=max(len(pairs) - 1, 0))
     new = more if len(pairs) == 0 else more[pairs[place] != more]
@@ -248,7 +260,7 @@ def _merge(pairs: Tensor, flags: Tensor, more: Tensor, flag: bool) -> tuple[Tens
     return merged, torch.cat([flags, torch.full_like(new, flag, dtype=torch.bool)])[order]
 
 
-def of_graphs(graphs: Graphs, index: Tensor, steps: int) -> ComputationGraphs:
+def of_graphs(graphs: Graphs, index: Int[Tensor, " instances"], steps: int) -> ComputationGraphs:
     """The computation graphs of graph-level outputs: each graph is its own, with everything in play."""
     node, node_ptr = gather_segments(graphs.node_ptr, index)
     edge, edge_ptr = gather_segments(graphs.edge_ptr, index)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 
-def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
-    """For each edge of `query` `[2, Q]` its position in `edge_index` `[2, E]`, or -1, as `[Q]`.
+def match_edges(
+    query: Int[Tensor, "2 queries"], edge_index: Int[Tensor, "2 edges"], num_nodes: int
+) -> Int[Tensor, " queries"]:
+    """For each edge of `query` its position in `edge_index`, or -1.
 
     Edges match by (source, target, occurrence): the k-th copy of a parallel edge meets the k-th copy, so every edge
     is matched at most once.
@@ -26,14 +29,16 @@ def match_edges(query: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
     occurrence = arange - torch.searchsorted(wanted_sorted, wanted_sorted)
     place = torch.searchsorted(have_sorted, wanted_sorted) + occurrence
     clipped = place.clamp(max=len(have) - 1)
-    found = (place < len(have)) & (have_sorted[clipped] == wanted_sorted)
+    matched = (place < len(have)) & (have_sorted[clipped] == wanted_sorted)
     result = torch.empty_like(wanted)
-    result[wanted_order] = torch.where(found, have_order[clipped], -1)
+    result[wanted_order] = torch.where(matched, have_order[clipped], -1)
     return result
 
 
-def pair_directions(edge_index: Tensor, num_nodes: int, kind: Tensor) -> Tensor:
-    """The edge that runs the other way, `[E]`, or -1; parallel edges pair in the order of their `kind` `[E]`, then of ids.
+def pair_directions(
+    edge_index: Int[Tensor, "2 edges"], num_nodes: int, kind: Int[Tensor, " edges"]
+) -> Int[Tensor, " edges"]:
+    """The edge that runs the other way, or -1; parallel edges pair in the order of their `kind`, then of ids.
 
     >>> pair_directions(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2, torch.tensor([7, 5, 5, 7])).tolist()
     [3, 2, 1, 0]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch_geometric.data.dataset import Dataset
 
@@ -34,7 +35,7 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.data) if self.whole is None else self.whole.num_graphs
 
-    def take(self, select: Tensor | None) -> Graphs:
+    def take(self, select: Int[Tensor, " selected"] | None) -> Graphs:
         """Some of the graphs, in that order; `None` for all.
 
         Raises:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch_geometric import EdgeIndex, Index
 from torch_geometric.data import Batch, Data, HeteroData
@@ -32,53 +33,53 @@ class Graphs:
     """All graphs of a question as one disjoint union.
 
     Attributes:
-        edge_index: `[2, E]` int64, nodes numbered over all graphs.
-        batch: `[N]` int64, the graph of each node.
-        node_ptr, edge_ptr: `[G + 1]`, where each graph's nodes and edges start.
-        node_attrs: tensors `[N, ...]` by name (`x`, `pos`, ...).
-        edge_attrs: tensors `[E, ...]` by name (`edge_attr`, `edge_weight`, ...).
-        graph_attrs: tensors `[G, ...]` by name.
+        edge_index: nodes numbered over all graphs.
+        batch: the graph of each node.
+        node_ptr, edge_ptr: where each graph's nodes and edges start.
+        node_attrs: attributes of nodes by name (`x`, `pos`, ...).
+        edge_attrs: attributes of edges by name (`edge_attr`, `edge_weight`, ...).
+        graph_attrs: attributes of graphs by name.
         other: whatever else the data carries; handed to the model as it is.
         many: the data came as several graphs; ids are then counted within each graph.
         source: the user's object, as it was handed in.
-        factors: ones `[N, ...]` in the shape of `x`, where that holds codes whose embeddings masks can multiply.
+        factors: ones in the shape of `x`, where that holds codes whose embeddings masks can multiply.
     """
 
-    edge_index: Tensor
-    batch: Tensor
-    node_ptr: Tensor
-    edge_ptr: Tensor
-    node_attrs: dict[str, Tensor]
-    edge_attrs: dict[str, Tensor]
-    graph_attrs: dict[str, Tensor]
+    edge_index: Int[Tensor, "2 edges"]
+    batch: Int[Tensor, " nodes"]
+    node_ptr: Int[Tensor, " pointers"]
+    edge_ptr: Int[Tensor, " pointers"]
+    node_attrs: dict[str, Shaped[Tensor, "nodes ..."]]
+    edge_attrs: dict[str, Shaped[Tensor, "edges ..."]]
+    graph_attrs: dict[str, Shaped[Tensor, "graphs ..."]]
     other: dict[str, Any]
     many: bool
     source: Any
-    factors: Tensor | None = None
+    factors: Shaped[Tensor, "nodes ..."] | None = None
 
     @property
     def num_nodes(self) -> int:
-        """Nodes of all graphs, N."""
+        """Nodes of all graphs."""
         return len(self.batch)
 
     @property
     def num_edges(self) -> int:
-        """Edges of all graphs, E."""
+        """Edges of all graphs."""
         return self.edge_index.size(1)
 
     @property
     def num_graphs(self) -> int:
-        """G."""
+        """How many graphs there are."""
         return len(self.node_ptr) - 1
 
     @property
-    def x(self) -> Tensor | None:
-        """Node features `[N, ...]`, if there are any."""
+    def x(self) -> Shaped[Tensor, "nodes ..."] | None:
+        """Node features, if there are any."""
         return self.node_attrs.get("x")
 
     @property
-    def features(self) -> Tensor | None:
-        """What masks multiply and removals set to 0, `[N, ...]`: `x`, or for codes the factors of their embeddings."""
+    def features(self) -> Shaped[Tensor, "nodes ..."] | None:
+        """The features that masks multiply and removals set to 0: `x`, or for codes the factors of their embeddings."""
         return self.x if self.factors is None else self.factors
 
     @property
@@ -87,27 +88,27 @@ class Graphs:
         return self.edge_index.device
 
     @cached_property
-    def edge_batch(self) -> Tensor:
-        """The graph of each edge, `[E]`."""
+    def edge_batch(self) -> Int[Tensor, " edges"]:
+        """The graph of each edge."""
         return owners(self.edge_ptr)
 
     @cached_property
-    def node_key(self) -> Tensor:
-        """What random numbers of a node are keyed by, `[N]`: its position in its graph, or `n_id`, the id that it carries
-        from an earlier life (PyG's samplers write it), so that a relabelled or sampled graph gets the same numbers.
+    def node_key(self) -> Int[Tensor, " nodes"]:
+        """Keys of random numbers for each node: its position in its graph, or its `n_id` where the data has it (PyG's
+        samplers write it), so that a relabelled or sampled graph gets the same numbers.
         """
         position = torch.arange(self.num_nodes, device=self.device)
         return _ids(self.node_attrs.get("n_id"), position - self.node_ptr[self.batch])
 
     @cached_property
-    def edge_key(self) -> Tensor:
-        """The same for edges, `[E]`: their position, or `e_id`."""
+    def edge_key(self) -> Int[Tensor, " edges"]:
+        """Keys of random numbers for each edge: its position in its graph, or its `e_id`."""
         position = torch.arange(self.num_edges, device=self.device)
         return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
 
     @cached_property
-    def graph_key(self) -> Tensor:
-        """A fingerprint of each graph's degrees and features, `[G]`, so that a graph explained alone keeps its key."""
+    def graph_key(self) -> Int[Tensor, " graphs"]:
+        """A fingerprint of each graph's degrees and features, so that a graph explained alone keeps its key."""
         row, col = self.edge_index
         degree_out = torch.bincount(row, minlength=self.num_nodes)
         degree_in = torch.bincount(col, minlength=self.num_nodes)
@@ -119,15 +120,15 @@ class Graphs:
         return mix(total + segment_sum(edges, self.edge_batch, self.num_graphs))
 
     @cached_property
-    def reverse(self) -> Tensor:
-        """The edge that runs the other way, `[E]`, or -1 where there is none; parallel edges pair with those of the
-        same attributes where both directions of all edges have them, and else in order.
+    def reverse(self) -> Int[Tensor, " edges"]:
+        """The edge that runs the other way, or -1 where there is none; parallel edges pair with those of the same
+        attributes where both directions of all edges have them, and else in order.
 
         A self loop is its own reverse. Edges pair within a graph only if the whole graph is undirected, that is, if
         every edge of it has a partner: one reciprocal pair does not make a directed graph undirected.
         """
 
-        def everywhere(holds: Tensor) -> Tensor:
+        def everywhere(holds: Bool[Tensor, " edges"]) -> Bool[Tensor, " edges"]:
             return (segment_sum((~holds).long(), self.edge_batch, self.num_graphs) == 0)[self.edge_batch]
 
         partner = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
@@ -143,11 +144,13 @@ class Graphs:
         """Whether every edge has its reverse."""
         return bool((self.reverse >= 0).all())
 
-    def incidence(self, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    def incidence(
+        self, flow: Flow
+    ) -> tuple[Int[Tensor, " pointers"], Int[Tensor, " messages"], Int[Tensor, " messages"]]:
         """The edges sorted by the node they carry messages to, as CSR; its self loops first, then by their keys.
 
-        Returns `(ptr [N + 1], sender [M], edge [M])`; `M = E`, or `2E` for `flow="both"`, where layers of either
-        flow are present and every edge carries messages both ways.
+        Returns `(ptr, sender, edge)`. For `flow="both"`, where layers of either flow are present, every edge carries
+        messages both ways and is listed twice.
         """
         if flow not in self._incidence:
             row, col = self.edge_index
@@ -172,7 +175,7 @@ class Graphs:
     def _incidence(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         return {}
 
-    def take(self, select: Tensor) -> Graphs:
+    def take(self, select: Int[Tensor, " selected"]) -> Graphs:
         """Some of the graphs, in that order."""
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
@@ -193,8 +196,16 @@ class Graphs:
         ptr = {"node_ptr": self.node_ptr, "edge_ptr": self.edge_ptr, "edge_index": self.edge_index}
         return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr}
 
-    def slice(self, nodes: Tensor, edges: Tensor, edge_index: Tensor, batch: Tensor, size: int, graph: Tensor) -> Any:
-        """A PyG `Batch` of `size` pieces: the given nodes and edges with their attributes but `x`, and new `edge_index`."""
+    def slice(
+        self,
+        nodes: Int[Tensor, " nodes"],
+        edges: Int[Tensor, " edges"],
+        edge_index: Int[Tensor, "2 edges"],
+        batch: Int[Tensor, " nodes"],
+        size: int,
+        graph: Int[Tensor, " {size}"],
+    ) -> Any:
+        """A PyG `Batch` of `size` pieces: some nodes and edges with their attributes but `x`, and new `edge_index`."""
         out = copy.copy(_EMPTY)
         out.update({key: value[nodes] for key, value in self.node_attrs.items() if key != "x"})
         out.update({key: value[edges] for key, value in self.edge_attrs.items()})
@@ -210,15 +221,15 @@ class Graphs:
 _EMPTY: Any = Batch(_base_cls=Data)  # making one takes longer than copying it
 
 
-def _ids(carried: Tensor | None, positions: Tensor) -> Tensor:
+def _ids(carried: Shaped[Tensor, ...] | None, positions: Int[Tensor, " length"]) -> Int[Tensor, " length"]:
     """Ids that the data carries, where they are ids (integers, one each); positions otherwise."""
     if carried is None or carried.shape != positions.shape or carried.is_floating_point():
         return positions
     return carried.long()
 
 
-def _row_hash(values: Tensor) -> Tensor:
-    """An int64 for every row of `values` `[n, ...]`, the same for the same row."""
+def _row_hash(values: Shaped[Tensor, "rows ..."]) -> Int[Tensor, " rows"]:
+    """An int64 for every row of `values`, the same for the same row."""
     rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # -1 cannot be told from no rows
     weight = mix(torch.arange(rows.size(1), device=rows.device))
     return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)
@@ -283,7 +294,7 @@ def _as_one(data: Any) -> Any:
     return data
 
 
-def _num_nodes(data: Any, edge_index: Tensor) -> int:
+def _num_nodes(data: Any, edge_index: Int[Tensor, "2 edges"]) -> int:
     """How many nodes the data has, which its edges must name."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
@@ -301,8 +312,10 @@ def _num_nodes(data: Any, edge_index: Tensor) -> int:
     return num_nodes
 
 
-def _pointers(batch: Tensor, edge_index: Tensor, num_graphs: int) -> tuple[Tensor, Tensor]:
-    """Where the nodes and the edges of each graph start, `[G + 1]` each; both have to be sorted by graph."""
+def _pointers(
+    batch: Int[Tensor, " nodes"], edge_index: Int[Tensor, "2 edges"], num_graphs: int
+) -> tuple[Int[Tensor, " {num_graphs}+1"], Int[Tensor, " {num_graphs}+1"]]:
+    """Where the nodes and the edges of each graph start; both have to be sorted by graph."""
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
     if bool((node_ptr.diff() == 0).any()):
         empty = int((node_ptr.diff() == 0).nonzero()[0])
