@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 import torch_geometric
 from torch import Tensor, nn
-from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
+from torch_geometric.explain.config import ModelConfig
 from tqdm.auto import tqdm
 
 from gnn_xai._checks import integer
@@ -27,8 +27,9 @@ from gnn_xai.core.engines.scores import Scores, faithful, soft
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs, as_graphs
-from gnn_xai.core.model.arguments import as_index, as_target, as_task, bind, eager
+from gnn_xai.core.model.arguments import as_target, as_task, bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.results.checksums import Digest, checksum, described
@@ -167,7 +168,7 @@ def explain(
             return _stored(call, data, device, index, target, progress, out)
         graphs = as_graphs(data, device) if prepared is None else prepared.graphs
         problem = call.problem(graphs)
-        positions = as_index(index, problem.num_outputs, device)
+        positions = problem.readout.index(index, graphs)
         targets = _targets(target, positions)
         call.starts(data, positions)
         with _Progress(method.name, len(positions), progress) as shown:
@@ -228,7 +229,7 @@ def prepared_for(
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
         problem = Problem(model, graphs, as_task(task, data), bind(model, graphs, forward))
-        positions = None if index is None else as_index(index, problem.num_outputs, graphs.device)
+        positions = None if index is None else problem.readout.index(index, graphs)
         tied = as_undirected(undirected, graphs)
         prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
         prepared.way(structural=False)
@@ -347,14 +348,13 @@ def _stored(
     call: _Call, data: Any, device: torch.device, index: Any, target: Any, progress: bool, out: str | PathLike[str]
 ) -> StoredExplanations:
     """Explain into a folder, block by block of the data and shard by shard, leaving out what is there."""
-    node_level = call.task.task_level == ModelTaskLevel.node
-    shelf = Shelf(data, device, whole=node_level)
-    content, sizes, num_nodes = Digest(), [], 0
+    readout = readout_of(call.task.task_level)
+    shelf = Shelf(data, device, whole=readout.rooted)
+    content, sizes = Digest(), []
     for graphs in shelf.parts():
         content.add(graphs.content())
         sizes.append(graphs.node_ptr.diff() + graphs.edge_ptr.diff())
-        num_nodes += graphs.num_nodes
-    positions = as_index(index, num_nodes if node_level else len(shelf), device)
+    positions = readout.index(index, shelf.whole or shelf)
     targets = _targets(target, positions)
     settings = {name: getattr(call, name) for name in ("seed", "undirected", "max_neighbors", "batch_budget")}
     asked = described(
@@ -368,7 +368,7 @@ def _stored(
         **settings,
     )
     call.starts(data, positions)
-    blocks = [torch.arange(len(positions))] if node_level else batches(torch.cat(sizes)[positions], BLOCK)
+    blocks = [torch.arange(len(positions))] if readout.rooted else batches(torch.cat(sizes)[positions], BLOCK)
     with (
         writing(out, asked, len(positions), device) as run,
         _Progress(call.method.name, len(positions), progress, run.manifest["done"]) as shown,
@@ -377,7 +377,7 @@ def _stored(
             start, done = int(block[0]), run.done_within(int(block[0]), len(block))
             if sum(map(len, done)) == len(block):
                 continue
-            known, local = (None, positions) if node_level else positions[block].unique(return_inverse=True)
+            known, local = (None, positions) if readout.rooted else positions[block].unique(return_inverse=True)
             if call.prepared is not None:
                 known, local = None, positions[block]
             problem = call.problem(shelf.take(known) if call.prepared is None else call.prepared.graphs)
@@ -488,7 +488,7 @@ def _explanations(
     node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
     node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
     edge_index = source.edge_index[:, edge_id]
-    if graphs.root is None:  # ids within each graph
+    if graphs.roots is None:  # ids within each graph
         edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]
         edge_id = edge_id - source.edge_ptr[source.edge_batch[edge_id]]
         node_id = node_id - source.node_ptr[source.batch[node_id]]

@@ -104,7 +104,7 @@ def test_around_nodes(graphs: Graphs, steps: int, flow: str, data: st.DataObject
         place = torch.tensor(nodes)
         local = found.edge_index[:, found.edge_owner == i]
         assert torch.equal(place[local], graphs.edge_index[:, edges])
-        assert nodes[int(found.root[i])] == index[i]
+        assert nodes[int(found.roots[i])] == index[i]
         assert int(found.hops[i]) == (WHOLE_GRAPH if whole else steps + extra)
 
 
@@ -127,7 +127,7 @@ def test_union_holds_replicas_that_can_be_rebuilt(graphs: Graphs, steps: int, da
     replicas = found.replicas(torch.tensor(select))
     ends = found.node[replicas.node]
     assert torch.equal(ends[replicas.edge_index], graphs.edge_index[:, found.edge[replicas.edge]])
-    assert ends[replicas.rows].tolist() == select
+    assert ends[replicas.rows].tolist() == [[node] for node in select]
     assert torch.equal(replicas.node_owner[replicas.edge_index[0]], replicas.edge_owner)
     assert torch.equal(replicas.data.edge_number, graphs.edge_attrs["edge_number"][found.edge[replicas.edge]])
 
@@ -241,7 +241,7 @@ def test_a_cap_above_all_degrees_changes_nothing(graphs: Graphs, steps: int, flo
     scope = torch.full_like(every, number)
     free = around_nodes(graphs, every, steps, scope, flow)
     found = around_nodes(graphs, every, steps, scope, flow, cap=Cap(2 * max(graphs.num_edges, 1), 0))
-    for name in ("node", "node_ptr", "node_depth", "edge", "edge_ptr", "edge_in_play", "edge_index", "root", "hops"):
+    for name in ("node", "node_ptr", "node_depth", "edge", "edge_ptr", "edge_in_play", "edge_index", "roots", "hops"):
         assert torch.equal(getattr(found, name), getattr(free, name))
     assert not bool(found.capped.any())
 

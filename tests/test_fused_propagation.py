@@ -23,7 +23,7 @@ from torch_geometric.nn import global_add_pool
 import gnn_xai as gx
 from gnn_xai.core.engines.prepare import Prepared, prepare
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.expansion import of_graphs
+from gnn_xai.core.graphs.expansion import everything, of_graphs
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.inputs.features import by_row, by_value, structure
 from gnn_xai.core.model.arguments import as_task, bind
@@ -578,10 +578,10 @@ class Both:
         problem = self.session.problem
         parts = []
         for i in self.index.tolist():
-            which = torch.arange(problem.graphs.num_graphs) if problem.node_level else torch.tensor([i])
-            replicas = of_graphs(problem.graphs, which, 0).replicas(torch.arange(len(which)))
-            if problem.node_level:
-                replicas = replace(replicas, rows=torch.tensor([i]))
+            if problem.readout.rooted:
+                replicas = everything(problem.graphs, torch.tensor([[i]]))
+            else:
+                replicas = of_graphs(problem.graphs, torch.tensor([i]), 0).replicas(torch.tensor([0]))
             with MaskedModel(problem, replicas) as model:
                 parts.append(self._run(model, mask, None, 1, problem.graphs.x))
         out, by_edge, by_node = (torch.cat(part) for part in zip(*parts, strict=True))

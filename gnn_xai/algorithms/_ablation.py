@@ -54,8 +54,8 @@ class Fragments:
     def change(self, replicas: Replicas, absent: Tensor) -> Change:
         """The change that takes out some nodes or edges `[ΣN]` or `[ΣE]` bool.
 
-        An explained node stays, with features 0 and its edges; so does one node of a graph of which nothing would be left,
-        without edges.
+        A root of an instance stays, with features 0 and its edges; so does one node of a graph of which nothing would be
+        left, without edges.
         """
         if self.of_edges:
             return Change(edges=absent)

@@ -51,8 +51,7 @@ def fragments_of(session: Session, graphs: ComputationGraphs, kind: FragmentKind
 
 def _explained(graphs: ComputationGraphs) -> list[int]:
     """The graphs of the data that instances are of."""
-    index = graphs.index if graphs.root is None else graphs.graphs.batch[graphs.index]
-    return index.unique().tolist()
+    return graphs.graph.unique().tolist()
 
 
 def _numbers(source: Graphs, which: list[int], kind: FragmentKind) -> Tensor | None:

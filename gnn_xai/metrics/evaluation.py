@@ -277,7 +277,7 @@ def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Scores:
     edge = node = None
     same = int(graphs.edge_in_play.sum()) == len(explanations.edge_id)
     same = same and int(graphs.node_in_play.sum()) == len(explanations.node_id)
-    if same and graphs.root is not None:
+    if same and graphs.roots is not None:
         same = torch.equal(graphs.edge[graphs.edge_in_play], explanations.edge_id)
     if not same:
         raise InputError(

@@ -2,7 +2,7 @@
 
 PyG makes one mask for whatever `index` selects: one output, several, or all (`index=None`). Here one output is one instance
 on its verified computation graph, as in `gnn_xai.explain`; several are one instance whose objective is the mean of theirs,
-on the whole graph (`gnn_xai.core.model.readout`).
+on the whole graph (`gnn_xai.core.model.joint`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Graphs, as_graphs
-from gnn_xai.core.model.arguments import as_task, eager, list_of
+from gnn_xai.core.model.arguments import as_task, eager
+from gnn_xai.core.model.index import list_of
+from gnn_xai.core.model.joint import Joint
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.core.model.readout import Joint
+from gnn_xai.core.model.readout import JointReadout
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 
@@ -333,8 +335,7 @@ class _Call:
             graphs,
             self.config,
             self.forward,
-            size=len(self.out),
-            rows=rows,
+            rows=JointReadout(self.config.task_level, len(self.out), rows),
             targets=targets,
             values=None if values is None else values.reshape(1, -1),
             read=self._read(rows),

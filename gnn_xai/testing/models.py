@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnn_xai.core.graphs.expansion import of_graphs
+from gnn_xai.core.graphs.expansion import everything
 from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind
 from gnn_xai.core.model.interventions import MaskedModel
@@ -40,9 +39,7 @@ def check_model(
     config = as_task(task, data)
     graphs = as_graphs(data, device)
     problem = Problem(model, graphs, config, bind(model, graphs, forward))
-    first = torch.zeros(1, dtype=torch.int64, device=device)
-    replicas = of_graphs(graphs, first, 0).replicas(first)
-    every = replace(replicas, rows=torch.arange(graphs.num_nodes, device=device) if problem.node_level else None)
+    every = everything(graphs, problem.readout.every_row(graphs))
     edges = every.edge_index
     got: dict[tuple[int, float], Tensor] = {}
     ones = torch.ones(edges.size(1), dtype=problem.dtype, device=device)

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
+from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.hidden_states import layer_outputs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.model.arguments import bind
 from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations
@@ -48,9 +49,9 @@ class Run:
         """Hidden representations of the first `most` instances, `[b, H]` by message-passing layer: the layer's output on the
         explained node, or its mean over the nodes of the graph.
         """
-        index, by_node = self.index[:most], self.task.task_level == ModelTaskLevel.node
-        graphs = Shelf(self.data, index.device, whole=by_node).take(None if by_node else index)
-        if graphs.many and not by_node:  # the graphs that are asked for, and no others
+        index, rooted = self.index[:most], readout_of(self.task.task_level).rooted
+        graphs = Shelf(self.data, index.device, whole=rooted).take(None if rooted else index)
+        if graphs.many and not rooted:  # the graphs that are asked for, and no others
             index = torch.arange(len(index), device=index.device)
         problem = Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
         with untouched(self.model), torch.no_grad():

@@ -100,7 +100,7 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
 
 def _tried(problem: Problem, look: Look, batch_budget: Any, rounding: float) -> Way:
     """The first of the planned ways that agrees with the plain one, or that one."""
-    plan, local, why = look.plan, look.complete and problem.node_level, ""
+    plan, local, why = look.plan, look.complete and problem.readout.rooted, ""
     chain = local and plan.is_chain and all(route.coefficients is not None for route in plan.routes)
     chain = chain and not any(coefficients.backwards for coefficients in plan.coefficients)
     ways = [(True, True)] * chain + [(True, False)] * local + [(False, False)]
@@ -135,7 +135,7 @@ def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | 
     graphs = around.around(index, torch.zeros_like(index))
     with batches.measuring() as kept:
         one = _gradients(fast, graphs, look)
-    if look.probe is None or not bool(close(one[0], look.expected[index, 1], around.scale, way.rounding).all()):
+    if look.probe is None or not bool(close(one[0], look.outputs_of(index)[:, 1], around.scale, way.rounding).all()):
         scope, local = _scope_of_most(way, fast, look)
         if scope == len(SCOPES) - 1:
             return None
@@ -170,7 +170,7 @@ def _alike(one: list[Tensor], other: list[Tensor], rounding: list[float]) -> boo
 
 def _session(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Session:
     budget = batches.as_budget(batch_budget, look.bytes_each, problem.graphs.device)
-    alone = look.mixes or problem.alone
+    alone = look.mixes or problem.readout.alone
     return Session(problem, 0, False, budget, way.plan, way.features, alone, look.maskable)
 
 
@@ -205,7 +205,7 @@ def _scope_of_most(way: Way, session: Session, look: Look) -> tuple[int, bool]:
     """
     around, sample = way.neighborhoods(look), look.sample
     assert around is not None
-    expected, last = look.expected[sample], len(SCOPES) - 1
+    expected, last = look.outputs_of(sample), len(SCOPES) - 1
     needed, local = [0], [True]
 
     def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
@@ -294,12 +294,16 @@ def _with_gradients(model: MaskedModel, probe: Probe | None) -> list[Tensor]:
 
 def _rounding(problem: Problem, look: Look) -> float:
     """How far outputs of the sample are apart that differ by the order of the edges alone."""
-    with torch.no_grad(), MaskedModel(problem, _turned(expansion.everything(problem.graphs))) as model:
+    with torch.no_grad(), MaskedModel(problem, _turned(_sampled(problem, look))) as model:
         out = model()
-    return float((out - look.expected[:, 0])[look.sample].abs().max())
+    return float((out - look.predictions(look.sample)).abs().max())
 
 
 def _look_for_noise(problem: Problem, look: Look) -> None:
     """Warn of a model that gives another output each time."""
-    whole = replace(expansion.everything(problem.graphs), rows=look.sample)
-    warn_of_noise(problem, whole, look.expected[look.sample, 0])
+    warn_of_noise(problem, _sampled(problem, look), look.predictions(look.sample))
+
+
+def _sampled(problem: Problem, look: Look) -> Replicas:
+    """All of the data, where the sample is read."""
+    return expansion.everything(problem.graphs, look.sample.reshape(len(look.sample), -1))

@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
-    if session.problem.nodes_stay:
+    if session.problem.readout.nodes_stay:
         change = _silenced(replicas, change)
     smaller = replicas.without(change.edges, change.nodes)
     x = change.x

@@ -69,8 +69,12 @@ class Look:
     mixes: bool = False
 
     def predictions(self, index: Tensor) -> Tensor:
-        """The output for instances `[B]`, `[B, C]`."""
-        return self.expected[index, 0]
+        """The output for instances, `[B, C]`."""
+        return self.outputs_of(index)[:, 0]
+
+    def outputs_of(self, index: Tensor) -> Tensor:
+        """The output for instances, for the user's input and for the probe, `[B, ways, C]`."""
+        return self.expected[index]
 
     def warn_of_masks(self, edge_masks: bool) -> None:
         """Warn of layers that edge masks do not reach, or of a model that uses no edges.
@@ -104,12 +108,12 @@ def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Pro
     Raises:
         InputError: if the model fails, or its output is not what the task says.
     """
-    return (_look_at_nodes if problem.node_level else _look_at_graphs)(problem, index, batch_budget)
+    return (_look_around_roots if problem.readout.rooted else _look_at_graphs)(problem, index, batch_budget)
 
 
-def _look_at_nodes(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
     graphs = problem.graphs
-    whole = expansion.everything(graphs)
+    whole = expansion.everything(graphs, problem.readout.every_row(graphs))
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, chained=not large)
     problem.check(out if index is None else out[index])
@@ -149,7 +153,7 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
     probe, again, probed = _probed(problem, some, traced)
     plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
     seen = _seen(traced, reach, plan, problem, some)
-    mixes = not problem.alone and _mixes(problem, graphs, sample, probe, out, probed)
+    mixes = not problem.readout.alone and _mixes(problem, graphs, sample, probe, out, probed)
     if mixes:
         warn_of_noise(problem, some, out)
         warn(
@@ -163,7 +167,7 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
         survey(plan, traced, some)
         expected[sample, 0] = out
     else:
-        alone = mixes or problem.alone
+        alone = mixes or problem.readout.alone
         budget = batches.as_budget(batch_budget, seen.bytes_each, graphs.device)
         rest = expansion.of_graphs(graphs, distinct, 0)
 

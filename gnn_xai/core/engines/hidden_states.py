@@ -19,14 +19,15 @@ def layer_outputs(problem: Problem, index: Tensor) -> dict[str, Tensor]:
 
     Args:
         problem: model, data, task.
-        index: `[B]` nodes, whose rows are read in a pass over all of the data; or graphs, of whose nodes the mean is taken.
+        index: `[B]` nodes or `[B, 2]` pairs of nodes, whose rows are read in a pass over all of the data, those of a pair
+            side by side; or graphs, of whose nodes the mean is taken.
     """
-    if problem.node_level:
-        every = torch.arange(problem.graphs.num_graphs, device=index.device)
-        replicas = expansion.of_graphs(problem.graphs, every, 0).replicas(every)
-        with seen_layers(problem.model, len(replicas.node)) as seen:
-            problem.run(replicas.data, index)
-        return {name: out[index].flatten(1) for name, out in seen.items()}
+    if problem.readout.rooted:
+        roots = index.reshape(len(index), -1)
+        whole = expansion.everything(problem.graphs, roots)
+        with seen_layers(problem.model, len(whole.node)) as seen:
+            problem.run(whole.data, roots)
+        return {name: out[roots].flatten(1) for name, out in seen.items()}
     parts: list[dict[str, Tensor]] = []
     for some in index.split(TOGETHER):
         replicas = expansion.of_graphs(problem.graphs, some, 0).replicas(torch.arange(len(some), device=index.device))

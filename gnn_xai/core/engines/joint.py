@@ -12,7 +12,7 @@ from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.source import Flow, Graphs
-from gnn_xai.core.model.readout import Joint
+from gnn_xai.core.model.joint import Joint
 
 
 def computation_graph(prepared: Prepared, session: Session) -> tuple[ComputationGraphs, Tensor]:

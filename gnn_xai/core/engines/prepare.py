@@ -21,7 +21,7 @@ from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs
 from gnn_xai.core.graphs.expansion import SCOPES, Cap
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.arguments import Bound, as_index
+from gnn_xai.core.model.arguments import Bound
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError, warn
 
@@ -116,7 +116,7 @@ class Prepared:
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"expected a positive number of parts, got {n!r}")
-        index = as_index(index, len(self), self.graphs.device)
+        index = self.problem.readout.index(index, self.graphs)
         return list(index.tensor_split(min(n, len(index))))
 
     def check_unchanged(self) -> None:
@@ -175,7 +175,7 @@ class Prepared:
             budget,
             way.plan,
             way.features,
-            self.look.mixes or self.problem.alone,
+            self.look.mixes or self.problem.readout.alone,
             self.look.maskable,
         )
 
@@ -253,7 +253,7 @@ class Prepared:
     ) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         way = self.way(session.plan is None)
-        scopes, expected = range(way.first_scope, len(SCOPES)), self.look.expected[index]
+        scopes, expected = range(way.first_scope, len(SCOPES)), self.look.outputs_of(index)
         graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
         whole = int((graphs.hops == WHOLE_GRAPH).sum())
         if whole:
@@ -307,7 +307,7 @@ def as_cap(max_neighbors: Any, seed: int, problem: Problem) -> Cap | None:
         raise InputError(
             f"expected max_neighbors as a positive integer or None, got {max_neighbors!r}; None follows every edge"
         )
-    if not problem.node_level:
+    if not problem.readout.rooted:
         raise InputError(
             f"expected max_neighbors for a node-level task alone, got {max_neighbors} for a graph-level one, whose graphs "
             "are explained whole; leave it out"

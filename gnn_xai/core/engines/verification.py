@@ -76,7 +76,7 @@ class Neighborhoods:
     def around(
         self, index: Tensor, scope: Tensor, limit: int | None = None, cap: Cap | None = None
     ) -> ComputationGraphs:
-        """The computation graphs of nodes `[B]`, each with its `scope` `[B]`, not verified."""
+        """The computation graphs of nodes `[B]`, or pairs `[B, 2]`, each with its `scope` `[B]`, not verified."""
         return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap)
 
     def agree(self, out: Tensor, expected: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Neighborhoods:
 
         Args:
             session: how to run the model.
-            index: `[B]` nodes.
+            index: `[B]` nodes, or `[B, 2]` pairs.
             expected: `[B, ways, C]` the output on the full data, for the user's input and for the probe.
             scopes: which of `SCOPES` to try.
             limit, cap: see `gnn_xai.core.graphs.expansion.around_nodes`.
@@ -111,8 +111,8 @@ class Neighborhoods:
         Returns:
             them, with `exact` set, and the scope of each, `[B]`.
         """
-        scope = torch.zeros_like(index)
-        exact = torch.zeros_like(index, dtype=torch.bool)
+        scope = torch.zeros(len(index), dtype=torch.int64, device=index.device)
+        exact = torch.zeros_like(scope, dtype=torch.bool)
         pending = torch.arange(len(index), device=index.device)
         graphs = None
         for step in scopes:

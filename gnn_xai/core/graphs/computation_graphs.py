@@ -35,15 +35,16 @@ class ComputationGraphs:
 
     Attributes:
         graphs: where they were cut from.
-        index: explained node (node level) or graph (graph level).
+        index: explained nodes or graphs, or pairs of nodes, `[B, 2]`.
         node: node of `graphs` for every node here; sorted within an instance.
         node_ptr: where the nodes of each instance start.
-        node_depth: hops from the target; 0 everywhere for graph-level tasks, and where the whole graph is needed.
+        node_depth: hops from the nearest root; 0 everywhere for graph-level tasks, and where the whole graph is needed.
         edge: edge of `graphs` for every edge here; sorted within an instance.
         edge_ptr: where the edges of each instance start.
-        edge_in_play: whether an edge can carry a message to the target.
+        edge_in_play: whether an edge can carry a message to a root.
         edge_index: positions within the instance's own nodes.
-        root: position of the target within the instance's own nodes; `None` for graph-level tasks.
+        roots: the nodes that the output belongs to (the explained node, or both ends of a pair), as positions within the
+            instance's own nodes; `None` for graph-level tasks.
         hops: radius in message-passing steps; `WHOLE_GRAPH` where none was enough.
         exact: the model gives the same output here as on the full graph.
         steps: message-passing steps L of the model.
@@ -52,7 +53,7 @@ class ComputationGraphs:
     """
 
     graphs: Graphs
-    index: Int[Tensor, " instances"]
+    index: Int[Tensor, "instances *ends"]
     node: Int[Tensor, " nodes"]
     node_ptr: Int[Tensor, " instances+1"]
     node_depth: Int[Tensor, " nodes"]
@@ -60,7 +61,7 @@ class ComputationGraphs:
     edge_ptr: Int[Tensor, " instances+1"]
     edge_in_play: Bool[Tensor, " edges"]
     edge_index: Int[Tensor, "2 edges"]
-    root: Int[Tensor, " instances"] | None
+    roots: Int[Tensor, "instances roots"] | None
     hops: Int[Tensor, " instances"]
     exact: Bool[Tensor, " instances"]
     steps: int
@@ -69,7 +70,7 @@ class ComputationGraphs:
 
     @cached_property
     def node_in_play(self) -> Bool[Tensor, " nodes"]:
-        """Whether a node is within L hops of the target."""
+        """Whether a node is within L hops of a root."""
         return (self.node_depth <= self.steps) | self.all_in_play
 
     def __len__(self) -> int:
@@ -96,9 +97,14 @@ class ComputationGraphs:
         return owners(self.edge_ptr)
 
     @cached_property
+    def graph(self) -> Int[Tensor, " instances"]:
+        """The graph of the data that each instance is of."""
+        return self.index if self.roots is None else self.graphs.batch[self.index.reshape(len(self), -1)[:, 0]]
+
+    @cached_property
     def instance_key(self) -> Int[Tensor, " instances"]:
-        """Keys of random numbers for each instance: the explained node's own id, or its graph's key."""
-        return (self.graphs.graph_key if self.root is None else self.graphs.node_key)[self.index]
+        """Keys of random numbers for each instance: the ids of its roots, or its graph's key."""
+        return self.graphs.graph_key[self.index] if self.roots is None else self.graphs.roots_key(self.index)
 
     @cached_property
     def partner(self) -> Int[Tensor, " edges"]:
@@ -116,7 +122,7 @@ class ComputationGraphs:
 
         Args:
             select: instances.
-            by_depth: sort nodes by depth, the targets of all instances first, and not by instance.
+            by_depth: sort nodes by depth, the roots of all instances first, and not by instance.
         """
         if len(select) > REUSED:
             return self._replicas(select, by_depth)
@@ -140,7 +146,7 @@ class ComputationGraphs:
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         node_owner, edge_owner = owners(node_ptr), owners(edge_ptr)
         edge_index = self.edge_index[:, edge] + node_ptr[edge_owner]
-        rows = None if self.root is None else self.root[select] + node_ptr[:-1]
+        rows = None if self.roots is None else self.roots[select] + node_ptr[:-1].unsqueeze(1)
         if by_depth:
             order = torch.argsort(self.node_depth[node], stable=True)
             place = torch.empty_like(order)
@@ -160,7 +166,7 @@ class Replicas:
         node, edge: flat positions in `source`.
         node_owner, edge_owner: the replica of each node and edge.
         edge_index: in nodes of this union.
-        rows: the nodes whose output is read, one a replica as a rule; `None` for graph-level tasks.
+        rows: the nodes whose output is read, the roots of each replica as a rule; `None` for graph-level tasks.
     """
 
     source: ComputationGraphs
@@ -170,7 +176,7 @@ class Replicas:
     edge: Int[Tensor, " edges"]
     edge_owner: Int[Tensor, " edges"]
     edge_index: Int[Tensor, "2 edges"]
-    rows: Int[Tensor, " rows"] | None
+    rows: Int[Tensor, "rows roots"] | None
 
     def __len__(self) -> int:
         return len(self.instance)
@@ -217,15 +223,13 @@ class Replicas:
     def _bare(self) -> Any:
         """The data without `x`, which is wide and often replaced."""
         graphs = self.source.graphs
-        index = self.source.index[self.instance]
-        graph = index if self.source.root is None else graphs.batch[index]
         return graphs.slice(
             self.node_id,
             self.edge_id,
             self.edge_index,
             self.node_owner,
             len(self),
-            graph,
+            self.source.graph[self.instance],
         )
 
     def without(
@@ -233,7 +237,7 @@ class Replicas:
     ) -> Replicas:
         """The union rebuilt without some edges, or some nodes and all edges at them.
 
-        A target node must not be among the removed.
+        A root must not be among the removed.
         """
         keep_edges = torch.ones_like(self.edge, dtype=torch.bool) if edges is None else ~edges
         if nodes is None:

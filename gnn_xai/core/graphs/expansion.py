@@ -1,4 +1,4 @@
-"""Computation graphs of many outputs at once, by one breadth-first expansion around all targets."""
+"""Computation graphs of many outputs at once, by one breadth-first expansion around all roots."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gnn_xai.core.graphs.source import Flow, Graphs
 
 
 class Scope(NamedTuple):
-    """How much of a graph is cut out around a target, one of the steps of `SCOPES`."""
+    """How much of a graph is cut out around its roots, one of the steps of `SCOPES`."""
 
     extra: int  # hops beyond those that carry messages
-    induced: bool  # all edges among the nodes, not only those that lead to the target
+    induced: bool  # all edges among the nodes, not only those that lead to a root
     whole: bool
 
 
@@ -45,18 +45,19 @@ class TooLarge(Exception):
 
 def around_nodes(
     graphs: Graphs,
-    index: Int[Tensor, " instances"],
+    index: Int[Tensor, "instances *ends"],
     steps: int,
     scope: Int[Tensor, " instances"],
     flow: Flow,
     limit: int | None = None,
     cap: Cap | None = None,
 ) -> ComputationGraphs:
-    """The computation graphs of nodes, all together, by one breadth-first expansion over (instance, node) pairs.
+    """The computation graphs of nodes or pairs of nodes, all together, by one breadth-first expansion over (instance, node)
+    pairs.
 
     Args:
         graphs: the data.
-        index: target nodes.
+        index: nodes, or several roots for each instance, of one graph.
         steps: message-passing steps L of the model.
         scope: which of `SCOPES` each instance gets.
         flow: the direction in which the model's layers pass messages.
@@ -70,7 +71,8 @@ def around_nodes(
     local = (~whole).nonzero().flatten()
     capped = torch.zeros_like(whole)
 
-    frontier = local * stride + index[local]  # pairs as one integer: instance * N + node
+    roots = index.reshape(len(index), -1)
+    frontier = torch.unique(local.unsqueeze(1) * stride + roots[local])  # pairs as one integer: instance * N + node
     seen, depth = frontier, torch.zeros_like(frontier)
     size = graphs.num_nodes + graphs.num_edges
     if limit is not None and int(whole.sum()) * size > limit:
@@ -111,7 +113,7 @@ def around_nodes(
 
 def _flat(
     graphs: Graphs,
-    index: Int[Tensor, " instances"],
+    index: Int[Tensor, "instances *ends"],
     nodes: tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]],
     edges: tuple[Int[Tensor, " edges"], Bool[Tensor, " edges"]],
     steps: int,
@@ -128,7 +130,7 @@ def _flat(
     edge_ptr = pointers(torch.bincount(edge_owner, minlength=size))
     ends = graphs.edge_index[:, edge]
     edge_index = torch.searchsorted(seen, edge_owner * stride + ends) - node_ptr[edge_owner]
-    targets = torch.arange(size, device=graphs.device) * stride + index
+    roots = torch.arange(size, device=graphs.device).unsqueeze(1) * stride + index.reshape(size, -1)
     return ComputationGraphs(
         graphs,
         index,
@@ -139,7 +141,7 @@ def _flat(
         edge_ptr,
         in_play,
         edge_index,
-        torch.searchsorted(seen, targets) - node_ptr[:-1],
+        torch.searchsorted(seen, roots) - node_ptr[:-1].unsqueeze(1),
         hops,
         torch.zeros_like(hops, dtype=torch.bool),
         steps,
@@ -157,7 +159,7 @@ def _followed(graphs: Graphs, pairs: Int[Tensor, " pairs"], flow: Flow, cap: Cap
 
 def _incoming(
     graphs: Graphs,
-    index: Int[Tensor, " instances"],
+    index: Int[Tensor, "instances *ends"],
     pairs: Int[Tensor, " pairs"],
     flow: Flow,
     cap: Cap | None,
@@ -170,7 +172,7 @@ def _incoming(
 
     Args:
         graphs: the data.
-        index: target nodes.
+        index: see `around_nodes`.
         pairs: as instance * N + node.
         flow: see `around_nodes`.
         cap: see `around_nodes`.
@@ -185,22 +187,22 @@ def _incoming(
     capped[owner[hub]] = True
     slots, slot_ptr = gather_segments(ptr, node[~hub])
     instance = torch.repeat_interleave(owner[~hub], slot_ptr.diff())
-    drawn = _draw(graphs, index[owner[hub]], node[hub], flow, cap)
+    drawn = _draw(graphs, graphs.roots_key(index)[owner[hub]], node[hub], flow, cap)
     slots = torch.cat([slots, drawn.reshape(-1)])
     return torch.cat([instance, owner[hub].repeat_interleave(cap.max_neighbors)]), sender[slots], edge[slots]
 
 
 def _draw(
-    graphs: Graphs, target: Int[Tensor, " hubs"], node: Int[Tensor, " hubs"], flow: Flow, cap: Cap
+    graphs: Graphs, key: Int[Tensor, " hubs"], node: Int[Tensor, " hubs"], flow: Flow, cap: Cap
 ) -> Int[Tensor, "hubs {cap.max_neighbors}"]:
-    """`max_neighbors` slots of the incidence for each of some hubs.
+    """`max_neighbors` slots of the incidence for each of some hubs, each of an instance with a key.
 
     A hub's edges are a circle, cut into arcs of equal length from a random place on; one edge is drawn in each arc. So all
     have the same chance, and none is drawn twice. A self loop is always kept.
     """
     ptr, sender, _ = graphs.incidence(flow)
     arc = torch.arange(cap.max_neighbors + 1, device=node.device)  # the last number is for the place
-    keys = graphs.node_key[target].unsqueeze(1), graphs.node_key[node].unsqueeze(1)
+    keys = key.unsqueeze(1), graphs.node_key[node].unsqueeze(1)
     number = keyed_bits(cap.seed, *keys, arc)
     first = ptr[node].unsqueeze(1)
     loop = (sender[first] == node.unsqueeze(1)).long()  # loops come first
@@ -229,7 +231,7 @@ def _unique_edges(
 
 def _add_whole(
     graphs: Graphs,
-    index: Int[Tensor, " instances"],
+    index: Int[Tensor, "instances *ends"],
     whole: Bool[Tensor, " instances"],
     seen: Int[Tensor, " before"],
     depth: Int[Tensor, " before"],
@@ -240,7 +242,7 @@ def _add_whole(
 ) -> tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"], Int[Tensor, " edges"], Bool[Tensor, " edges"]]:
     """Add all nodes and edges of the graph, all in play, for the instances that ask for it."""
     instance = whole.nonzero().flatten()
-    graph = graphs.batch[index[instance]]
+    graph = graphs.batch[index.reshape(len(index), -1)[instance, 0]]
     nodes, node_ptr = gather_segments(graphs.node_ptr, graph)
     edges, edge_ptr = gather_segments(graphs.edge_ptr, graph)
     more = torch.repeat_interleave(instance, node_ptr.diff()) * stride + nodes
@@ -282,11 +284,10 @@ def of_graphs(graphs: Graphs, index: Int[Tensor, " instances"], steps: int) -> C
     )
 
 
-def everything(graphs: Graphs) -> Replicas:
-    """All of the data as one union, whose rows are its nodes."""
+def everything(graphs: Graphs, rows: Int[Tensor, "rows roots"] | None) -> Replicas:
+    """All of the data as one union, where these rows are read, or for `None` its graphs."""
     every = torch.arange(graphs.num_graphs, device=graphs.device)
-    replicas = of_graphs(graphs, every, 0).replicas(every)
-    return replace(replicas, rows=torch.arange(graphs.num_nodes, device=graphs.device))
+    return replace(of_graphs(graphs, every, 0).replicas(every), rows=rows)
 
 
 def in_chunks(

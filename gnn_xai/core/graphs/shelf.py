@@ -35,6 +35,16 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.data) if self.whole is None else self.whole.num_graphs
 
+    @property
+    def num_graphs(self) -> int:
+        """How many graphs there are."""
+        return len(self)
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes there are in all, which takes reading them."""
+        return sum(part.num_nodes for part in self.parts())
+
     def take(self, select: Int[Tensor, " selected"] | None) -> Graphs:
         """Some of the graphs, in that order; `None` for all.
 

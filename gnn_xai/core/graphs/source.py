@@ -106,6 +106,14 @@ class Graphs:
         position = torch.arange(self.num_edges, device=self.device)
         return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
 
+    def roots_key(self, index: Int[Tensor, "instances *ends"]) -> Int[Tensor, " instances"]:
+        """The same for instances around a node, or around several each."""
+        first, *others = index.reshape(len(index), -1).unbind(1)
+        key = self.node_key[first]
+        for node in others:
+            key = mix(key) ^ mix(self.node_key[node] + 1)
+        return key
+
     @cached_property
     def graph_key(self) -> Int[Tensor, " graphs"]:
         """A fingerprint of each graph's degrees and features, so that a graph explained alone keeps its key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -162,41 +161,6 @@ def eager(model: nn.Module) -> nn.Module:
         warn("the model is compiled; masks need PyG's hooks, so its eager module is explained instead (same weights)")
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model
-
-
-def as_index(index: Any, size: int, device: torch.device) -> Tensor:
-    """Which outputs: `None` for all, an int, a slice or range, a boolean mask, or a sequence of positions, as `[B]`.
-
-    Raises:
-        InputError: if empty, out of range, or of another kind.
-    """
-    if index is None:
-        index = torch.arange(size, device=device)
-    elif isinstance(index, slice):
-        index = torch.arange(size, device=device)[index]
-    else:
-        try:
-            index = torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index), device=device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"expected index as integers, got {index!r}") from error
-    if index.dtype == torch.bool:
-        if index.shape != (size,):
-            raise InputError(f"expected a boolean index of length {size}, got shape {list(index.shape)}")
-        index = index.nonzero().flatten()
-    index = index.reshape(-1)
-    if index.numel() == 0:
-        raise InputError("expected at least one index, got none; index=None explains every output")
-    if index.is_floating_point() or index.is_complex():
-        raise InputError(f"expected integer indices, got {index.dtype}")
-    if int(index.min()) < 0 or int(index.max()) >= size:
-        wrong = int(index[(index < 0) | (index >= size)][0])
-        raise InputError(f"index {wrong} is out of range; expected 0 to {size - 1}")
-    return index.long()
-
-
-def list_of(index: Any) -> Any:
-    """Ranges and other iterables as lists; numbers and arrays as they are."""
-    return list(index) if isinstance(index, (range, set, frozenset)) or hasattr(index, "__next__") else index
 
 
 def as_target(target: Tensor | None, out: Tensor, problem: Problem) -> Tensor:

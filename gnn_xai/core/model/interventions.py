@@ -26,7 +26,8 @@ from gnn_xai.core.inputs.features import Features, plain
 from gnn_xai.core.inputs.hooks import Hook, after_with_arguments, hooked
 from gnn_xai.core.model.fusing import Fusing
 from gnn_xai.core.model.matching import ForwardPass, Matching
-from gnn_xai.core.model.problem import Problem, RunOn
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.readout import RunOn
 from gnn_xai.core.propagation.calls import ForwardTrace, _holds_edges
 from gnn_xai.core.propagation.coefficients import form_of
 from gnn_xai.core.propagation.fused import Propagation
@@ -126,7 +127,7 @@ class MaskedModel:
         run.start(edge_mask)
         if self._propagation is not None:
             self._propagation.start(run.mask)
-        shrunk = len(replicas) if self._plan is not None and self._plan.shrink else None
+        shrunk = self._plan is not None and self._plan.shrink
         out = self.problem.run(data, replicas.rows, shrunk, on)
         run.finish()
         return out
@@ -141,7 +142,7 @@ class MaskedModel:
             (source.num_nodes + source.num_edges)[replicas.instance].sum()
         ):
             return "rebuilt"
-        return "data" if source.root is None else "part"
+        return "data" if source.roots is None else "part"
 
     def _runs(self, edge_mask: Tensor | None, x: Tensor | Coded | None) -> bool:
         try:
@@ -225,7 +226,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
     def is_edges(value: Any) -> bool:
         if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
             return False
-        if any(value is pairs for pairs in problem.pairs):
+        if problem.readout.is_pairs(value, problem.graphs):
             return False
         return value is edges or bool(torch.equal(value, edges))
 

@@ -10,20 +10,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType, ModelTaskLevel
+from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
 from gnn_xai.core.arrays.batches import out_of_memory
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import Embeddings
 from gnn_xai.core.model.layers import Layers
+from gnn_xai.core.model.readout import Readout, RunOn, readout_of
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
 Objective = Literal["margin", "log_prob", "prob", "raw"]
 OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
 Forward = Callable[[nn.Module, Any], Tensor]
-RunOn = Literal["data", "part", "rebuilt", "messages", "features"]
-"""What a model is run on: the user's data; computation graphs cut out of it; what is left of either after a removal; under
-masks that multiply messages; under masks that multiply features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,29 +48,14 @@ class Problem:
         return Layers.of(self.model)
 
     @property
-    def node_level(self) -> bool:
-        """Outputs belong to nodes, not to graphs."""
-        return self.task.task_level == ModelTaskLevel.node
+    def readout(self) -> Readout:
+        """Which outputs are explained, and where they are found."""
+        return readout_of(self.task.task_level)
 
     @property
     def num_outputs(self) -> int:
-        """How many outputs can be explained: nodes or graphs."""
-        return self.graphs.num_nodes if self.node_level else self.graphs.num_graphs
-
-    @property
-    def alone(self) -> bool:
-        """Instances and their variants never share a batch."""
-        return False
-
-    @property
-    def pairs(self) -> tuple[Tensor, ...]:
-        """Arguments of the model that name pairs of nodes, and are no adjacency even where they equal `edge_index`."""
-        return ()
-
-    @property
-    def nodes_stay(self) -> bool:
-        """Outputs are numbered by nodes that no union can renumber; removed nodes stay, without features and edges."""
-        return False
+        """How many outputs can be explained."""
+        return self.readout.count(self.graphs)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,49 +66,26 @@ class Problem:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def run(
-        self, data: Any, rows: Tensor | None, shrunk: int | None = None, on: Callable[[], RunOn] | None = None
+        self, data: Any, rows: Tensor | None, shrunk: bool = False, on: Callable[[], RunOn] | None = None
     ) -> Tensor:
         """The model's output on `data`, one row per instance, as `[R, C]`.
 
         Args:
             data: one disjoint union of computation graphs.
-            rows: the node to read for each instance, or `None` for graph-level tasks.
-            shrunk: how many instances there are, where the model's layers drop all other rows.
+            rows: `[R, K]` the roots of each instance, or `None` for graph-level tasks.
+            shrunk: the model's layers drop all rows but those of the roots.
             on: tells what the model was run on, once it has raised an error; the user's data for `None`.
 
         Raises:
             InputError: if the model raises anything, or its output is not what the task says.
         """
         out = self.called(data, on)
-        expected = shrunk or (data.num_graphs if rows is None else data.num_nodes)
-        if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
-            out = out.reshape(1)
-        what = "graph" if rows is None else "node"
-        if out.dim() == 0 or out.size(0) != expected:
-            if rows is None and out.dim() == 2 and out.size(0) == 1:
-                raise InputError(
-                    f"expected one output row per graph, got one for a batch of {expected} graphs; let the model pool each "
-                    "graph by data.batch, as in global_mean_pool(x, batch)"
-                )
-            raise InputError(
-                f"expected one output row per {what} ({expected}), got shape {list(out.shape)}"
-                f"{self._cure_of_rows(out, expected, what, 'data' if on is None else on())}"
-            )
         if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
             raise InputError(
-                f"expected output of shape [{expected}, classes] for a multiclass task, got {list(out.shape)}; "
+                f"expected output of shape [{out.size(0)}, classes] for a multiclass task, got {list(out.shape)}; "
                 "pass forward=lambda model, data: ... that picks the classes of one prediction"
             )
-        out = out.reshape(expected, -1)
-        return out if rows is None or shrunk else out[rows]
-
-    def _cure_of_rows(self, out: Tensor, expected: int, what: str, on: RunOn) -> str:
-        """A way that works for a model that returns another number of rows than there are graphs or nodes."""
-        if on == "rebuilt":
-            return " where some nodes were taken out; use removal='message', which takes nothing out"
-        if what == "graph" and expected == 1 and out.dim() == 1:
-            return "; if that is the row of one graph, pass forward=lambda model, data: model(...).unsqueeze(0)"
-        return f"; is this a {what}-level model? Say task= or pass forward="
+        return self.readout.output(out, data, rows, shrunk, on)
 
     def called(self, data: Any, on: Callable[[], RunOn] | None = None) -> Tensor:
         """What the model returns on `data`; `on` as in `run`. Where memory runs out, the error is passed on as it is.

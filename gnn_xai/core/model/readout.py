@@ -1,74 +1,168 @@
-"""Several outputs of a model as one instance: its score is the mean of theirs, and it has one mask."""
+"""Readouts: which outputs of a model are explained, and where they are found; one class for each task level.
+
+Nothing else asks which level a task is of.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from torch_geometric.explain.config import ModelTaskLevel
 
-from gnn_xai.core.model.problem import Objective, Problem, RunOn
+from gnn_xai.core.graphs.shelf import Shelf
+from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.model.index import as_index
 from gnn_xai.errors import InputError
+
+RunOn = Literal["data", "part", "rebuilt", "messages", "features"]
+"""What a model is run on: the user's data; computation graphs cut out of it; what is left of either after a removal; under
+masks that multiply messages; under masks that multiply features."""
+
+
+class Readout(ABC):
+    """The outputs that can be explained, and their rows in what the model returns.
+
+    Attributes:
+        what: one output, in a word.
+        rooted: computation graphs are cut out around nodes, the roots of an instance; else an instance is a whole graph.
+        alone: instances and their variants never share a batch.
+    """
+
+    what: ClassVar[str]
+    rooted: ClassVar[bool] = True
+    alone: ClassVar[bool] = False
+
+    @property
+    def nodes_stay(self) -> bool:
+        """Outputs are numbered by nodes that no union can renumber; removed nodes stay, without features and edges."""
+        return False
+
+    @abstractmethod
+    def count(self, graphs: Graphs | Shelf) -> int:
+        """How many outputs can be explained."""
+
+    def index(self, index: Any, graphs: Graphs | Shelf) -> Tensor:
+        """The outputs that a user asks for, one row each; `[B]` for all levels but pairs.
+
+        Raises:
+            InputError: if there are none, or one does not exist.
+        """
+        return as_index(index, self.count(graphs), graphs.device)
+
+    def every_row(self, graphs: Graphs) -> Tensor | None:
+        """The roots of every output, in nodes of the data, `[R, K]`; `None` where there are no roots."""
+        return None
+
+    def is_pairs(self, value: Tensor, graphs: Graphs) -> bool:
+        """Whether an argument names pairs of nodes, and is no adjacency even where it equals `edge_index`."""
+        return False
+
+    @abstractmethod
+    def output(
+        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
+    ) -> Tensor:
+        """The output of every instance, `[R, C]`, out of what the model returned; arguments as in `Problem.run`.
+
+        Raises:
+            InputError: if the model returned another number of rows than it should.
+        """
+
+
+@dataclass(frozen=True)
+class NodeReadout(Readout):
+    """One output row for every node."""
+
+    what: ClassVar[str] = "node"
+
+    def count(self, graphs: Graphs | Shelf) -> int:
+        """See `Readout`."""
+        return graphs.num_nodes
+
+    def every_row(self, graphs: Graphs) -> Tensor | None:
+        """See `Readout`."""
+        return torch.arange(graphs.num_nodes, device=graphs.device).unsqueeze(1)
+
+    def output(
+        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
+    ) -> Tensor:
+        """See `Readout`."""
+        assert rows is not None
+        out = _one_row_each(out, len(rows) if shrunk else data.num_nodes, self.what, on)
+        return out if shrunk else out[rows[:, 0]]
+
+
+@dataclass(frozen=True)
+class GraphReadout(Readout):
+    """One output row for every graph."""
+
+    what: ClassVar[str] = "graph"
+    rooted: ClassVar[bool] = False
+
+    def count(self, graphs: Graphs | Shelf) -> int:
+        """See `Readout`."""
+        return graphs.num_graphs
+
+    def output(
+        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
+    ) -> Tensor:
+        """See `Readout`."""
+        if out.dim() == 2 and out.size(0) == 1 < data.num_graphs:
+            raise InputError(
+                f"expected one output row per graph, got one for a batch of {data.num_graphs} graphs; let the model pool "
+                "each graph by data.batch, as in global_mean_pool(x, batch)"
+            )
+        return _one_row_each(out, data.num_graphs, self.what, on)
 
 
 @dataclass(frozen=True, eq=False)
-class Joint(Problem):
-    """Rows of a model's output on one graph, explained together.
+class JointReadout(Readout):
+    """Some rows of what a model returns on one graph, whatever they are of, side by side as one output `[1, K · C]`.
 
-    To the engines this is a graph-level problem of one instance, whose output `[R, K · C]` holds K rows side by side. The
-    model always runs on the whole graph, one variant at a time, so it need not tell graphs of a batch apart, and what its
-    outputs are numbered by (nodes, pairs of nodes) stays what it was. A removed node stays, too, with features 0 and
+    The model always runs on the whole graph, one variant at a time, so it need not tell graphs of a batch apart, and what
+    its outputs are numbered by (nodes, pairs of nodes) stays what it was. A removed node stays, too, with features 0 and
     without edges, unless outputs belong to graphs.
 
     Attributes:
-        size: how many rows the output has.
+        level: what the rows are of.
+        size: how many rows the model returns.
         rows: `[K]` those that are explained.
-        targets: `[K]` class of each row; for a binary classification or a regression `[K · C]`, one for each number that the
-            model returns, row by row.
-        values: `[1, K · C]` what a regression is held against in a loss; `None` for the model's own prediction.
-        read: `[N]` bool, the nodes whose last state the rows are computed from.
     """
 
-    size: int = field(kw_only=True)
-    rows: Tensor = field(kw_only=True)
-    targets: Tensor = field(kw_only=True)
-    values: Tensor | None = field(default=None, kw_only=True)
-    read: Tensor = field(kw_only=True)
+    level: ModelTaskLevel
+    size: int
+    rows: Tensor
 
-    @property
-    def node_level(self) -> bool:
-        """Never: the one output belongs to the graph."""
-        return False
-
-    @property
-    def alone(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def pairs(self) -> tuple[Tensor, ...]:
-        """What an edge-level task asks about, its `edge_label_index`."""
-        given = self.graphs.other.values() if self.task.task_level == ModelTaskLevel.edge else ()
-        return tuple(value for value in given if isinstance(value, Tensor))
+    what: ClassVar[str] = "graph"
+    rooted: ClassVar[bool] = False
+    alone: ClassVar[bool] = True
 
     @property
     def nodes_stay(self) -> bool:
         """Unless outputs belong to graphs."""
-        return self.task.task_level != ModelTaskLevel.graph
+        return self.level != ModelTaskLevel.graph
 
-    def run(
-        self, data: Any, rows: Tensor | None, shrunk: int | None = None, on: Callable[[], RunOn] | None = None
+    def count(self, graphs: Graphs | Shelf) -> int:
+        """See `Readout`."""
+        return 1
+
+    def is_pairs(self, value: Tensor, graphs: Graphs) -> bool:
+        """What an edge-level task asks about, its `edge_label_index`."""
+        return self.level == ModelTaskLevel.edge and any(value is other for other in graphs.other.values())
+
+    def output(
+        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
     ) -> Tensor:
-        """The rows of the model's output on `data`, side by side, `[1, K · C]`."""
+        """See `Readout`."""
         if data.num_graphs != 1:
             raise InputError(
                 f"expected one variant of the graph at a time, where several outputs share a mask, got {data.num_graphs}; "
                 "explain one index at a time"
             )
-        out = self.called(data, on)
         out = out.reshape(max(out.size(0), 1), -1) if out.dim() else out.reshape(1, 1)
         if len(out) != self.size:
             raise InputError(
@@ -77,26 +171,26 @@ class Joint(Problem):
             )
         return out[self.rows].reshape(1, -1)
 
-    @cached_property
-    def _each(self) -> Problem:
-        """How one row, or one number of it, is read."""
-        return Problem(self.model, self.graphs, self.task, self.forward)
 
-    def _apart(self, out: Tensor) -> Tensor:
-        """`[R, K · C]` as `[R · K, C]`, or where every number has a target of its own as `[R · K · C, 1]`."""
-        return out.reshape(-1, out.size(1) // len(self.targets))
+def readout_of(level: ModelTaskLevel) -> Readout:
+    """The readout of a task level."""
+    return NodeReadout() if level == ModelTaskLevel.node else GraphReadout()
 
-    def check(self, out: Tensor) -> None:
-        """See `Problem.check`."""
-        self._each.check(self._apart(out))
 
-    def score(self, out: Tensor, target: Tensor, objective: Objective = "margin") -> Tensor:
-        """The mean score of the rows, each for its own target, `[R]`."""
-        score = self._each.score(self._apart(out), self.targets.repeat(len(out)), objective)
-        return score.reshape(len(out), -1).mean(1)
+def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn] | None) -> Tensor:
+    """What a model returned, as `[expected, C]`.
 
-    def loss(self, out: Tensor, target: Tensor, prediction: Tensor, kind: Literal["nll", "margin"]) -> Tensor:
-        """The mean loss of the rows, `[R]`."""
-        held_against = prediction if self.values is None else self.values.expand_as(prediction)
-        loss = self._each.loss(self._apart(out), self.targets.repeat(len(out)), self._apart(held_against), kind)
-        return loss.reshape(len(out), -1).mean(1)
+    Raises:
+        InputError: if it has another number of rows, with a way that works.
+    """
+    if out.dim() == 0 and expected == 1:  # a model that squeezes its only column squeezed its only row too
+        out = out.reshape(1)
+    if out.dim() > 0 and out.size(0) == expected:
+        return out.reshape(expected, -1)
+    if on is not None and on() == "rebuilt":
+        cure = " where some nodes were taken out; use removal='message', which takes nothing out"
+    elif what == "graph" and expected == 1 and out.dim() == 1:
+        cure = "; if that is the row of one graph, pass forward=lambda model, data: model(...).unsqueeze(0)"
+    else:
+        cure = f"; is this a {what}-level model? Say task= or pass forward="
+    raise InputError(f"expected one output row per {what} ({expected}), got shape {list(out.shape)}{cure}")

@@ -125,11 +125,12 @@ class Propagation:
         return x.rows(count) if isinstance(x, MaskedFeatures) else x[:count]
 
     def finish(self, out: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "outputs ..."]:
-        """The rows of the last layer's output that the rest of the model reads."""
+        """The rows of the last layer's output that the rest of the model reads: where it shrinks, one for each root."""
         rows = self.replicas.rows
-        if rows is None or not self.plan.shrink or len(out) == len(rows):
+        if rows is None or not self.plan.shrink or (rows.size(1) == 1 and len(out) == len(rows)):
             return out
-        return out.index_select(0, rows)  # where the whole graph is needed, all of its nodes are computed
+        # Roots of pairs come in the order of nodes; where the whole graph is needed, all of its nodes are computed.
+        return out.index_select(0, rows.flatten())
 
     def __call__(
         self, number: int, arguments: dict[str, Any], attention: Float[Tensor, " entries"] | None

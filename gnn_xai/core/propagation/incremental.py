@@ -88,7 +88,7 @@ class IncrementalPropagation(Propagation):
             kept = slice(None) if nodes is None else ~nodes
             self.wanted = torch.arange(size, len(self.node_shift), device=device)[kept]
         else:
-            self.wanted = replicas.rows + size
+            self.wanted = replicas.rows.flatten() + size
 
     def _reach(
         self,
