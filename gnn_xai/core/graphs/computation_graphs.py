@@ -53,7 +53,7 @@ class ComputationGraphs:
     """
 
     graphs: Graphs
-    index: Int[Tensor, "instances *ends"]
+    index: Int[Tensor, "instances ..."]
     node: Int[Tensor, " nodes"]
     node_ptr: Int[Tensor, " instances+1"]
     node_depth: Int[Tensor, " nodes"]

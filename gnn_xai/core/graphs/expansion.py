@@ -45,7 +45,7 @@ class TooLarge(Exception):
 
 def around_nodes(
     graphs: Graphs,
-    index: Int[Tensor, "instances *ends"],
+    index: Int[Tensor, "instances ..."],
     steps: int,
     scope: Int[Tensor, " instances"],
     flow: Flow,
@@ -113,7 +113,7 @@ def around_nodes(
 
 def _flat(
     graphs: Graphs,
-    index: Int[Tensor, "instances *ends"],
+    index: Int[Tensor, "instances ..."],
     nodes: tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]],
     edges: tuple[Int[Tensor, " edges"], Bool[Tensor, " edges"]],
     steps: int,
@@ -159,7 +159,7 @@ def _followed(graphs: Graphs, pairs: Int[Tensor, " pairs"], flow: Flow, cap: Cap
 
 def _incoming(
     graphs: Graphs,
-    index: Int[Tensor, "instances *ends"],
+    index: Int[Tensor, "instances ..."],
     pairs: Int[Tensor, " pairs"],
     flow: Flow,
     cap: Cap | None,
@@ -231,7 +231,7 @@ def _unique_edges(
 
 def _add_whole(
     graphs: Graphs,
-    index: Int[Tensor, "instances *ends"],
+    index: Int[Tensor, "instances ..."],
     whole: Bool[Tensor, " instances"],
     seen: Int[Tensor, " before"],
     depth: Int[Tensor, " before"],

@@ -106,7 +106,7 @@ class Graphs:
         position = torch.arange(self.num_edges, device=self.device)
         return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
 
-    def roots_key(self, index: Int[Tensor, "instances *ends"]) -> Int[Tensor, " instances"]:
+    def roots_key(self, index: Int[Tensor, "instances ..."]) -> Int[Tensor, " instances"]:
         """The same for instances around a node, or around several each."""
         first, *others = index.reshape(len(index), -1).unbind(1)
         key = self.node_key[first]
