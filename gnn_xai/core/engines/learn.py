@@ -6,6 +6,8 @@ nothing of another's; Adam works element by element; random numbers are keyed by
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn.functional import softplus
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.cuda_graph import repeat_step
+from gnn_xai.core.arrays.recorded import Repetition
 from gnn_xai.core.arrays.segments import segment_max, segment_sum
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.parameters import EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
@@ -25,6 +28,10 @@ from gnn_xai.errors import warn
 
 CHECK = 10
 """Epochs between two looks at whether masks still move."""
+
+RECORDED = 100_000
+"""Nodes and edges of a batch up to which its epochs are repeated as recorded: beyond, the time goes into arithmetic, and a
+recording holds all tensors of an epoch at once."""
 
 
 def learn(
@@ -72,8 +79,6 @@ def learn(
         width = 1 if node_mask_type == "object" else x[0].numel()
         rows = len(graphs) if node_mask_type == "common_attributes" else len(graphs.node)
         masks.node = x.new_zeros(rows, width)
-    flat = []
-    taken = torch.full((len(graphs),), epochs, device=graphs.node.device)
 
     def start(select: Tensor) -> _Batch:
         replicas = session.replicas(graphs, select)
@@ -81,70 +86,97 @@ def learn(
         nodes = None
         if node_mask_type is not None:
             nodes = node_mask(session, replicas, objective, node_mask_type, init_std, restart)
-        return _Batch(session, replicas, edges, nodes, target[select], prediction[select], objective.loss, lr)
+        return _Batch(session, replicas, edges, nodes, target[select], prediction[select], objective.loss, lr, epochs)
 
-    def keep(batch: _Batch, of: Tensor) -> None:
-        """Write the masks of some replicas `[R]` bool of a batch."""
-        replicas, values = batch.replicas, batch.theta.sigmoid()
-        if batch.edges is not None and masks.edge is not None:
-            here = of[replicas.edge_owner]
-            masks.edge[replicas.edge[here]] = batch.edges.final(values[: batch.split])[here]
-        if batch.nodes is not None and masks.node is not None:
-            common = node_mask_type == "common_attributes"
-            here = of if common else of[replicas.node_owner]
-            rows = replicas.instance if common else replicas.node
-            masks.node[rows[here]] = batch.nodes.final(values[batch.split :])[here]
-
-    observer = session.observer
+    run = _Run(session, masks, start, epochs, tol, restart, torch.full_like(target, epochs))
 
     def work(select: Tensor) -> None:
-        batch, passed = start(select), 0
-        learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
-        before = batch.theta.sigmoid()
-        if observer is not None:
-            observer.epoch(batch.seen(0, restart, ~learning))
-        while passed < epochs:
-            check = epochs if tol is None else passed - passed % CHECK + CHECK
-            look = epochs if observer is None else observer.after(passed)
-            stop = min(check, look, epochs)
-            batch.learn(stop - passed)
-            if passed == 0:
-                flat.append((~batch.responded).sum())
-            passed, done = stop, torch.zeros_like(learning)
-            if passed == epochs:
-                done = learning
-            elif tol is not None and passed == check:
-                done = learning & (batch.moved(before) <= tol)
-                before = batch.theta.sigmoid()
-            if observer is not None and (passed == look or bool(done.any())):
-                observer.epoch(batch.seen(passed, restart, done).only(learning))
-            if passed < check or passed == epochs:
-                continue
-            keep(batch, done)
-            taken[batch.replicas.instance[done]] = passed
-            learning = learning & ~done
-            if not bool(learning.any()):
-                break
-            if int(learning.sum()) <= len(learning) // 2:  # what is done leaves the batch
-                batch = batch.taken_over_by(start(batch.replicas.instance[learning]), learning)
-                learning = learning[learning]
-                before = batch.theta.sigmoid()
-        keep(batch, learning)
+        run.learn(select)
         session.advance(len(select) / len(graphs) * share)
 
     cost = session.cost(graphs)
     if session.budget.in_bytes:
         cost = cost + cost_of_values(session, graphs, node_mask_type)
     batches.for_each_batch(work, cost, session.limit)
-    silent = int(sum(flat))
+    silent = int(sum(run.silent))
     if silent:
         warn(
             f"the loss of {silent} of {len(graphs)} instances did not respond to any mask (a saturated prediction, or one "
             "that ignores its inputs), so their masks show the regularisers alone; try loss='margin', or an ablation"
         )
     if tol is not None:
-        masks.extras["epochs"] = taken
+        masks.extras["epochs"] = run.taken
     return masks
+
+
+@dataclass(eq=False)
+class _Run:
+    """One run of `learn`, batch by batch.
+
+    Attributes:
+        session: the problem and how to run it.
+        masks: what is learned, of all instances.
+        start: makes the batch of some instances `[R]`.
+        epochs, tol, restart: as in `learn`.
+        taken: `[B]` epochs that each instance took.
+        silent: how many instances of each batch did not respond to their masks.
+    """
+
+    session: Session
+    masks: Scores
+    start: Callable[[Tensor], _Batch]
+    epochs: int
+    tol: float | None
+    restart: int
+    taken: Tensor
+    silent: list[Tensor] = field(default_factory=list)
+
+    def learn(self, select: Tensor) -> None:
+        """Learn the masks of some instances `[R]` as one batch, out of which those go that are done."""
+        batch, passed, observer = self.start(select), 0, self.session.observer
+        learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
+        before = batch.theta.sigmoid()
+        if observer is not None:
+            observer.epoch(batch.seen(0, self.restart, ~learning))
+        while passed < self.epochs:
+            check = self.epochs if self.tol is None else passed - passed % CHECK + CHECK
+            look = self.epochs if observer is None else observer.after(passed)
+            stop = min(check, look, self.epochs)
+            batch.learn(stop - passed)
+            if passed == 0:
+                self.silent.append((~batch.responded).sum())
+            passed, done = stop, torch.zeros_like(learning)
+            if passed == self.epochs:
+                done = learning
+            elif self.tol is not None and passed == check:
+                done = learning & (batch.moved(before) <= self.tol)
+                before = batch.theta.sigmoid()
+            if observer is not None and (passed == look or bool(done.any())):
+                observer.epoch(batch.seen(passed, self.restart, done).only(learning))
+            if passed < check or passed == self.epochs:
+                continue
+            self.keep(batch, done)
+            self.taken[batch.replicas.instance[done]] = passed
+            learning = learning & ~done
+            if not bool(learning.any()):
+                break
+            if int(learning.sum()) <= len(learning) // 2:  # what is done leaves the batch
+                batch = batch.taken_over_by(self.start(batch.replicas.instance[learning]), learning)
+                learning = learning[learning]
+                before = batch.theta.sigmoid()
+        self.keep(batch, learning)
+
+    def keep(self, batch: _Batch, of: Tensor) -> None:
+        """Write the masks of some replicas `[R]` bool of a batch."""
+        replicas, values, masks = batch.replicas, batch.theta.sigmoid(), self.masks
+        if batch.edges is not None and masks.edge is not None:
+            kept = of[replicas.edge_owner]
+            masks.edge[replicas.edge[kept]] = batch.edges.final(values[: batch.split])[kept]
+        if batch.nodes is not None and masks.node is not None:
+            common = masks.node_type == "common_attributes"
+            kept = of if common else of[replicas.node_owner]
+            rows = replicas.instance if common else replicas.node
+            masks.node[rows[kept]] = batch.nodes.final(values[batch.split :])[kept]
 
 
 class _Batch:
@@ -165,6 +197,7 @@ class _Batch:
         prediction: Tensor,
         loss: Literal["nll", "margin"],
         lr: float,
+        epochs: int,
     ) -> None:
         self.session, self.replicas, self.edges, self.nodes = session, replicas, edges, nodes
         self.model = session.model(replicas)
@@ -178,22 +211,27 @@ class _Batch:
         self.split = 0 if edges is None else len(edges.start)
         on_gpu = self.theta.is_cuda
         self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True, capturable=on_gpu)
+        small = len(replicas.node) + len(replicas.edge) <= RECORDED
+        self._steps = Repetition(self._step, epochs if small else 0)
         self.responded = torch.ones(len(replicas), dtype=torch.bool, device=target.device)
 
     def learn(self, epochs: int) -> None:
         """Run the optimiser for some epochs."""
-        with self.model as model:
+        with self.model:
+            if self.theta.is_cuda:
+                repeat_step(self._step, epochs, self.theta.device)
+            else:
+                self._steps.run(epochs)
 
-            def step() -> None:
-                mask = self.theta.sigmoid()
-                gradient = self._gradient(model, mask)
-                if not self.optimizer.state:
-                    self.responded = self._responds(gradient)
-                slope = mask * (1 - mask)
-                self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
-                self.optimizer.step()
-
-            repeat_step(step, epochs, self.theta.device)
+    def _step(self) -> None:
+        """One step of the optimiser; the model's context is open."""
+        mask = self.theta.sigmoid()
+        gradient = self._gradient(self.model, mask)
+        if not self.optimizer.state:
+            self.responded = self._responds(gradient)
+        slope = mask * (1 - mask)
+        self.theta.grad = torch.addcmul(gradient + self.size, self.entropy, self.theta, value=-1).mul_(slope)
+        self.optimizer.step()
 
     def moved(self, before: Tensor) -> Tensor:
         """How far the farthest mask of each replica is from what it was, `[R]`; 0 without masks."""
