@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,7 +29,7 @@ _BITS = 32  # of a placeholder that are left for what is added to a code
 class Coded(NamedTuple):
     """Node features of a union: codes, and a factor for each, of the same shape."""
 
-    codes: Int[Tensor, " nodes ..."]
+    codes: Integer[Tensor, " nodes ..."]
     factor: Float[Tensor, " nodes ..."]
 
 
@@ -117,7 +117,7 @@ class Lookups:
 
 def embeddings_of(
     model: nn.Module,
-    x: Int[Tensor, " nodes ..."],
+    x: Integer[Tensor, " nodes ..."],
     run: Callable[[Tensor], Tensor],
     out: Shaped[Tensor, " instances columns"],
 ) -> Embeddings:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
@@ -163,8 +164,10 @@ def eager(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
-def as_target(target: Tensor | None, out: Tensor, problem: Problem) -> Tensor:
-    """The class or column explained for each instance, `[B]`; the predicted one for `None`.
+def as_target(
+    target: Shaped[Tensor, " instances"] | None, out: Float[Tensor, "instances columns"], problem: Problem
+) -> Int[Tensor, " instances"]:
+    """The class or column explained for each instance; the predicted one for `None`.
 
     Raises:
         InputError: if out of range, or not integers.

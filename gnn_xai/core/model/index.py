@@ -6,13 +6,14 @@ import copy
 from typing import Any
 
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from gnn_xai.errors import InputError
 
 
-def as_index(index: Any, size: int, device: torch.device) -> Tensor:
-    """Which outputs: `None` for all, an int, a slice or range, a boolean mask, or a sequence of positions, as `[B]`.
+def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " instances"]:
+    """Positions of outputs, from `None` for all, an int, a slice or range, a boolean mask, or a sequence of positions.
 
     Raises:
         InputError: if empty, out of range, or of another kind.
@@ -38,7 +39,7 @@ def as_index(index: Any, size: int, device: torch.device) -> Tensor:
     return index.long()
 
 
-def as_integers(index: Any, device: torch.device) -> Tensor:
+def as_integers(index: Any, device: torch.device) -> Shaped[Tensor, ...]:
     """An index as a tensor, of whatever type and shape.
 
     Raises:

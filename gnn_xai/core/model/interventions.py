@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
@@ -40,7 +41,7 @@ class MaskedModel:
 
     ```python
     with MaskedModel(problem, union) as model:
-        out = model(edge_mask=mask)          # [R, C], differentiable in the mask
+        out = model(edge_mask=mask)          # a row for each replica, differentiable in the mask
     ```
 
     It may be opened again, and then knows what it met before.
@@ -111,14 +112,23 @@ class MaskedModel:
             yield hooked(recording(self._matching, problem, self.trace))
         yield hooked(masking(self._matching, layers))
 
-    def __call__(self, edge_mask: Tensor | None = None, x: Tensor | Coded | None = None) -> Tensor:
-        """The output `[R, C]` under an edge mask `[ΣE]` and with node features `[ΣN, ...]`, each optional.
+    def __call__(
+        self,
+        edge_mask: Float[Tensor, " edges"] | None = None,
+        x: Shaped[Tensor, "nodes ..."] | Coded | None = None,
+    ) -> Float[Tensor, "outputs columns"]:
+        """The output under an edge mask and with node features, each optional.
 
         Where the data's features are codes, `x` holds other codes, factors on what they are embedded as, or both.
         """
         return self._pass(edge_mask, x, partial(self._ran_on, edge_mask, x))
 
-    def _pass(self, edge_mask: Tensor | None, x: Tensor | Coded | None, on: Callable[[], RunOn] | None) -> Tensor:
+    def _pass(
+        self,
+        edge_mask: Float[Tensor, " edges"] | None,
+        x: Shaped[Tensor, "nodes ..."] | Coded | None,
+        on: Callable[[], RunOn] | None,
+    ) -> Float[Tensor, "outputs columns"]:
         replicas, run = self.replicas, self._run
         if x is None and self.features is not None:
             x = plain(self.features, replicas.node_id)
@@ -151,8 +161,8 @@ class MaskedModel:
             return False
         return True
 
-    def _with_placeholders(self, x: Tensor | Coded | None) -> Tensor | None:
-        """What the model gets as `x`; in place of codes that have factors, placeholders that its embeddings read."""
+    def _with_placeholders(self, x: Shaped[Tensor, "nodes ..."] | Coded | None) -> Shaped[Tensor, "nodes ..."] | None:
+        """The model's argument `x`; in place of codes that have factors, placeholders that its embeddings read."""
         replicas = self.replicas
         if isinstance(x, Tensor) and x.is_floating_point() and replicas.source.graphs.factors is not None:
             assert replicas.x is not None
@@ -246,11 +256,11 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
 def trace(
     problem: Problem,
     replicas: Replicas,
-    edge_mask: Tensor | None = None,
-    x: Tensor | None = None,
+    edge_mask: Float[Tensor, " edges"] | None = None,
+    x: Shaped[Tensor, "nodes ..."] | None = None,
     known: ForwardTrace | None = None,
-) -> tuple[ForwardTrace, Tensor]:
-    """Run the model once in its own way, under masks where they are passed; what it did, and its output `[R, C]`.
+) -> tuple[ForwardTrace, Float[Tensor, "outputs columns"]]:
+    """Run the model once in its own way, under masks where they are passed; what it did, and its output.
 
     `known` is an earlier trace on the same union, which spares work.
     """
@@ -259,7 +269,7 @@ def trace(
         return model.trace, out
 
 
-def require_float_features(problem: Problem, what: str) -> Tensor:
+def require_float_features(problem: Problem, what: str) -> Float[Tensor, "nodes ..."]:
     """Node features that can be multiplied by a mask, see `Graphs.features`.
 
     Raises:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
@@ -41,7 +42,7 @@ class Layers:
 
 
 @contextmanager
-def seen_layers(model: nn.Module, nodes: int) -> Iterator[dict[str, Tensor]]:
+def seen_layers(model: nn.Module, nodes: int) -> Iterator[dict[str, Float[Tensor, "{nodes} ..."]]]:
     """Keep what message-passing layers return for each of so many nodes, by layer; a layer's second call is `name #2`."""
     seen: dict[str, Tensor] = {}
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
@@ -24,15 +25,15 @@ class ForwardPass:
     Attributes:
         calls: how many calls of `propagate` a pass makes; `None` before the first has ended.
         position: the number of the next one.
-        mask: `[ΣE + 1]`, with 1 for the self loops that a layer adds; `None` for no mask.
+        mask: of every edge, and at its end a 1 for the self loops that a layer adds; `None` for no mask.
     """
 
     def __init__(self, calls: int | None) -> None:
         self.calls, self.position = calls, 0
-        self.mask: Tensor | None = None
+        self.mask: Float[Tensor, " slots"] | None = None
 
-    def start(self, edge_mask: Tensor | None) -> None:
-        """Begin a pass under an edge mask `[ΣE]`."""
+    def start(self, edge_mask: Float[Tensor, " edges"] | None) -> None:
+        """Begin a pass under an edge mask."""
         self.position = 0
         self.mask = None if edge_mask is None else torch.cat([edge_mask, edge_mask.new_ones(1)])
 
@@ -71,7 +72,7 @@ class Matching:
         self.current: Call | None = None
         self._known = known
         self._calls: dict[int, Call] = {}
-        self._changed: list[tuple[str, Tensor]] = []
+        self._changed: list[tuple[str, Bool[Tensor, ""]]] = []
 
     def hooks(self, layers: Sequence[tuple[MessagePassing, str]]) -> Iterator[Hook]:
         """On the `propagate` of layers."""

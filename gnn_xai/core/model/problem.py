@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
@@ -66,13 +67,17 @@ class Problem:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def run(
-        self, data: Any, rows: Tensor | None, shrunk: bool = False, on: Callable[[], RunOn] | None = None
-    ) -> Tensor:
-        """The model's output on `data`, one row per instance, as `[R, C]`.
+        self,
+        data: Any,
+        rows: Int[Tensor, "outputs roots"] | None,
+        shrunk: bool = False,
+        on: Callable[[], RunOn] | None = None,
+    ) -> Float[Tensor, "outputs columns"]:
+        """The model's output on `data`, one row per instance.
 
         Args:
             data: one disjoint union of computation graphs.
-            rows: `[R, K]` the roots of each instance, or `None` for graph-level tasks.
+            rows: the roots of each instance, or `None` for graph-level tasks.
             shrunk: the model's layers drop all rows but those of the roots.
             on: tells what the model was run on, once it has raised an error; the user's data for `None`.
 
@@ -87,7 +92,7 @@ class Problem:
             )
         return self.readout.output(out, data, rows, shrunk, on)
 
-    def called(self, data: Any, on: Callable[[], RunOn] | None = None) -> Tensor:
+    def called(self, data: Any, on: Callable[[], RunOn] | None = None) -> Float[Tensor, ...]:
         """What the model returns on `data`; `on` as in `run`. Where memory runs out, the error is passed on as it is.
 
         Raises:
@@ -140,8 +145,8 @@ class Problem:
     def _mode(self) -> ModelMode:
         return self.task.mode
 
-    def check(self, out: Tensor) -> None:
-        """Compare the output `[R, C]` with what was said about it.
+    def check(self, out: Float[Tensor, "outputs columns"]) -> None:
+        """Compare the output with what the task says about it.
 
         Raises:
             InputError: if the output cannot be, or does not look like, the return type that was said, or is too coarse.
@@ -192,8 +197,8 @@ class Problem:
                 f"all {out.numel()} outputs lie in [0, 1] but were said to be logits; if they are probabilities, {how}"
             )
 
-    def predicted(self, out: Tensor) -> Tensor:
-        """The target that is explained when none is named, `[R]`: the predicted class, or the label that scores highest.
+    def predicted(self, out: Float[Tensor, "outputs columns"]) -> Int[Tensor, " outputs"]:
+        """The target that is explained when none is named: the predicted class, or the label that scores highest.
 
         Raises:
             InputError: for a regression with several columns, where there is no such thing.
@@ -214,22 +219,27 @@ class Problem:
         """How many targets there are: output columns, or the two classes of a one-column binary classifier."""
         return 2 if self._mode == ModelMode.binary_classification and columns == 1 else columns
 
-    def log_probs(self, out: Tensor) -> Tensor:
-        """Output `[R, C]` of a multiclass model to log-probabilities `[R, C]`."""
+    def log_probs(self, out: Float[Tensor, "outputs classes"]) -> Float[Tensor, "outputs classes"]:
+        """Output of a multiclass model to log-probabilities."""
         if self.task.return_type == ModelReturnType.probs:
             out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
         return out.log_softmax(1)
 
-    def score(self, out: Tensor, target: Tensor, objective: Objective = "margin") -> Tensor:
-        """The scalar objective of every instance, `[R]`, higher for more of the target.
+    def score(
+        self,
+        out: Float[Tensor, "outputs columns"],
+        target: Int[Tensor, " outputs"],
+        objective: Objective = "margin",
+    ) -> Float[Tensor, " outputs"]:
+        """The scalar objective of every instance, higher for more of the target.
 
         `margin` is the log-odds of the target: log p(t) − log(1 − p(t)), computed from logits without rounding, so it
         does not saturate and is the same for logits, log-probabilities and probabilities of one model. `log_prob` and
         `prob` are what they say. `raw` is the model's own output column. A regression has one objective: its value.
 
         Args:
-            out: `[R, C]` model output.
-            target: `[R]` class or output column.
+            out: model output.
+            target: class or output column.
             objective: which scalar.
         """
         column = out.gather(1, target.clamp(max=out.size(1) - 1).unsqueeze(1)).squeeze(1)
@@ -252,24 +262,28 @@ class Problem:
         log_prob = nn.functional.logsigmoid(margin)
         return log_prob if objective == "log_prob" else log_prob.exp()
 
-    def loss(self, out: Tensor, target: Tensor, prediction: Tensor, kind: Literal["nll", "margin"]) -> Tensor:
-        """What it costs that the output is not the prediction, `[R]`: −log p(target), or the negative margin; for a
-        regression, the squared difference of the two values.
+    def loss(
+        self,
+        out: Float[Tensor, "outputs columns"],
+        target: Int[Tensor, " outputs"],
+        prediction: Float[Tensor, "outputs columns"],
+        kind: Literal["nll", "margin"],
+    ) -> Float[Tensor, " outputs"]:
+        """Loss of an output against the prediction: −log p(target), or the negative margin; for a regression, the squared
+        difference of the two values.
 
         Args:
-            out: `[R, C]` the model's output under masks.
-            target: `[R]` class or output column.
-            prediction: `[R, C]` its output without.
+            out: the model's output under masks.
+            target: class or output column.
+            prediction: its output without.
             kind: `nll` or `margin`.
         """
         if self._mode == ModelMode.regression:
             return (self.score(out, target) - self.score(prediction, target)).square()
         return -self.score(out, target, "margin" if kind == "margin" else "log_prob")
 
-    def label(self, out: Tensor, target: Tensor) -> Tensor:
-        """Whether the model says `target`, `[R]` bool: it is the predicted class, or its label is on. Not defined for a
-        regression.
-        """
+    def label(self, out: Float[Tensor, "outputs columns"], target: Int[Tensor, " outputs"]) -> Bool[Tensor, " outputs"]:
+        """Whether the model predicts `target`: its class, or that its label is on. Not defined for a regression."""
         if self._mode == ModelMode.multiclass_classification:
             return out.argmax(1) == target
         return self.score(out, target) > 0
