@@ -157,7 +157,7 @@ def test_models_whose_changes_cannot_be_followed(
 
 def test_features_alone_are_not_followed(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
     algorithm = gx.FeatureAblation(objective="raw")
-    assert both_ways(monkeypatch, ways, model_of("gin", "node"), data_of("node"), "node", algorithm) == "_rebuilt"
+    assert both_ways(monkeypatch, ways, model_of("gin", "node"), data_of("node"), "node", algorithm) == "_masked"
 
 
 class Centred(nn.Module):

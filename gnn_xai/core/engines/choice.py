@@ -44,6 +44,7 @@ class Way:
         rounding: how far outputs are apart that differ by the order of edges alone; 0 where nobody had to know.
         bytes_each: memory that a pass through the model and back takes for each node and edge.
         why: why there is no plan, where calls could be fused.
+        alone: instances and their variants never share a batch.
     """
 
     plan: Plan | None
@@ -53,6 +54,7 @@ class Way:
     rounding: float = 0.0
     bytes_each: float = 64.0
     why: str = ""
+    alone: bool = False
 
     def neighborhoods(self, look: Look) -> Neighborhoods | None:
         """How computation graphs are cut out and verified in this way."""
@@ -170,7 +172,7 @@ def _alike(one: list[Tensor], other: list[Tensor], rounding: list[float]) -> boo
 
 def _session(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Session:
     budget = batches.as_budget(batch_budget, look.bytes_each, problem.graphs.device)
-    alone = look.mixes or problem.readout.alone
+    alone = look.mixes or problem.readout.alone or way.alone
     return Session(problem, 0, False, budget, way.plan, way.features, alone, look.maskable)
 
 

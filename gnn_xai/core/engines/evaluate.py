@@ -104,6 +104,8 @@ def evaluate(
 
 
 def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
+    if change.edges is change.nodes is None:  # the graph stays as it is
+        return _masked(session, replicas, change)
     if session.problem.readout.nodes_stay:
         change = _silenced(replicas, change)
     smaller = replicas.without(change.edges, change.nodes)

@@ -130,7 +130,7 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     expected = torch.stack([out] if probed is None else [out, probed], dim=1)
     plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
     survey(plan, traced, whole)
-    plan = settle(plan, graphs)
+    plan = settle(plan)
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, typical(out))
     sample = sample[small(neighborhoods, sample)]
     return problem, replace(
@@ -179,7 +179,7 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
 
         batches.for_each_batch(work, budget.cost(rest.num_nodes, rest.num_edges), 0.0 if alone else budget.limit)
     problem.check(expected[distinct, 0])
-    plan = settle(plan, graphs)
+    plan = settle(plan)
     return problem, replace(seen, plan=plan, probe=probe, sample=sample, expected=expected, known=known, mixes=mixes)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
-from gnn_xai.core.engines import choice, first_look
+from gnn_xai.core.engines import choice, first_look, removals
 from gnn_xai.core.engines.choice import Way
 from gnn_xai.core.engines.first_look import Look
 from gnn_xai.core.engines.session import Session
@@ -144,11 +144,7 @@ class Prepared:
 
     @cached_property
     def _structural_way(self) -> Way:
-        plan = self._way.plan
-        if plan is None or all(coefficients.correctable(self.graphs) for coefficients in plan.coefficients):
-            return self._way
-        why = "what it multiplies messages by after a removal is not known"
-        return choice.plain_way(self.problem, self.look, self.batch_budget, why)
+        return removals.structural_way(self.problem, self.look, self._way, self.batch_budget)
 
     def session(
         self, seed: int = 0, *, structural: bool = False, edge_masks: bool = False, batch_budget: Any = None
@@ -175,8 +171,9 @@ class Prepared:
             budget,
             way.plan,
             way.features,
-            self.look.mixes or self.problem.readout.alone,
+            self.look.mixes or self.problem.readout.alone or way.alone,
             self.look.maskable,
+            structural,
         )
 
     def layers(self, structural: bool = False) -> list[dict[str, Any]]:
@@ -213,7 +210,7 @@ class Prepared:
         """
         predictions = self.look.predictions(index)
         key = (
-            (index.cpu().numpy().tobytes(), cap, limit, session.plan is None)
+            (index.cpu().numpy().tobytes(), cap, limit, session.structural and self._structural_way is not self._way)
             if not done and len(index) <= KEPT
             else None
         )
@@ -235,7 +232,7 @@ class Prepared:
         self, session: Session, index: Tensor, cap: Cap | None, limit: int, done: Container[range]
     ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs = self.graphs
-        around = self.way(session.plan is None).neighborhoods(self.look)  # with the rounding that this way allows
+        around = self.way(session.structural).neighborhoods(self.look)  # with the rounding that this way allows
         if around is not None:
 
             def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
@@ -252,7 +249,7 @@ class Prepared:
         self, around: Neighborhoods, session: Session, index: Tensor, limit: int | None, cap: Cap | None
     ) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
-        way = self.way(session.plan is None)
+        way = self.way(session.structural)
         scopes, expected = range(way.first_scope, len(SCOPES)), self.look.outputs_of(index)
         graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
         whole = int((graphs.hops == WHOLE_GRAPH).sum())

@@ -36,6 +36,7 @@ class Session:
         features: the data's node features, where a plan is followed and masks can multiply them.
         alone: the model mixes the instances of a batch, so each runs by itself.
         maskable: edge masks reach all messages of the model.
+        structural: edges or nodes are taken out of the graph.
         advance: called with the share of the work on the computation graphs at hand that a step has finished.
         observer: called while masks are learned.
     """
@@ -48,6 +49,7 @@ class Session:
     features: Features | None = None
     alone: bool = False
     maskable: bool = True
+    structural: bool = False
     advance: Callable[[float], None] = _nothing
     observer: Observer | None = None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing, TransformerConv
 from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
@@ -92,11 +93,43 @@ def form_of(module: MessagePassing, inputs: dict[str, Any], messages: Tensor) ->
     if linear:
         some = torch.linspace(0, max(len(features) - 1, 0), 256, device=features.device).long()[: len(features)]
         real = features[some] - inputs[receivers[0]][some] if receivers else features[some]
-        linear = torch.allclose(messages[some], coefficient[some] * real, tolerance, tolerance)
+        scale = real.abs()
+        if receivers:
+            scale = features[some].abs() + inputs[receivers[0]][some].abs()
+        linear = bool(
+            ((messages[some] - coefficient[some] * real).abs() <= tolerance * coefficient[some].abs() * scale).all()
+        )
     if not linear:
         return "its messages are not a number times the sender's features"
     name = receivers[0][:-2] if receivers else None
     return Form(senders[0][:-2], side, name, coefficient.reshape(-1), mean)
+
+
+class Formula(NamedTuple):
+    """What coefficients follow from, so that they are known on other graphs, too.
+
+    Attributes:
+        weight: the edge attribute that messages are multiplied by; `None` for 1.
+        normalised: both ends divide by the square root of their degrees, as `gcn_norm` in PyG does.
+        adds: weight of the loop that the layer adds where the graph has none; `None` if it adds none.
+    """
+
+    weight: str | None
+    normalised: bool
+    adds: float | None
+
+
+def formulas(graphs: Graphs) -> Iterator[Formula]:
+    """The formulas that can be recognised on some data."""
+    weights = [
+        name
+        for name, value in graphs.edge_attrs.items()
+        if value.shape == graphs.edge_index[0].shape and value.is_floating_point()
+    ]
+    for weight in [None, *weights]:
+        for normalised in (False, True):
+            for adds in (None, 1.0, 2.0):  # 2 in "improved" graph convolutions
+                yield Formula(weight, normalised, adds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +147,8 @@ class Coefficients:
         loop: coefficients of these.
         adds: coefficient of the loop that the layer adds where the graph has none; `None` if it adds none.
         degree: where the coefficients are those of symmetric normalisation, the degrees that were counted; then
-            `edge = weight · (degree_u · degree_v)^-½` and `loop = fill / degree`.
-        weight, fill: as in this formula.
+            `edge = weight · (degree_u · degree_v)^-½` and `loop = adds / degree`.
+        weight: as in this formula.
     """
 
     backwards: bool
@@ -127,9 +160,8 @@ class Coefficients:
     looped: Bool[Tensor, " nodes"]
     loop: Float[Tensor, " nodes"]
     adds: float | None = None
-    degree: Float[Tensor, " nodes"] | None = None
-    weight: Float[Tensor, " edges"] | None = None
-    fill: Float[Tensor, " nodes"] | None = None
+    degree: Float64[Tensor, " nodes"] | None = None
+    weight: Float64[Tensor, " edges"] | None = None
 
     @classmethod
     def zeros(cls, graphs: Graphs, backwards: bool, mean: bool, attention: bool, dtype: torch.dtype) -> Coefficients:
@@ -140,45 +172,52 @@ class Coefficients:
 
     def equals(self, other: Coefficients) -> bool:
         """Whether two calls propagate alike."""
-        flags = (self.backwards, self.mean, self.attention) == (other.backwards, other.mean, other.attention)
-        return flags and all(
-            torch.equal(getattr(self, name), getattr(other, name)) for name in ("present", "edge", "looped", "loop")
+        flags = (self.backwards, self.mean, self.attention, self.adds)
+        return flags == (other.backwards, other.mean, other.attention, other.adds) and all(
+            _equal(getattr(self, name), getattr(other, name))
+            for name in ("present", "edge", "looped", "loop", "degree", "weight")
         )
 
-    def normalised(self, graphs: Graphs) -> Coefficients:
-        """The same, with its formula if it is symmetric normalisation (`gcn_norm` in PyG)."""
-        adds = 1.0 if bool(self.looped.any()) else None
-        if self.attention:
-            return replace(self, adds=adds)
+    def follow(self, formula: Formula, graphs: Graphs) -> bool:
+        """Whether these are the coefficients that a formula gives on some graphs."""
+        expected = self.by(formula, graphs)
+        if expected is None or bool((expected.looped != self.looped)[self.seen].any()):
+            return False
+        tolerance = min(1e3 * torch.finfo(self.edge.dtype).eps, 1e-2)  # of sums over many edges
+        alike = (self.edge - expected.edge).abs() <= tolerance * expected.edge.abs()
+        loops = (self.loop - expected.loop).abs() <= tolerance * expected.loop.abs()
+        return self.attention or bool(alike[self.present].all() & loops[self.looped].all())
+
+    def by(self, formula: Formula, graphs: Graphs) -> Coefficients | None:
+        """The coefficients that a formula gives on some graphs, for the same edges; `None` where it gives none."""
         row, col = graphs.edge_index.flip(0) if self.backwards else graphs.edge_index
-        for weight in (torch.ones_like(self.edge), graphs.edge_attrs.get("edge_weight")):
-            if weight is None or weight.shape != self.edge.shape or not weight.is_floating_point():
-                continue
-            weight = weight.to(self.edge.dtype) * self.present
-            for value in (1.0, 2.0):  # of the loops that are added; 2 in "improved" graph convolutions
-                fill = self.looped * value
-                degree = fill.to(weight.dtype).index_add(0, col, weight)
-                scale = degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt().masked_fill(degree == 0, 0)
-                edge, loop = weight * scale[row] * scale[col], fill * scale * scale
-                if torch.allclose(self.edge, edge, 1e-4, 1e-7) and torch.allclose(self.loop, loop, 1e-4, 1e-7):
-                    adds = None if adds is None else value
-                    return replace(self, adds=adds, degree=degree, weight=weight, fill=fill)
-        return replace(self, adds=adds)
-
-    def correctable(self, graphs: Graphs) -> bool:
-        """Whether coefficients after removing an edge are known without running the layer on the smaller graph."""
-        loops = (graphs.edge_index[0] == graphs.edge_index[1]) & self.present
-        own = torch.zeros_like(self.looped).index_fill(0, graphs.edge_index[0, loops], True)
-        if self.adds is None and bool(own[self.seen].all()):
-            return False  # whether the layer adds loops of its own cannot be seen
-        if self.adds is not None and not bool((self.looped | own)[self.seen].all()):
-            return False  # it adds loops at some nodes, for a reason that is not known
+        own = torch.zeros_like(self.looped).index_fill(0, row[(row == col) & self.present], True)
+        looped = self.seen & ~own if formula.adds is not None else torch.zeros_like(own)
         if self.attention:
-            return True
-        attributes = [w for w in graphs.edge_attrs.values() if w.shape == self.edge.shape and w.is_floating_point()]
-        constant = bool((self.loop[self.looped] == 1).all()) and any(
-            torch.allclose(self.edge[self.present], weight.to(self.edge.dtype)[self.present], 1e-5, 1e-8)
-            for weight in (torch.ones_like(self.edge), *attributes)
+            return replace(self, looped=looped, adds=formula.adds)
+        weight = self.present.double()
+        if formula.weight is not None:
+            weight = weight * graphs.edge_attrs[formula.weight]
+        fill = looped * (formula.adds or 0.0)
+        if not formula.normalised:
+            edge, loop, degree = weight, fill.double(), None
+        elif bool((weight < 0).any()):
+            return None  # a degree may be 0 or below
+        else:
+            degree = fill.double().index_add(0, col, weight)
+            scale = degree.masked_fill(degree == 0, 1).rsqrt().masked_fill(degree == 0, 0)
+            edge, loop = weight * scale[row] * scale[col], fill * scale.square()
+        dtype = self.edge.dtype
+        return replace(
+            self,
+            edge=edge.to(dtype),
+            looped=looped,
+            loop=loop.to(dtype),
+            adds=formula.adds,
+            degree=degree,
+            weight=None if degree is None else weight,
         )
-        # On a cycle every degree is 1, and nothing tells a normalisation from none.
-        return constant != (self.degree is not None) or not bool(self.present.any())
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))

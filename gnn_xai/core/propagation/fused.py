@@ -239,20 +239,24 @@ def _build(coefficients: Coefficients, replicas: Replicas, lost: Float[Tensor, "
     if lost is None:
         by_edge, by_loop = coefficients.edge[edge[used]], coefficients.loop[node[loops]]
     elif coefficients.degree is None:
-        by_edge, by_loop = coefficients.edge[edge[used]], coefficients.edge.new_ones(len(loops))
+        by_edge = coefficients.edge[edge[used]]
+        by_loop = by_edge.new_full((len(loops),), coefficients.adds or 0.0)
     else:
         assert coefficients.weight is not None
-        assert coefficients.fill is not None
         degree = coefficients.degree[node] - lost
-        # What is left of a degree whose edges are all gone is rounding.
-        gone = degree <= 1e-6 * coefficients.degree[node]
+        gone = none_left(coefficients.degree[node], degree)
         scale = degree.masked_fill(gone, 1).rsqrt().masked_fill(gone, 0)
         by_edge = coefficients.weight[edge[used]] * scale[sender[used]] * scale[receiver[used]]
-        by_loop = coefficients.fill.new_full((len(loops),), coefficients.adds or 0.0) * scale[loops].square()
-    coefficient = torch.cat([by_edge, by_loop])[order]
+        by_loop = scale[loops].square() * (coefficients.adds or 0.0)
+    coefficient = torch.cat([by_edge, by_loop])[order].to(coefficients.edge.dtype)
     if coefficients.mean:
         coefficient = coefficient / csr.ptr.diff()[csr.row]
     return Matrix(csr, slot, coefficient)
+
+
+def none_left(before: Float[Tensor, " nodes"], after: Float[Tensor, " nodes"]) -> Bool[Tensor, " nodes"]:
+    """Whether all edges of a node's degree are gone; rounding leaves something, less than any of them was."""
+    return after <= 1e-12 * before
 
 
 def lost_degrees(
@@ -269,7 +273,7 @@ def lost_degrees(
     """
     lost = []
     for coefficients in plan.coefficients:
-        lost.append(coefficients.edge.new_zeros(len(replicas.node)))
+        lost.append(torch.zeros(len(replicas.node), dtype=torch.float64, device=replicas.node.device))
         if coefficients.weight is not None and edges is not None:
             _lose_edges(lost[-1], coefficients, replicas, edges.nonzero().flatten(), undirected)
         if coefficients.weight is not None and nodes is not None:

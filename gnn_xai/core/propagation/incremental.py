@@ -21,7 +21,7 @@ from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.inputs.embeddings import Coded
 from gnn_xai.core.inputs.features import Features, MaskedFeatures, plain
-from gnn_xai.core.propagation.fused import Matrix, Propagation
+from gnn_xai.core.propagation.fused import Matrix, Propagation, none_left
 from gnn_xai.core.propagation.plan import Plan
 
 
@@ -185,7 +185,7 @@ class IncrementalPropagation(Propagation):
         assert matrix.coefficient is not None
         coefficient, ratio = matrix.coefficient[entry], self.ratio[position]
         if ratio is not None:
-            coefficient = coefficient * ratio[row] * ratio[column]
+            coefficient = coefficient * (ratio[row] * ratio[column]).to(coefficient.dtype)
         if coefficients.mean and self.structural:
             left = ptr.diff()
             coefficient = coefficient * torch.repeat_interleave(counts.to(coefficient.dtype) / left.clamp(min=1), left)
@@ -211,6 +211,5 @@ def _shifts(original: Replicas, replicas: Replicas) -> tuple[Int[Tensor, " place
 def _ratio(before: Float[Tensor, " nodes"], lost: Float[Tensor, " nodes"], size: int) -> Float[Tensor, " places"]:
     """√(degree before / degree after) of each place, 1 for the first `size`, the originals; 0 where no degree is left."""
     after = before - lost
-    # What is left of a degree whose edges are all gone is rounding.
-    ratio = torch.where(after <= 1e-6 * before, 0, before / after).sqrt()
+    ratio = torch.where(none_left(before, after), 0, before / after).sqrt()
     return torch.cat([ratio.new_ones(size), ratio])

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.made_up import MadeUp
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.propagation.calls import Call, ForwardTrace
-from gnn_xai.core.propagation.coefficients import Coefficients, Form
+from gnn_xai.core.propagation.coefficients import Coefficients, Form, formulas
 from gnn_xai.core.propagation.plan import Plan, Route
 from gnn_xai.core.propagation.reach import Reach
 
@@ -77,7 +78,11 @@ def _of_messages(name: str) -> bool:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, 1e-6, 1e-7)
+    """Whether coefficients are the same but for rounding."""
+    if one.shape != other.shape or one.numel() == 0:
+        return one.shape == other.shape
+    rounding = 10 * torch.finfo(one.dtype).eps
+    return bool(((one - other).abs() <= rounding * (9 * other.abs() + other.abs().max())).all())
 
 
 def survey(plan: Plan, trace: ForwardTrace, replicas: Replicas) -> None:
@@ -103,17 +108,80 @@ def survey(plan: Plan, trace: ForwardTrace, replicas: Replicas) -> None:
             coefficients.loop.index_add_(0, loop, call.form.coefficient[~own].to(coefficients.loop.dtype))
 
 
-def settle(plan: Plan, graphs: Graphs) -> Plan:
-    """The plan after its last survey: calls with equal coefficients share them, and normalisations are recognised."""
+def settle(plan: Plan) -> Plan:
+    """The plan after its last survey: calls with equal coefficients share them."""
+    return _shared(plan, list(plan.coefficients))
+
+
+def _shared(plan: Plan, coefficients: Sequence[Coefficients]) -> Plan:
+    """The plan with coefficients in place of its own, of which equal ones are held once."""
     distinct: list[Coefficients] = []
     place: list[int] = []
-    for coefficients in plan.coefficients:
-        same = next((number for number, other in enumerate(distinct) if other.equals(coefficients)), len(distinct))
+    for one in coefficients:
+        same = next((number for number, other in enumerate(distinct) if other.equals(one)), len(distinct))
         if same == len(distinct):
-            distinct.append(coefficients)
+            distinct.append(one)
         place.append(same)
     routes = (
         route if route.coefficients is None else replace(route, coefficients=place[route.coefficients])
         for route in plan.routes
     )
-    return replace(plan, routes=tuple(routes), coefficients=tuple(c.normalised(graphs) for c in distinct))
+    return replace(plan, routes=tuple(routes), coefficients=tuple(distinct))
+
+
+# Formulas ############################################################################################################
+
+
+def unshared(plan: Plan, graphs: Graphs) -> Plan:
+    """A plan with coefficients for each fused call, of other graphs, which are still 0."""
+    routes, coefficients = [], []
+    for route in plan.routes:
+        if route.coefficients is None:
+            routes.append(route)
+            continue
+        routes.append(replace(route, coefficients=len(coefficients)))
+        one = plan.coefficients[route.coefficients]
+        coefficients.append(Coefficients.zeros(graphs, one.backwards, one.mean, one.attention, one.edge.dtype))
+    return replace(plan, routes=tuple(routes), coefficients=tuple(coefficients))
+
+
+def recognised(plan: Plan, graphs: Graphs, made: Sequence[tuple[Plan, MadeUp]]) -> Plan | None:
+    """The plan with coefficients whose formula is known, so that they are known when edges are gone; `None` where that of
+    some call is not.
+
+    A formula has to hold on the data and on made-up graphs: on the data alone many agree.
+
+    Args:
+        plan: settled.
+        graphs: the data.
+        made: what surveys of the same calls met on made-up graphs.
+    """
+    coefficients: list[Coefficients] = []
+    routes: list[Route] = []
+    for route in plan.routes:
+        if route.coefficients is None:
+            routes.append(route)
+            continue
+        one, number = plan.coefficients[route.coefficients], len(coefficients)
+        others = [(other.coefficients[number], copies) for other, copies in made]
+        if any(_other_edges(one, graphs, other, copies) for other, copies in others):
+            return None
+        for formula in formulas(graphs):
+            if one.follow(formula, graphs) and all(other.follow(formula, copies.graphs) for other, copies in others):
+                known = one.by(formula, graphs)
+                assert known is not None
+                coefficients.append(replace(known, edge=one.edge, loop=one.loop, looped=one.looped))
+                routes.append(replace(route, coefficients=number))
+                break
+        else:
+            return None
+    return _shared(replace(plan, routes=tuple(routes)), coefficients)
+
+
+def _other_edges(one: Coefficients, graphs: Graphs, other: Coefficients, copies: MadeUp) -> bool:
+    """Whether a call leaves out other edges of made-up copies than of the data, or one of several loops at a node."""
+    loop = graphs.edge_index[0] == graphs.edge_index[1]
+    own = torch.zeros_like(one.looped).index_fill(0, graphs.edge_index[0, loop & one.present], True)
+    if bool((loop & ~one.present & own[graphs.edge_index[0]]).any()):
+        return True  # it takes the place of the other when that is removed
+    return not torch.equal(other.present, one.present[copies.origin] & ~copies.absent)

@@ -1,0 +1,89 @@
+"""Graphs made up out of the user's, on which rules that agree on the user's own come apart.
+
+On a regular graph all normalisations by degree are one, and weights that sum to 1 at every node look as if nobody had
+normalised them. Here edges are missing, edges run elsewhere, and weights are others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.arrays.segments import gather_segments, pointers
+from gnn_xai.core.graphs.source import Graphs
+
+REWIRED, ONE_HALF, OTHER_HALF = range(3)
+"""What is done to a copy of a graph: its edges run between other nodes, or about half of them are absent, or the rest."""
+
+TOGETHER = 250_000
+"""Nodes and edges up to which all copies are run at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class MadeUp:
+    """Copies of some graphs.
+
+    Attributes:
+        graphs: the copies, with all their edges.
+        origin: `[E']` the edge of the data that each edge is a copy of.
+        absent: `[E']` bool, edges that are to be taken out.
+    """
+
+    graphs: Graphs
+    origin: Tensor
+    absent: Tensor
+
+
+def made_up(graphs: Graphs, select: Tensor) -> Iterator[MadeUp]:
+    """Copies of some graphs `[G]` of the data, one of each kind; large ones kind by kind."""
+    kinds = torch.tensor([REWIRED, ONE_HALF, OTHER_HALF], device=graphs.device)
+    size = int((graphs.node_ptr.diff() + graphs.edge_ptr.diff())[select].sum())
+    for some in [kinds] if len(kinds) * size <= TOGETHER else kinds.split(1):
+        copies = reweighted(graphs).take(select.repeat(len(some)))
+        origin, _ = gather_segments(graphs.edge_ptr, select.repeat(len(some)))
+        kind = some.repeat_interleave(len(select))[copies.edge_batch]
+        rewired = _rewired(copies)
+        edge_index = torch.where(kind == REWIRED, rewired, copies.edge_index)
+        absent = torch.where(kind == OTHER_HALF, ~halved(copies), halved(copies)) & (kind != REWIRED)
+        yield MadeUp(replace(copies, edge_index=edge_index), origin, absent)
+
+
+def reweighted(graphs: Graphs) -> Graphs:
+    """The same graphs, the floating attributes of each edge scaled by a number of its own in (½, 1)."""
+    factor = (1 + keyed_uniform(3, graphs.edge_key)) / 2
+    return replace(
+        graphs,
+        edge_attrs={
+            name: value * factor.to(value.dtype).reshape(-1, *[1] * (value.dim() - 1))
+            if value.is_floating_point()
+            else value
+            for name, value in graphs.edge_attrs.items()
+        },
+    )
+
+
+def halved(graphs: Graphs) -> Tensor:
+    """Every other self loop and every other edge of each graph, in a random order, `[E]` bool."""
+    loop = (graphs.edge_index[0] == graphs.edge_index[1]).long()
+    group = graphs.edge_batch * 2 + loop
+    order = torch.argsort(keyed_uniform(4, graphs.edge_key), stable=True)
+    order = order[torch.argsort(group[order], stable=True)]
+    count = torch.bincount(group, minlength=1)
+    rank = torch.arange(len(order), device=order.device) - torch.repeat_interleave(pointers(count)[:-1], count)
+    return torch.empty_like(loop, dtype=torch.bool).index_copy(0, order, rank % 2 == 0)
+
+
+def _rewired(graphs: Graphs) -> Tensor:
+    """Other ends for the edges `[2, E]` that are no self loops, most of them at few nodes: within their graphs, and no
+    self loops either.
+    """
+    start, size = graphs.node_ptr[graphs.edge_batch], graphs.node_ptr.diff()[graphs.edge_batch]
+    key = graphs.edge_key
+    receiver = (keyed_uniform(5, key).square() * size).long()
+    sender = (receiver + 1 + (keyed_uniform(6, key) * (size - 1)).long()) % size.clamp(min=1)
+    loop = graphs.edge_index[0] == graphs.edge_index[1]
+    return torch.where(loop, graphs.edge_index, torch.stack([sender, receiver]) + start)
