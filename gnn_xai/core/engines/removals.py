@@ -17,9 +17,9 @@ from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.choice import Way, plain_way
 from gnn_xai.core.engines.first_look import Look
 from gnn_xai.core.graphs import expansion
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import SCOPES
-from gnn_xai.core.graphs.made_up import MadeUp, halved, made_up, reweighted
+from gnn_xai.core.graphs.made_up import VARIANTS, MadeUp, made_up, variants
 from gnn_xai.core.model.interventions import MaskedModel, trace
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.coefficients import Form
@@ -27,7 +27,7 @@ from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.routing import recognised, survey, unshared
 from gnn_xai.errors import InputError
 
-FEW = 2
+FEW = 3
 """Instances of which something is taken out to see how far that goes."""
 
 
@@ -92,37 +92,45 @@ def _met(problem: Problem, plan: Plan, copies: MadeUp) -> Plan | None:
 
 def _far_enough(problem: Problem, look: Look, way: Way) -> Way:
     """The plain way, with as much of the graph around each node as it takes where edges are gone."""
-    graphs, index = reweighted(problem.graphs), look.sample[:FEW]
-    half, columns = halved(graphs), look.expected.size(-1)
     if look.neighborhoods is None:
-        some = expansion.of_graphs(graphs, index, look.steps)
-        expected = _halves(problem, some, half, columns, apart=True)
-        return way if _alike(_halves(problem, some, half, columns), expected, 0.0) else replace(way, alone=True)
-    whole = expansion.everything(graphs)
-    outs = [_run(problem, whole.without(gone), columns) for gone in (half, ~half)]
-    expected = torch.stack([out[index] for out in outs], 1).flatten(0, 1)
-    around, scale = replace(look.neighborhoods, graphs=graphs), look.neighborhoods.scale
+        apart = all(_apart(problem, look, graph) for graph in look.sample[:FEW])
+        return way if apart else replace(way, alone=True)
     for scope in range(way.first_scope, len(SCOPES) - 1):
-        some = around.around(index, torch.full_like(index, scope))
-        if all(_alike(_halves(problem, some, half, columns, apart), expected, scale) for apart in (True, False)):
+        if all(_enough(problem, look, node, scope) for node in look.sample[:FEW]):
             return replace(way, first_scope=scope)
     return replace(way, first_scope=len(SCOPES) - 1, local=False)
 
 
-def _halves(problem: Problem, some: ComputationGraphs, half: Tensor, columns: int, apart: bool = False) -> Tensor:
-    """The outputs of instances without one half of their edges and without the other, `[2 B, C]`: these two side by side,
-    or each apart.
-    """
-    outs = []
-    for position in range(len(some)):
-        twice = some.replicas(torch.tensor([position, position], device=half.device))
-        first = (twice.edge_owner == 0) == half[twice.edge_id]
-        if not apart:
-            outs.append(_run(problem, twice.without(first), columns))
-            continue
-        once = some.replicas(torch.tensor([position], device=half.device))
-        outs += [_run(problem, once.without(gone), columns) for gone in (half[once.edge_id], ~half[once.edge_id])]
-    return torch.cat(outs)
+def _apart(problem: Problem, look: Look, graph: Tensor) -> bool:
+    """Whether variants of a graph give the same side by side as each alone."""
+    own, columns = problem.graphs.take(graph.reshape(1)), look.expected.size(-1)
+    copies, gone = variants(own, torch.ones_like(own.edge_index[0], dtype=torch.bool))
+    every = torch.arange(VARIANTS, device=copies.device)
+    some = expansion.of_graphs(copies, every, look.steps)
+    sets = [some.replicas(which) for which in (every, *every.split(1))]
+    out, *alone = (_run(problem, replicas.without(gone[replicas.edge_id]), columns) for replicas in sets)
+    return _alike(out, torch.cat(alone), 0.0)
+
+
+def _enough(problem: Problem, look: Look, node: Tensor, scope: int) -> bool:
+    """Whether variants of a neighbourhood, side by side, give what each whole graph gives, whatever lies outside."""
+    graph = problem.graphs.batch[node]
+    own, local = problem.graphs.take(graph.reshape(1)), (node - problem.graphs.node_ptr[graph]).reshape(1)
+    around, columns = look.neighborhoods, look.expected.size(-1)
+    assert around is not None
+    around = replace(around, graphs=own)
+    inside = torch.zeros_like(own.edge_index[0], dtype=torch.bool)
+    inside[around.around(local, torch.full_like(local, scope)).edge] = True
+    copies, gone = variants(own, inside)
+    every = torch.arange(VARIANTS, device=copies.device)
+    roots = local + own.num_nodes * every
+    replicas = replace(around, graphs=copies).around(roots, torch.full_like(roots, scope)).replicas(every)
+    out = _run(problem, replicas.without(gone[replicas.edge_id]), columns)
+    expected = [
+        _run(problem, expansion.everything(copies.take(copy)).without(missing), columns)[local]
+        for copy, missing in zip(every.split(1), gone.chunk(VARIANTS), strict=True)
+    ]
+    return _alike(out, torch.cat(expected), around.scale)
 
 
 def _run(problem: Problem, replicas: Replicas, columns: int) -> Tensor:

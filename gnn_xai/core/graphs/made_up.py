@@ -43,18 +43,35 @@ def made_up(graphs: Graphs, select: Tensor) -> Iterator[MadeUp]:
     kinds = torch.tensor([REWIRED, ONE_HALF, OTHER_HALF], device=graphs.device)
     size = int((graphs.node_ptr.diff() + graphs.edge_ptr.diff())[select].sum())
     for some in [kinds] if len(kinds) * size <= TOGETHER else kinds.split(1):
-        copies = reweighted(graphs).take(select.repeat(len(some)))
+        copies = _reweighted(graphs).take(select.repeat(len(some)))
         origin, _ = gather_segments(graphs.edge_ptr, select.repeat(len(some)))
         kind = some.repeat_interleave(len(select))[copies.edge_batch]
         rewired = _rewired(copies)
         edge_index = torch.where(kind == REWIRED, rewired, copies.edge_index)
-        absent = torch.where(kind == OTHER_HALF, ~halved(copies), halved(copies)) & (kind != REWIRED)
+        even = _ranked(copies) % 2 == 0
+        absent = torch.where(kind == OTHER_HALF, ~even, even) & (kind != REWIRED)
         yield MadeUp(replace(copies, edge_index=edge_index), origin, absent)
 
 
-def reweighted(graphs: Graphs) -> Graphs:
-    """The same graphs, the floating attributes of each edge scaled by a number of its own in (½, 1)."""
-    factor = (1 + keyed_uniform(3, graphs.edge_key)) / 2
+VARIANTS = 3
+"""How many variants of a graph are compared with one another."""
+
+
+def variants(graphs: Graphs, inside: Tensor) -> tuple[Graphs, Tensor]:
+    """Variants of a graph, and which of their edges are absent, `[VARIANTS · E]` bool: none from the first, a fifth from
+    each of the others. Weights are smaller inside of a part `[E]` bool in the first, and outside in the second.
+    """
+    copies = graphs.take(torch.zeros(VARIANTS, dtype=torch.int64, device=graphs.device))
+    rank = _ranked(graphs)
+    small = torch.cat([inside, ~inside, torch.zeros_like(inside)])
+    return _reweighted(copies, small), torch.cat([torch.zeros_like(inside), rank % 5 == 0, rank % 5 == 1])
+
+
+def _reweighted(graphs: Graphs, small: Tensor | int = 0) -> Graphs:
+    """The same graphs, the floating attributes of each edge scaled by a number of its own in (½, 1), those of `small`
+    edges by half of it.
+    """
+    factor = (1 + keyed_uniform(3, graphs.edge_key)) / (2 + 2 * small)
     return replace(
         graphs,
         edge_attrs={
@@ -66,15 +83,15 @@ def reweighted(graphs: Graphs) -> Graphs:
     )
 
 
-def halved(graphs: Graphs) -> Tensor:
-    """Every other self loop and every other edge of each graph, in a random order, `[E]` bool."""
+def _ranked(graphs: Graphs) -> Tensor:
+    """The place of each edge `[E]` in a random order of the self loops, or the other edges, of its graph."""
     loop = (graphs.edge_index[0] == graphs.edge_index[1]).long()
     group = graphs.edge_batch * 2 + loop
     order = torch.argsort(keyed_uniform(4, graphs.edge_key), stable=True)
     order = order[torch.argsort(group[order], stable=True)]
     count = torch.bincount(group, minlength=1)
     rank = torch.arange(len(order), device=order.device) - torch.repeat_interleave(pointers(count)[:-1], count)
-    return torch.empty_like(loop, dtype=torch.bool).index_copy(0, order, rank % 2 == 0)
+    return torch.empty_like(rank).index_copy(0, order, rank)
 
 
 def _rewired(graphs: Graphs) -> Tensor:
