@@ -44,15 +44,13 @@ def structural_way(problem: Problem, look: Look, way: Way, batch_budget: Any) ->
             return replace(way, plan=plan)
         why = "what it multiplies messages by after a removal is not known"
         way = plain_way(problem, look, batch_budget, why, way.rounding)
-    return way if problem.alone else _far_enough(problem, look, way)
+    return way if problem.readout.alone else _far_enough(problem, look, way)
 
 
 def _recognised(problem: Problem, look: Look, plan: Plan) -> Plan | None:
     """A plan whose coefficients are known after removals, or `None`."""
     graphs = problem.graphs
-    select = torch.zeros(1, dtype=torch.int64, device=graphs.device) if look.neighborhoods is not None else look.sample
-    if graphs.num_graphs > 1 and look.neighborhoods is not None:
-        select = graphs.batch[look.sample].unique()
+    select = look.sample if look.neighborhoods is None else graphs.batch[look.sample.flatten()].unique()
     made = []
     for copies in made_up(graphs, select):
         try:
@@ -67,10 +65,7 @@ def _recognised(problem: Problem, look: Look, plan: Plan) -> Plan | None:
 
 def _met(problem: Problem, plan: Plan, copies: MadeUp) -> Plan | None:
     """A plan with what its calls multiply messages by on made-up graphs; `None` where they do other things there."""
-    whole = expansion.everything(copies.graphs)
-    if not problem.node_level:
-        whole = replace(whole, rows=None)
-    replicas = whole.without(copies.absent)
+    replicas = expansion.everything(copies.graphs, problem.readout.every_row(copies.graphs)).without(copies.absent)
     met = unshared(plan, copies.graphs)
     traced, _ = trace(problem, replicas)
     if len(traced.calls) != len(plan.routes):
@@ -96,7 +91,7 @@ def _far_enough(problem: Problem, look: Look, way: Way) -> Way:
         apart = all(_apart(problem, look, graph) for graph in look.sample[:FEW])
         return way if apart else replace(way, alone=True)
     for scope in range(way.first_scope, len(SCOPES) - 1):
-        if all(_enough(problem, look, node, scope) for node in look.sample[:FEW]):
+        if all(_enough(problem, look, instance, scope) for instance in look.sample[:FEW]):
             return replace(way, first_scope=scope)
     return replace(way, first_scope=len(SCOPES) - 1, local=False)
 
@@ -112,22 +107,23 @@ def _apart(problem: Problem, look: Look, graph: Tensor) -> bool:
     return _alike(out, torch.cat(alone), 0.0)
 
 
-def _enough(problem: Problem, look: Look, node: Tensor, scope: int) -> bool:
+def _enough(problem: Problem, look: Look, instance: Tensor, scope: int) -> bool:
     """Whether variants of a neighbourhood, side by side, give what each whole graph gives, whatever lies outside."""
-    graph = problem.graphs.batch[node]
-    own, local = problem.graphs.take(graph.reshape(1)), (node - problem.graphs.node_ptr[graph]).reshape(1)
+    graph = problem.graphs.batch[instance.flatten()[0]]
+    own, local = problem.graphs.take(graph.reshape(1)), (instance - problem.graphs.node_ptr[graph]).unsqueeze(0)
     around, columns = look.neighborhoods, look.expected.size(-1)
     assert around is not None
     around = replace(around, graphs=own)
     inside = torch.zeros_like(own.edge_index[0], dtype=torch.bool)
-    inside[around.around(local, torch.full_like(local, scope)).edge] = True
+    scopes = torch.tensor([scope] * VARIANTS, device=own.device)
+    inside[around.around(local, scopes[:1]).edge] = True
     copies, gone = variants(own, inside)
-    every = torch.arange(VARIANTS, device=copies.device)
-    roots = local + own.num_nodes * every
-    replicas = replace(around, graphs=copies).around(roots, torch.full_like(roots, scope)).replicas(every)
+    every = torch.arange(VARIANTS, device=own.device)
+    roots = torch.cat([local + own.num_nodes * number for number in range(VARIANTS)])
+    replicas = replace(around, graphs=copies).around(roots, scopes).replicas(every)
     out = _run(problem, replicas.without(gone[replicas.edge_id]), columns)
     expected = [
-        _run(problem, expansion.everything(copies.take(copy)).without(missing), columns)[local]
+        _run(problem, expansion.everything(copies.take(copy), local.reshape(1, -1)).without(missing), columns)
         for copy, missing in zip(every.split(1), gone.chunk(VARIANTS), strict=True)
     ]
     return _alike(out, torch.cat(expected), around.scale)
