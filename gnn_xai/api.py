@@ -27,11 +27,12 @@ from gnn_xai.core.engines.scores import Scores, faithful, soft
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs, as_graphs
-from gnn_xai.core.model.arguments import as_target, as_task, bind, eager
+from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
+from gnn_xai.results._by_type import TypeNames, type_columns
 from gnn_xai.results.checksums import Digest, checksum, described
 from gnn_xai.results.explanations import Explanations, joined
 from gnn_xai.results.runs import BLOCK, StoredExplanations, writing
@@ -48,6 +49,7 @@ def explain(
     algorithm: str | Attributing = ...,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = ...,
+    node_type: str | None = ...,
     index: int | Sequence[int] | Tensor | slice | range | None = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
@@ -66,6 +68,7 @@ def explain(
     algorithm: str | Attributing = ...,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = ...,
+    node_type: str | None = ...,
     index: int | Sequence[int] | Tensor | slice | range | None = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
@@ -85,6 +88,7 @@ def explain(
     algorithm: str | Attributing = "gnn_explainer",
     *,
     task: Literal["node", "graph"] | ModelConfig | None = None,
+    node_type: str | None = None,
     index: int | Sequence[int] | Tensor | slice | range | None = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
@@ -104,12 +108,13 @@ def explain(
     Args:
         model: any module built on PyG's message-passing layers, trained. It is run in evaluation mode and comes back bit
             for bit as it was. Or what `gnn_xai.prepare` returned.
-        data: a `Data`, or a `Batch`, list or `Dataset` of `Data`; left out after a prepared problem.
+        data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
             answer); a PyG `ModelConfig` for probabilities, binary and multi-label classification and regression. `None`:
             node level for a `Data`, graph level for several.
-        index: which nodes or graphs to explain; `None` for all.
+        node_type: of the nodes whose predictions are explained, in a heterogeneous graph.
+        index: which nodes or graphs to explain, nodes counted within their type; `None` for all.
         target: the class (or output column) to explain, one for all or one for each; `None` for the predicted class, or
             the label with the highest score.
         forward: `(model, data) -> output` where the model's arguments cannot be bound by name from the data.
@@ -140,9 +145,10 @@ def explain(
     if isinstance(model, Prepared):
         if data is not None:  # the algorithm, one place further to the left
             data, algorithm = None, data
-        refuse_what_was_prepared(task=task, forward=forward, undirected=undirected)
+        refuse_what_was_prepared(task=task, node_type=node_type, forward=forward, undirected=undirected)
         model.check_unchanged()
         data, task, forward = model.graphs.source, model.problem.task, model.forward
+        node_type = model.problem.node_type
         undirected, module = "auto" if model.undirected else False, model.problem.model
         batch_budget = model.batch_budget if batch_budget == "auto" else batch_budget
     else:
@@ -154,6 +160,7 @@ def explain(
         module,
         method,
         as_task(task, data),
+        node_type,
         forward,
         seed,
         undirected,
@@ -180,6 +187,7 @@ def prepare(
     data: Any,
     *,
     task: Literal["node", "graph"] | ModelConfig | None = None,
+    node_type: str | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
     batch_budget: int | Literal["auto"] = "auto",
@@ -187,7 +195,7 @@ def prepare(
     """Look at a model and its data once, for many calls.
 
     Args:
-        model, data, task, forward, undirected, batch_budget: as in `gnn_xai.explain`.
+        model, data, task, node_type, forward, undirected, batch_budget: as in `gnn_xai.explain`.
 
     Returns:
         what `gnn_xai.explain`, `gnn_xai.compare` and every metric take in place of model and data.
@@ -203,9 +211,8 @@ def prepare(
     >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
     """
     refuse_inference_mode("prepare")
-    return prepared_for(
-        model, data, task=task, forward=forward, undirected=undirected, batch_budget=batch_budget, watch=True
-    )
+    settings = {"task": task, "node_type": node_type, "forward": forward}
+    return prepared_for(model, data, **settings, undirected=undirected, batch_budget=batch_budget, watch=True)
 
 
 def prepared_for(
@@ -213,6 +220,7 @@ def prepared_for(
     data: Any,
     *,
     task: Any = None,
+    node_type: str | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
     batch_budget: int | Literal["auto"] = "auto",
@@ -222,13 +230,13 @@ def prepared_for(
     """Prepare for the instances of one piece of work, or to be kept.
 
     Args:
-        model, data, task, forward, undirected, batch_budget, index: as in `explain`.
+        model, data, task, node_type, forward, undirected, batch_budget, index: as in `explain`.
         watch: notice when model or data change.
     """
     model = checked_model(model)
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
-        problem = Problem(model, graphs, as_task(task, data), bind(model, graphs, forward))
+        problem = problem_of(model, graphs, as_task(task, data), forward, node_type)
         positions = None if index is None else problem.readout.index(index, graphs)
         tied = as_undirected(undirected, graphs)
         prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
@@ -269,6 +277,7 @@ class _Call:
     model: nn.Module
     method: Algorithm
     task: ModelConfig
+    node_type: str | None
     forward: Forward | None
     seed: int
     undirected: bool | Literal["auto"]
@@ -293,7 +302,7 @@ class _Call:
         """The model's problem on some graphs."""
         if self.prepared is not None:
             return self.prepared.problem
-        return Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
+        return problem_of(self.model, graphs, self.task, self.forward, self.node_type)
 
     def answers(
         self,
@@ -488,6 +497,7 @@ def _explanations(
     node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
     node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
     edge_index = source.edge_index[:, edge_id]
+    types = type_columns(source, node_id, edge_id)
     if graphs.roots is None:  # ids within each graph
         edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]
         edge_id = edge_id - source.edge_ptr[source.edge_batch[edge_id]]
@@ -496,7 +506,7 @@ def _explanations(
     by_level = {"edge": edge_kept, "node": slice(None) if common else node_kept}
     node = scores.node
     return Explanations(
-        index=graphs.index,
+        index=session.problem.readout.numbers(graphs.index, source),
         target=target,
         prediction=chunk.prediction,
         prediction_masked=faithfulness[0],
@@ -519,4 +529,6 @@ def _explanations(
         extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in scores.extras.items()},
         provenance=provenance,
         data=source.source,
+        types=TypeNames.of(source, session.problem.node_type),
+        **types,
     )

@@ -141,15 +141,15 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     # data
     "data none": (lambda: explain(data=[]), r"expected at least one graph, got an empty list"),
-    "data hetero": (lambda: explain(data=HeteroData()), r"expected a homogeneous graph, got HeteroData; convert it"),
+    "data hetero": (lambda: explain(data=HeteroData()), r"expected HeteroData with at least one relation .* got none"),
     "data list of hetero": (
         lambda: explain(data=[HeteroData()]),
-        r"expected a list of .* got HeteroData at position 0",
+        r"expected HeteroData with at least one relation .* got none",
     ),
     "data tensor": (lambda: explain(data=torch.ones(3, 4)), r"expected a torch_geometric Data, .* got Tensor; wrap"),
     "data pair": (
         lambda: explain(data=(torch.ones(3, 4), torch.zeros(2, 0))),
-        r"expected a list of torch_geometric Data, got Tensor at position 0",
+        r"expected a list of torch_geometric Data, or of HeteroData, got Tensor at position 0",
     ),
     "data path": (lambda: explain(data="cora.pt"), r"expected a torch_geometric Data, .* got str"),
     "data different attributes": (

@@ -27,6 +27,10 @@ LEVELS: dict[str, ColumnLevel] = {
     "edge_index": "edge",
     "edge_mask": "edge",
     "node_mask": "node",
+    "node_type": "node",
+    "node_number": "node",
+    "edge_type": "edge",
+    "edge_number": "edge",
 }
 """What each tensor of `Explanations` has a row for; `pointer`: where the nodes or edges of each instance start."""
 

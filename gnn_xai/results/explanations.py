@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.explain import Explanation as PyGExplanation
+from torch_geometric.explain import HeteroExplanation
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.scores import NodeMaskType
+from gnn_xai.core.graphs.types import EdgeType
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.optional import late
-from gnn_xai.results import files, tables
+from gnn_xai.results import _by_type, files, tables
+from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results._strength import strongest, summed_at_ends, undirected_once
 from gnn_xai.results._to_pyg import to_pyg
 from gnn_xai.results.columns import EXTRAS, LEVELS, join, level_of, positions, rows_dim, select
@@ -66,6 +69,10 @@ class Explanations:
         provenance: versions, layers and sizes; `provenance["features"]` says what node masks multiply: `x`, or embedded
             columns of x, where it holds codes.
         data: the data that was explained; `None` after loading.
+        node_type, node_number: `[ΣN]` in a heterogeneous graph, the type of each node as a position in `types.node_types`,
+            and its id within that type, while `node_id` and `edge_index` count through all types; else `None`.
+        edge_type, edge_number: `[ΣE]` the same for edges and `types.edge_types`.
+        types: the names of node types and relations.
     """
 
     index: Tensor
@@ -91,6 +98,11 @@ class Explanations:
     extras: dict[str, Tensor] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     data: Any = field(default=None, repr=False)
+    node_type: Tensor | None = None
+    node_number: Tensor | None = None
+    edge_type: Tensor | None = None
+    edge_number: Tensor | None = None
+    types: TypeNames | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -174,12 +186,14 @@ class Explanations:
             "removal": self.removal,
             "node_mask_type": self.node_mask_type,
             "provenance": self.provenance,
+            **({} if self.types is None else {"types": self.types.written()}),
         }
 
     # Other forms #####################################################################################################
 
-    def to_pyg(self, i: int, data: Data | Any = None) -> PyGExplanation:
-        """Explanation `i` as PyG's own `Explanation`: masks as long as the full graph, 0 outside the computation graph.
+    def to_pyg(self, i: int, data: Data | Any = None) -> PyGExplanation | HeteroExplanation:
+        """Explanation `i` as PyG's own `Explanation`, or `HeteroExplanation`: masks as long as the full graph, 0 outside the
+        computation graph.
 
         Args:
             i: position.
@@ -191,7 +205,7 @@ class Explanations:
         data = self.data if data is None else data
         if data is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
-        return to_pyg(self[i], data)
+        return to_pyg(self[i], data) if self.types is None else _by_type.to_pyg(self[i], data)
 
     @classmethod
     def from_pyg(
@@ -312,6 +326,7 @@ def read(path: str | os.PathLike[str]) -> Explanations:
             name: meta[name] for name in ("node_mask_type", "signed", "removal", "algorithm", "seed", "provenance")
         }
         masks = {"edge_mask": None, "node_mask": None}
+        about["types"] = TypeNames.read(meta.get("types"))
         return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(
@@ -336,6 +351,7 @@ class Explanation:
         edge_index: `[2, e]` end points of these edges in original node ids.
         edge_mask: `[e]` score of each edge, or `None`.
         node_mask: `[n, 1]`, `[n, F]`, or for `common_attributes` `[F]`; or `None`.
+        node_type, node_number, edge_type, edge_number: `[n]`, `[e]` as in `Explanations`; `None` for homogeneous data.
     """
 
     source: Explanations
@@ -352,6 +368,10 @@ class Explanation:
     edge_index: Tensor = field(init=False)
     edge_mask: Tensor | None = field(init=False)
     node_mask: Tensor | None = field(init=False)
+    node_type: Tensor = field(init=False)
+    node_number: Tensor = field(init=False)
+    edge_type: Tensor = field(init=False)
+    edge_number: Tensor = field(init=False)
 
     if not TYPE_CHECKING:  # types know the columns above and no others
 
@@ -401,8 +421,21 @@ class Explanation:
         """
         return self.source[[self.position]].node_scores
 
-    def top_edges(self, k: int = 10) -> list[tuple[int, int, float]]:
+    @property
+    def node_mask_dict(self) -> dict[str, Tensor]:
+        """The node mask of a heterogeneous graph by node type, over all nodes of each type in their own ids and with their
+        own features: `[n, F]`, `[n, 1]` or `[1, F]`; 0 where nothing can reach.
+        """
+        return _by_type.node_masks(self)
+
+    @property
+    def edge_mask_dict(self) -> dict[EdgeType, Tensor]:
+        """The edge mask of a heterogeneous graph by relation, `[e]` over all edges of each; 0 where nothing can reach."""
+        return _by_type.edge_masks(self)
+
+    def top_edges(self, k: int = 10) -> list[tuple[Any, Any, float]]:
         """The k strongest edges `(u, v, score)`, by absolute value; the two directions of an undirected edge count once.
+        In a heterogeneous graph `(relation, (u, v), score)`, with ids of the relation's own node types.
 
         Raises:
             InputError: if the algorithm scored no edges.
@@ -412,10 +445,20 @@ class Explanation:
         keep = undirected_once(self.edge_index, self.edge_mask)
         scores = self.edge_mask[keep]
         order = strongest(scores, k)
-        return list(zip(*self.edge_index[:, keep[order]].tolist(), scores[order].tolist(), strict=True))
+        best, values = keep[order], scores[order].tolist()
+        ends = self.edge_index[:, best].tolist()
+        if self.source.types is None:
+            return list(zip(*ends, values, strict=True))
+        numbers = dict(zip(self.node_id.tolist(), self.node_number.tolist(), strict=True))
+        relations = [self.source.types.edge_types[kind] for kind in self.edge_type[best].tolist()]
+        return [
+            (relation, (numbers[u], numbers[v]), value)
+            for relation, u, v, value in zip(relations, *ends, values, strict=True)
+        ]
 
-    def top_nodes(self, k: int = 10) -> list[tuple[int, float]]:
-        """The k strongest nodes `(node, score)`, by absolute value of `node_scores`.
+    def top_nodes(self, k: int = 10) -> list[tuple[Any, float]]:
+        """The k strongest nodes `(node, score)`, by absolute value of `node_scores`; in a heterogeneous graph
+        `((node type, id), score)`.
 
         Raises:
             InputError: if the algorithm scored neither nodes nor edges.
@@ -424,10 +467,18 @@ class Explanation:
         if scores is None:
             raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use top_features")
         order = strongest(scores, k)
-        return list(zip(self.node_id[order].tolist(), scores[order].tolist(), strict=True))
+        return list(zip((self._names()[at] for at in order.tolist()), scores[order].tolist(), strict=True))
 
-    def top_features(self, k: int = 10) -> list[tuple[int, float]]:
-        """The k strongest features `(feature, score)`, by absolute value; summed over nodes for `attributes`.
+    def _names(self) -> list[Any]:
+        """The id of each node; in a heterogeneous graph with its type."""
+        if self.source.types is None:
+            return self.node_id.tolist()
+        kinds = [self.source.types.node_types[kind] for kind in self.node_type.tolist()]
+        return list(zip(kinds, self.node_number.tolist(), strict=True))
+
+    def top_features(self, k: int = 10) -> list[tuple[Any, float]]:
+        """The k strongest features `(feature, score)`, by absolute value; summed over nodes for `attributes`. In a
+        heterogeneous graph `((node type, feature), score)`.
 
         Raises:
             InputError: if the algorithm scored no features.
@@ -440,7 +491,10 @@ class Explanation:
             )
         scores = mask if mask.dim() == 1 else mask.sum(0)
         order = strongest(scores, k)
-        return list(zip(order.tolist(), scores[order].tolist(), strict=True))
+        features: list[Any] = list(range(len(scores)))
+        if self.source.types is not None:
+            features = self.source.types.features()
+        return list(zip((features[at] for at in order.tolist()), scores[order].tolist(), strict=True))
 
     @property
     def atoms(self) -> DataFrame:
@@ -453,17 +507,21 @@ class Explanation:
         return late("gnn_xai.molecules").bonds(self)
 
     def to_networkx(self) -> nx.MultiDiGraph:
-        """The computation graph in original ids; nodes and edges carry `score`, edges also their `id`."""
+        """The computation graph in original ids; nodes and edges carry `score`, edges also their `id`. Nodes of a
+        heterogeneous graph are `(node type, id)`, and its edges carry their `relation`.
+        """
         import networkx as nx
 
         graph = nx.MultiDiGraph(index=self.index, target=self.target)
-        node_scores = self.node_scores
-        for position, node in enumerate(self.node_id.tolist()):
-            graph.add_node(node, **({} if node_scores is None else {"score": float(node_scores[position])}))
-        edge_mask = self.edge_mask
+        node_scores, edge_mask, types = self.node_scores, self.edge_mask, self.source.types
+        names = dict(zip(self.node_id.tolist(), self._names(), strict=True))
+        for position, name in enumerate(names.values()):
+            graph.add_node(name, **({} if node_scores is None else {"score": float(node_scores[position])}))
+        edge_id = self.edge_id if types is None else self.edge_number
         for position, (u, v) in enumerate(self.edge_index.t().tolist()):
-            score = {} if edge_mask is None else {"score": float(edge_mask[position])}
-            graph.add_edge(u, v, id=int(self.edge_id[position]), **score)
+            more = {} if edge_mask is None else {"score": float(edge_mask[position])}
+            more |= {} if types is None else {"relation": types.edge_types[int(self.edge_type[position])]}
+            graph.add_edge(names[u], names[v], id=int(edge_id[position]), **more)
         return graph
 
     def draw(self, ax: Axes | None = None, **options: Any) -> Axes:

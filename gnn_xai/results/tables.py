@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import owners
@@ -50,15 +51,16 @@ def rows(explanations: Any, level: TableLevel = "instance", first: int = 0) -> d
 
     def of(name: str) -> dict[str, np.ndarray]:
         owner = owners(columns[f"{name}_ptr"])
+        ids = columns[f"{name}_id"] if explanations.types is None else columns[f"{name}_number"]
         head = {
             "index": columns["index"][owner],
             "target": columns["target"][owner],
-            f"{name}_id": columns[f"{name}_id"],
+            f"{name}_id": ids,
         }
-        return {"position": position[_array(owner)], **_arrays(head)}
+        return {"position": position[_array(owner)], **_arrays(head), **_kinds(explanations, name)}
 
     if level == "edge" and (edge_mask := columns.get("edge_mask")) is not None:
-        source, destination = columns["edge_index"]
+        source, destination = _ends(explanations)
         ends = {"source": source, "destination": destination}
         return {**of("edge"), **_arrays({**ends, "score": edge_mask, **_extras(columns, level)})}
     if level == "node" and (scores := explanations.node_scores) is not None:
@@ -104,6 +106,25 @@ def write_parquet(path: str | os.PathLike[str], parts: Parts, level: TableLevel)
         if writer is not None:
             writer.close()
     return Path(path)
+
+
+def _kinds(explanations: Any, name: str) -> dict[str, np.ndarray]:
+    """The node type of each node, or the relation of each edge, by name; nothing for homogeneous graphs."""
+    types = explanations.types
+    if types is None:
+        return {}
+    names = types.node_types if name == "node" else ["→".join(relation) for relation in types.edge_types]
+    return {f"{name}_type": np.array(names)[_array(getattr(explanations, f"{name}_type"))]}
+
+
+def _ends(explanations: Any) -> Tensor:
+    """The ends of edges, `[2, ΣE]`, in heterogeneous graphs counted within their node types."""
+    if explanations.types is None or len(explanations.node_id) == 0:
+        return explanations.edge_index
+    span = int(explanations.node_id.max()) + 1  # instance and id together identify a node
+    nodes = owners(explanations.node_ptr) * span + explanations.node_id
+    at = torch.searchsorted(nodes, owners(explanations.edge_ptr) * span + explanations.edge_index)
+    return explanations.node_number[at]
 
 
 def _extras(columns: dict[str, Tensor], level: TableLevel) -> dict[str, Tensor]:

@@ -116,8 +116,10 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     whole = expansion.everything(graphs, problem.readout.every_row(graphs))
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, chained=not large)
-    problem.check(out if index is None else out[index])
-    sample = spread(graphs, traced.flow)
+    scale, roots = typical(out), problem.readout.every_row(graphs)
+    out = _by_node(graphs, roots, out)
+    problem.check(out[index if index is not None else roots[:, 0]])
+    sample = spread(graphs, traced.flow, roots)
     steps = reach.steps
     if large:
         part = _around(graphs, sample, steps, traced.flow)
@@ -127,11 +129,12 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
         problem = _with_embeddings(problem, whole, out)
     graphs = problem.graphs
     probe, again, probed = _probed(problem, whole, traced)
-    expected = torch.stack([out] if probed is None else [out, probed], dim=1)
+    expected = torch.stack([out] if probed is None else [out, _by_node(graphs, roots, probed)], dim=1)
     plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
     survey(plan, traced, whole)
     plan = settle(plan)
-    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, typical(out))
+    followed = _followed(graphs, traced, reach)
+    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=followed)
     sample = sample[small(neighborhoods, sample)]
     return problem, replace(
         _seen(traced, reach, plan, problem, whole),
@@ -207,12 +210,30 @@ def _chained(problem: Problem, replicas: Replicas) -> tuple[ForwardTrace, Tensor
     with torch.enable_grad(), MaskedModel(problem, replicas) as model, marked(problem.model) as marks:
         out = model()
         traced = model.trace
-    return traced, out.detach(), marks.reach(out, _counted(traced))
+    return traced, out.detach(), marks.reach(out, _counted(traced), unused=problem.graphs.types is not None)
 
 
 def _counted(traced: ForwardTrace) -> list[bool]:
     """The calls that pass messages along edges of the graph, whether a mask reaches them or not."""
     return [call.edge_index is not None for call in traced.calls]
+
+
+def _by_node(graphs: Graphs, roots: Tensor, out: Tensor) -> Tensor:
+    """Outputs `[R, C]` of nodes `[R, 1]` as one row for each node of the data, `[N, C]`; NaN for nodes without one."""
+    if len(roots) == graphs.num_nodes:
+        return out
+    return out.new_full((graphs.num_nodes, out.size(1)), torch.nan).index_copy(0, roots[:, 0], out)
+
+
+def _followed(graphs: Graphs, traced: ForwardTrace, reach: Reach) -> Tensor | None:
+    """The relations along which messages pass that have 0, 1, ... steps to go, `[steps, R]` bool; `None` for all."""
+    if graphs.types is None or not traced.complete:
+        return None
+    followed = torch.zeros(reach.steps, len(graphs.types.relations), dtype=torch.bool, device=graphs.device)
+    for call, remaining in zip(traced.calls, reach.remaining, strict=True):
+        if remaining >= 0:
+            followed[remaining, list(call.relations)] = True
+    return followed
 
 
 def _reach_of_part(problem: Problem, part: Replicas, traced: ForwardTrace) -> Reach | None:
@@ -285,10 +306,10 @@ def _with_embeddings(problem: Problem, replicas: Replicas, out: Tensor | None) -
         return problem
     if out is None:
         with torch.no_grad():
-            out = problem.run(replicas.data, replicas.rows)
+            out = problem.run(replicas.data, replicas.output_rows)
     assert replicas.x is not None
     embeddings = embeddings_of(
-        problem.model, replicas.x, lambda codes: problem.run(replicas.with_features(codes), replicas.rows), out
+        problem.model, replicas.x, lambda codes: problem.run(replicas.with_features(codes), replicas.output_rows), out
     )
     if not embeddings.why:
         factors = torch.ones(graphs.x.shape, dtype=problem.dtype, device=graphs.device)
@@ -299,7 +320,7 @@ def _with_embeddings(problem: Problem, replicas: Replicas, out: Tensor | None) -
 def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
     """Warn of a model that gives another output each time, `out` `[R, C]` the first time."""
     with torch.no_grad():
-        again = problem.run(replicas.data, replicas.rows)
+        again = problem.run(replicas.data, replicas.output_rows)
     if not bool(close(again, out).all()):
         warn(
             "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "

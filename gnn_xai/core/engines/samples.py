@@ -31,19 +31,23 @@ def of_different_size(graphs: Graphs, index: Tensor) -> Tensor:
     return index[torch.cat([first[: SAMPLE - 2], ends]).unique()]
 
 
-def spread(graphs: Graphs, flow: Flow) -> Tensor:
+def spread(graphs: Graphs, flow: Flow, roots: Tensor | None = None) -> Tensor:
     """A few nodes that something reaches in two steps (if there are none, in one): of `SAMPLE` that are spread over the
     graph, those with the smallest neighbourhoods and a middling one. Any nodes, where there are no edges.
 
-    What a layer does with its neighbours, and with nodes that it need not compute, shows where there are some.
+    What a layer does with its neighbours, and with nodes that it need not compute, shows where there are some. Where only
+    some nodes have outputs, they are taken among these `roots` `[R, K]`.
     """
+    rooted = torch.ones(graphs.num_nodes, dtype=torch.int64, device=graphs.device)
+    if roots is not None:
+        rooted = torch.zeros_like(rooted).index_fill(0, roots.reshape(-1), 1)
     edges = graphs.edge_index[:, graphs.edge_index[0] != graphs.edge_index[1]]
     ways = [edges] * (flow != "target_to_source") + [edges.flip(0)] * (flow != "source_to_target")
     nodes = []
     for sender, receiver in ways:
         near = torch.bincount(receiver, minlength=graphs.num_nodes)
         far = torch.zeros_like(near).index_add_(0, receiver, near[sender])
-        size = far if bool(far.any()) else near if len(receiver) else near + 1
+        size = next(size for size in (far * rooted, near * rooted, rooted) if bool(size.any()))
         reached = size.nonzero().flatten()
         spread = reached[torch.linspace(0, len(reached) - 1, SAMPLE, device=graphs.device).long()].unique()
         by_size = spread[torch.argsort(size[spread], stable=True)]

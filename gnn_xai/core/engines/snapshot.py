@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
@@ -94,10 +94,10 @@ def _of_model(problem: Problem) -> Iterator[tuple[str, Tensor]]:
 def _places(problem: Problem) -> tuple[Place, ...]:
     """Where data objects keep their tensors; empty for a data set that makes its objects anew."""
     source = problem.graphs.source
-    several = [source] if isinstance(source, Data) else source
+    several = [source] if isinstance(source, BaseData) else source
     if not isinstance(several, (list, tuple)):
         return ()
-    storages = [vars(data._store)["_mapping"] for data in several]
+    storages = [vars(store)["_mapping"] for data in several for store in data.stores]
     return tuple(
         (storage, len(storage), key, value, value._version)
         for storage in storages
@@ -110,16 +110,18 @@ def _tensors(problem: Problem) -> Iterator[tuple[str, Tensor]]:
     """Everything that explanations depend on, by name."""
     yield from _of_model(problem)
     source = problem.graphs.source
-    for number, data in enumerate([source] if isinstance(source, Data) else source):
-        prefix = "data" if isinstance(source, Data) else f"data[{number}]"
+    for number, data in enumerate([source] if isinstance(source, BaseData) else source):
+        prefix = "data" if isinstance(source, BaseData) else f"data[{number}]"
         for key, value in _attributes(data):
             if isinstance(value, Tensor):
                 yield f"{prefix}.{key}", value
 
 
 def _attributes(data: Any) -> Iterator[tuple[str, Any]]:
-    for key in data.keys():  # noqa: SIM118 - a Data iterates over more than its keys
-        yield key, data[key]
+    for store in data.stores:
+        prefix = "" if store._key is None else f"{store._key}."
+        for key, value in store.items():
+            yield f"{prefix}{key}", value
 
 
 def _mark(value: Tensor) -> Mark:

@@ -39,9 +39,12 @@ class Probe:
     def of(cls, graphs: Graphs, maskable: bool, dtype: torch.dtype) -> Probe:
         """The probe of some data; the same in any order of its nodes and edges."""
         key, x = graphs.node_key, graphs.x
-        order = torch.argsort(keyed_uniform(0, key), stable=True)
-        source = torch.empty_like(order)
-        source[order] = order.roll(1)
+        drawn = keyed_uniform(0, key)
+        source = torch.empty_like(key)
+        for nodes in (slice(None),) if graphs.types is None else graphs.types.nodes:  # no type gets another's features
+            at = torch.arange(graphs.num_nodes, device=graphs.device)[nodes]
+            order = at[torch.argsort(drawn[at], stable=True)]
+            source[order] = order.roll(1)
         factor = keyed_uniform(1, key).to(x.dtype) if x is not None and x.is_floating_point() else None
         return cls(source, factor, keyed_uniform(2, graphs.edge_key).to(dtype) if maskable else None)
 
@@ -64,6 +67,7 @@ class Neighborhoods:
         probe: a second input, or `None` where the model does not run on it.
         scale: of a typical output.
         rounding: how far outputs are apart that differ by the order of edges alone.
+        followed: `[steps, R]` bool, the relations along which messages pass that have so many steps to go; `None` for all.
     """
 
     graphs: Graphs
@@ -72,12 +76,13 @@ class Neighborhoods:
     probe: Probe | None
     scale: float
     rounding: float = 0.0
+    followed: Tensor | None = None
 
     def around(
         self, index: Tensor, scope: Tensor, limit: int | None = None, cap: Cap | None = None
     ) -> ComputationGraphs:
         """The computation graphs of nodes `[B]`, or pairs `[B, 2]`, each with its `scope` `[B]`, not verified."""
-        return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap)
+        return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap, self.followed)
 
     def agree(self, out: Tensor, expected: Tensor) -> Tensor:
         """Instances `[B]` whose outputs `[B, ways, C]` are those expected, in each way."""

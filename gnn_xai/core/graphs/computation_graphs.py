@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, owners
+from gnn_xai.core.graphs.by_type import ByType
 from gnn_xai.core.graphs.source import Graphs
 
 REUSED = 16
@@ -203,9 +204,22 @@ class Replicas:
 
     def with_features(self, x: Shaped[Tensor, "nodes ..."]) -> Any:
         """The same with other node features."""
+        if self.by_type is not None:
+            return self.by_type.with_features(self._bare, x)
         data = copy.copy(self._bare)
         data["x"] = x
         return data
+
+    @property
+    def output_rows(self) -> Int[Tensor, "replicas roots"] | None:
+        """The roots as the model counts them: in a heterogeneous graph, within their type."""
+        return self.rows if self.rows is None or self.by_type is None else self.by_type.place[self.rows]
+
+    @cached_property
+    def by_type(self) -> ByType | None:
+        """The union by node type and relation, in a heterogeneous graph."""
+        types = self.source.graphs.types
+        return None if types is None else ByType.of(types, self.node_id, self.edge_id, self.edge_index)
 
     @cached_property
     def x(self) -> Shaped[Tensor, "nodes ..."] | None:
@@ -222,14 +236,19 @@ class Replicas:
     @cached_property
     def _bare(self) -> Any:
         """The data without `x`, which is wide and often replaced."""
-        graphs = self.source.graphs
+        graphs, graph = self.source.graphs, self.source.graph[self.instance]
+        if self.by_type is not None:
+            data = self.by_type.data(self.node_id, self.edge_id, self.node_owner, len(self))
+            for key, value in ({key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other).items():
+                data[key] = value
+            return data
         return graphs.slice(
             self.node_id,
             self.edge_id,
             self.edge_index,
             self.node_owner,
             len(self),
-            self.source.graph[self.instance],
+            graph,
         )
 
     def without(

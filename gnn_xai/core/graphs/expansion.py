@@ -51,6 +51,7 @@ def around_nodes(
     flow: Flow,
     limit: int | None = None,
     cap: Cap | None = None,
+    followed: Bool[Tensor, "steps relations"] | None = None,
 ) -> ComputationGraphs:
     """The computation graphs of nodes or pairs of nodes, all together, by one breadth-first expansion over (instance, node)
     pairs.
@@ -63,6 +64,8 @@ def around_nodes(
         flow: the direction in which the model's layers pass messages.
         limit: raise `TooLarge` once more than this many nodes and edges would be held.
         cap: follow only some of the edges into a hub; the whole graph, where an instance gets it, is never cut.
+        followed: in a heterogeneous graph, the relations along which messages pass that have so many steps to go, the last
+            one first; `None` for all. In the steps beyond, all are followed.
     """
     device, stride = graphs.device, max(graphs.num_nodes, 1)
     extra = torch.tensor([s.extra for s in SCOPES], device=device)[scope]
@@ -84,10 +87,15 @@ def around_nodes(
         frontier = frontier[hop <= steps + extra[frontier // stride]]
         if len(frontier) == 0:
             break
-        total += _followed(graphs, frontier, flow, cap) + len(frontier)
+        expanded = frontier if followed is None or hop > steps else seen  # of older nodes, by relations of this step
+        total += _followed(graphs, expanded, flow, cap) + len(frontier)
         if limit is not None and total > limit:
             raise TooLarge
-        owner, sender, edge = _incoming(graphs, index, frontier, flow, cap, capped)
+        owner, sender, edge = _incoming(graphs, index, expanded, flow, cap, capped)
+        if followed is not None and hop <= steps:
+            assert graphs.types is not None
+            kept = followed[hop - 1][graphs.types.edge_type[edge]]
+            owner, sender, edge = owner[kept], sender[kept], edge[kept]
         met.append(owner * edge_stride + edge)
         met_depth.append(torch.full_like(owner, hop - 1))
         reached = torch.unique(owner * stride + sender)

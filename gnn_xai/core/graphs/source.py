@@ -20,6 +20,7 @@ from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttribu
 from gnn_xai.core.arrays.keyed_random import mix
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
 from gnn_xai.core.graphs.matching import match_edges, pair_directions
+from gnn_xai.core.graphs.types import Types, read
 from gnn_xai.errors import InputError
 
 Flow = Literal["source_to_target", "target_to_source", "both"]
@@ -43,6 +44,8 @@ class Graphs:
         many: the data came as several graphs; ids are then counted within each graph.
         source: the user's object, as it was handed in.
         factors: ones in the shape of `x`, where that holds codes whose embeddings masks can multiply.
+        types: of the nodes and edges of a heterogeneous graph, with their attributes; `None` for a homogeneous one. The
+            features of all types stand side by side in `x`.
     """
 
     edge_index: Int[Tensor, "2 edges"]
@@ -56,6 +59,7 @@ class Graphs:
     many: bool
     source: Any
     factors: Shaped[Tensor, "nodes ..."] | None = None
+    types: Types | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -115,6 +119,18 @@ class Graphs:
         return key
 
     @cached_property
+    def node_in_type(self) -> Int[Tensor, " nodes"]:
+        """The id of each node of a heterogeneous graph within its type and graph."""
+        assert self.types is not None
+        return _rank(self.batch * len(self.types.names) + self.types.node_type)
+
+    @cached_property
+    def edge_in_type(self) -> Int[Tensor, " edges"]:
+        """The id of each edge of a heterogeneous graph within its relation and graph."""
+        assert self.types is not None
+        return _rank(self.edge_batch * len(self.types.relations) + self.types.edge_type)
+
+    @cached_property
     def graph_key(self) -> Int[Tensor, " graphs"]:
         """A fingerprint of each graph's degrees and features, so that a graph explained alone keeps its key."""
         row, col = self.edge_index
@@ -133,12 +149,22 @@ class Graphs:
         attributes where both directions of all edges have them, and else in order.
 
         A self loop is its own reverse. Edges pair within a graph only if the whole graph is undirected, that is, if
-        every edge of it has a partner: one reciprocal pair does not make a directed graph undirected.
+        every edge of it has a partner: one reciprocal pair does not make a directed graph undirected. In a heterogeneous
+        graph they pair within a relation, as the layer of another relation says something else with the same edge.
         """
+        group, groups = self.edge_batch, self.num_graphs
+        if self.types is not None:
+            group, groups = group * len(self.types.relations) + self.types.edge_type, groups * len(self.types.relations)
 
         def everywhere(holds: Bool[Tensor, " edges"]) -> Bool[Tensor, " edges"]:
-            return (segment_sum((~holds).long(), self.edge_batch, self.num_graphs) == 0)[self.edge_batch]
+            return (segment_sum((~holds).long(), group, groups) == 0)[group]
 
+        if self.types is not None:
+            partner = torch.full_like(group, -1)
+            for edges in self.types.edges:
+                place = match_edges(self.edge_index[:, edges].flip(0), self.edge_index[:, edges], self.num_nodes)
+                partner[edges] = torch.where(place < 0, -1, edges[place])
+            return torch.where(everywhere(partner >= 0), partner, -1)
         partner = match_edges(self.edge_index.flip(0), self.edge_index, self.num_nodes)
         hashes = [mix(_row_hash(value)) for key, value in sorted(self.edge_attrs.items()) if key != "e_id"]
         if hashes:
@@ -197,12 +223,14 @@ class Graphs:
             node_attrs={key: value[node] for key, value in self.node_attrs.items()},
             edge_attrs={key: value[edge] for key, value in self.edge_attrs.items()},
             graph_attrs={key: value[select] for key, value in self.graph_attrs.items()},
+            types=None if self.types is None else self.types.take(node, edge),
         )
 
     def content(self) -> dict[str, Any]:
         """Everything that the data says, for a checksum."""
         ptr = {"node_ptr": self.node_ptr, "edge_ptr": self.edge_ptr, "edge_index": self.edge_index}
-        return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr}
+        typed = {} if self.types is None else self.types.content()
+        return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr, **typed}
 
     def slice(
         self,
@@ -229,6 +257,11 @@ class Graphs:
 _EMPTY: Any = Batch(_base_cls=Data)  # making one takes longer than copying it
 
 
+def _rank(key: Int[Tensor, " length"]) -> Int[Tensor, " length"]:
+    """How many equal ones stand before each of some sorted numbers."""
+    return torch.arange(len(key), device=key.device) - torch.searchsorted(key, key)
+
+
 def _ids(carried: Shaped[Tensor, ...] | None, positions: Int[Tensor, " length"]) -> Int[Tensor, " length"]:
     """Ids that the data carries, where they are ids (integers, one each); positions otherwise."""
     if carried is None or carried.shape != positions.shape or carried.is_floating_point():
@@ -249,9 +282,11 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     Raises:
         InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
     """
-    many = isinstance(data, Batch) or not isinstance(data, Data)
+    many = isinstance(data, Batch) or not isinstance(data, (Data, HeteroData))
     # Data.detach and Data.to work in place: on a copy, never on the user's object.
     moved: Any = copy.copy(_as_one(data)).detach().to(str(device))
+    if isinstance(moved, HeteroData):
+        return _of_types(moved, many, data)
     edge_index, edge_weight = _edges(moved)
     num_nodes = _num_nodes(moved, edge_index)
     batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
@@ -269,18 +304,32 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     return Graphs(edge_index, batch, node_ptr, edge_ptr, *levels, many, data)
 
 
+def _of_types(data: Any, many: bool, source: Any) -> Graphs:
+    """A heterogeneous graph, or a batch of them, in flat ids."""
+    num_graphs = int(data.num_graphs) if many else 1
+    edge_index, batch, edge_batch, x, types, shared = read(data, num_graphs)
+    node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
+    edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
+    graph_attrs, other = {}, {}
+    for key, value in shared.items():
+        of_graphs = many and isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_graphs
+        (graph_attrs if of_graphs else other)[key] = value
+    node_attrs = {} if x is None else {"x": x}
+    _require_finite(node_attrs)
+    return Graphs(edge_index, batch, node_ptr, edge_ptr, node_attrs, {}, graph_attrs, other, many, source, types=types)
+
+
 def _as_one(data: Any) -> Any:
     """The user's data as one object: itself, or the union of a list or data set."""
-    if isinstance(data, HeteroData):
-        raise InputError("expected a homogeneous graph, got HeteroData; convert it with data.to_homogeneous()")
     if isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)):
         items = list(data)
         if not items:
             raise InputError("expected at least one graph, got an empty list")
         for position, item in enumerate(items):
-            if not isinstance(item, Data) or isinstance(item, HeteroData):
+            if not isinstance(item, type(items[0]) if isinstance(items[0], (Data, HeteroData)) else Data):
                 raise InputError(
-                    f"expected a list of torch_geometric Data, got {type(item).__name__} at position {position}"
+                    "expected a list of torch_geometric Data, or of HeteroData, got "
+                    f"{type(item).__name__} at position {position}"
                 )
         try:
             return Batch.from_data_list(items)
@@ -288,9 +337,11 @@ def _as_one(data: Any) -> Any:
             raise InputError(
                 f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
             ) from error
+    if isinstance(data, HeteroData):
+        return data
     if not isinstance(data, Data):
         raise InputError(
-            "expected a torch_geometric Data, Batch, or a list or Dataset of Data, "
+            "expected a torch_geometric Data, HeteroData, Batch, or a list or Dataset of them, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
         )
     batch = None if isinstance(data, Batch) else data.get("batch")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from torch_geometric.nn import Sequential
 
@@ -28,7 +28,7 @@ def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
         InputError: for an unknown level, or one that is not supported.
     """
     if task is None:
-        task = "node" if isinstance(data, Data) and not isinstance(data, Batch) else "graph"
+        task = "node" if isinstance(data, (Data, HeteroData)) and not isinstance(data, Batch) else "graph"
     if isinstance(task, ModelConfig):
         if task.task_level == ModelTaskLevel.edge:
             raise InputError(
@@ -83,6 +83,8 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         return forward
     sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes"}
     sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
+    if graphs.types is not None:
+        sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs}
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not named and isinstance(model, Sequential):  # forward(*args), with the names in its own description
@@ -100,6 +102,8 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         name = parameter.name
         if name == "batch" and name in whole:
             source = ""
+        elif f"{name}_dict" in sliceable:  # of what torch_geometric.nn.to_hetero makes
+            source = f"{name}_dict"
         elif name in sliceable or (name in graphs.other and not graphs.many):
             source = "edge_index" if name in ("edge_index", "adj_t") else name
         elif name in graphs.other:
@@ -129,6 +133,33 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         )
 
     return Bound(tuple(positional), names)
+
+
+def problem_of(
+    model: nn.Module, graphs: Graphs, task: ModelConfig, forward: Forward | None, node_type: str | None = None
+) -> Problem:
+    """A model bound to its data.
+
+    Raises:
+        InputError: if an argument of the model cannot be bound, or the node type is not one of the data's.
+    """
+    types, of_nodes = graphs.types, task.task_level == ModelTaskLevel.node
+    if types is None and node_type is not None:
+        raise InputError(
+            f"expected node_type= for HeteroData alone, got {node_type!r} for a homogeneous graph; leave it out"
+        )
+    if types is not None and of_nodes:
+        if node_type is None:
+            raise InputError(
+                f"expected node_type= for nodes of a heterogeneous graph, got none; say which of {', '.join(types.names)} "
+                "the model predicts"
+            )
+        types.number(node_type)
+    if not of_nodes and node_type is not None:
+        raise InputError(
+            f"expected node_type= for a node-level task alone, got {node_type!r} for one of graphs; leave it out"
+        )
+    return Problem(model, graphs, task, bind(model, graphs, forward), node_type=node_type)
 
 
 def _keys(source: Any) -> list[str]:

@@ -138,7 +138,7 @@ class MaskedModel:
         if self._propagation is not None:
             self._propagation.start(run.mask)
         shrunk = self._plan is not None and self._plan.shrink
-        out = self.problem.run(data, replicas.rows, shrunk, on)
+        out = self.problem.run(data, replicas.output_rows, shrunk, on)
         run.finish()
         return out
 
@@ -217,7 +217,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
     """Hooks that write down in a trace the calls of the first forward pass, the form and size of their messages, and the
     modules that see the edges without passing messages.
     """
-    run, edges = matching.run, matching.replicas.edge_index
+    run, edges, by_type = matching.run, matching.replicas.edge_index, matching.replicas.by_type
 
     def enter(module: MessagePassing, inputs: Any) -> None:
         if run.calls is None:
@@ -230,10 +230,13 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
         call = matching.current
         if run.calls is None and call is not None and isinstance(out, Tensor):
             call.bytes = out.numel() * out.element_size()
-            if call.edge_index is not None and not call.problem:
+            if call.edge_index is not None and not call.problem and not call.relations:
                 call.form = form_of(module, inputs[0], out)
 
     def is_edges(value: Any) -> bool:
+        if by_type is not None:
+            several = value.values() if isinstance(value, dict) else (value,)
+            return any(one is relation.edge_index for one in several for relation in by_type.relations)
         if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
             return False
         if problem.readout.is_pairs(value, problem.graphs):

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
+from gnn_xai.core.graphs.by_type import ByType
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.source import plain
 from gnn_xai.core.inputs.hooks import Hook
+from gnn_xai.core.model.relations import place_of
 from gnn_xai.core.propagation.calls import Call, _node_counts, _positions, _same, _some_copies
 from gnn_xai.errors import MaskingError
 
@@ -118,6 +120,9 @@ class Matching:
             call.problem = "it runs on a sparse adjacency that the model builds itself; pass it edge_index instead"
             return call
         edge_index = plain(edge_index)
+        if self.replicas.by_type is not None:
+            self._meet_relations(call, edge_index, _node_counts(module, size, arguments), self.replicas.by_type)
+            return call
         if any(count != nodes for count in _node_counts(module, size, arguments)):
             call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
             return call
@@ -142,6 +147,16 @@ class Matching:
             return call
         call.gather = torch.where(position < 0, edges.size(1), position)
         return call
+
+    def _meet_relations(self, call: Call, edge_index: Tensor, counts: list[int], by_type: ByType) -> None:
+        """Match the edges of a call on a heterogeneous graph."""
+        call.form = "it runs on relations of a heterogeneous graph"
+        place = place_of(edge_index, counts, by_type.relations)
+        if isinstance(place, str):
+            call.problem, call.ambiguous = place, "nothing tells which" in place
+            return
+        call.edge_index, call.transposed, call.relations = edge_index, place.transposed, place.relations
+        call.gather = torch.where(place.edges < 0, len(self.replicas.edge), place.edges)
 
 
 def _changing(label: str) -> MaskingError:

@@ -35,6 +35,7 @@ class Problem:
         task: mode, task level and return type, in PyG's words.
         forward: `(model, data) -> output`.
         embeddings: what the model does with codes, where `x` holds codes; known once it was run.
+        node_type: of the nodes that outputs belong to, in a heterogeneous graph.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Problem:
     task: ModelConfig
     forward: Forward
     embeddings: Embeddings = Embeddings()
+    node_type: str | None = None
 
     @cached_property
     def layers(self) -> Layers:
@@ -51,7 +53,7 @@ class Problem:
     @property
     def readout(self) -> Readout:
         """Which outputs are explained, and where they are found."""
-        return readout_of(self.task.task_level)
+        return readout_of(self.task.task_level, self.node_type)
 
     @property
     def num_outputs(self) -> int:
@@ -99,13 +101,15 @@ class Problem:
             InputError: if the model raises anything, or does not return one tensor of floating-point numbers.
         """
         try:
-            out = self.forward(self.model, data)
+            out: Any = self.forward(self.model, data)
         except GnnXaiError:
             raise
         except Exception as error:
             if out_of_memory(error):
                 raise
             raise self._failure(error, "data" if on is None else on()) from error
+        if isinstance(out, dict) and self.node_type is not None and self.node_type in out:
+            out = out[self.node_type]
         if not isinstance(out, Tensor):
             raise InputError(
                 f"expected the model to return one tensor, got {type(out).__name__}; "

@@ -54,6 +54,10 @@ class Readout(ABC):
         """
         return as_index(index, self.count(graphs), graphs.device)
 
+    def numbers(self, index: Tensor, graphs: Graphs) -> Tensor:
+        """What `index` returned, as the user counts outputs."""
+        return index
+
     def every_row(self, graphs: Graphs) -> Tensor | None:
         """The roots of every output, in nodes of the data, `[R, K]`; `None` where there are no roots."""
         return None
@@ -75,24 +79,46 @@ class Readout(ABC):
 
 @dataclass(frozen=True)
 class NodeReadout(Readout):
-    """One output row for every node."""
+    """One output row for every node, or in a heterogeneous graph for every node of a type.
+
+    Attributes:
+        node_type: that type; `None` in a homogeneous graph.
+    """
+
+    node_type: str | None = None
 
     what: ClassVar[str] = "node"
 
     def count(self, graphs: Graphs | Shelf) -> int:
         """See `Readout`."""
-        return graphs.num_nodes
+        return graphs.num_nodes if self.node_type is None else len(self._nodes(graphs))
+
+    def index(self, index: Any, graphs: Graphs | Shelf) -> Tensor:
+        """See `Readout`; the nodes are counted within their type, and returned in flat ids."""
+        index = super().index(index, graphs)
+        return index if self.node_type is None else self._nodes(graphs)[index]
+
+    def numbers(self, index: Tensor, graphs: Graphs) -> Tensor:
+        """See `Readout`."""
+        return index if self.node_type is None or graphs.types is None else graphs.types.node_place[index]
 
     def every_row(self, graphs: Graphs) -> Tensor | None:
         """See `Readout`."""
-        return torch.arange(graphs.num_nodes, device=graphs.device).unsqueeze(1)
+        every = torch.arange(graphs.num_nodes, device=graphs.device) if self.node_type is None else self._nodes(graphs)
+        return every.unsqueeze(1)
+
+    def _nodes(self, graphs: Graphs | Shelf) -> Tensor:
+        whole = graphs if isinstance(graphs, Graphs) else graphs.take(None)
+        assert self.node_type is not None and whole.types is not None
+        return whole.types.nodes[whole.types.number(self.node_type)]
 
     def output(
         self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
     ) -> Tensor:
         """See `Readout`."""
         assert rows is not None
-        out = _one_row_each(out, len(rows) if shrunk else data.num_nodes, self.what, on)
+        nodes = data if self.node_type is None else data[self.node_type]
+        out = _one_row_each(out, len(rows) if shrunk else nodes.num_nodes, self.what, on)
         return out if shrunk else out[rows[:, 0]]
 
 
@@ -172,9 +198,9 @@ class JointReadout(Readout):
         return out[self.rows].reshape(1, -1)
 
 
-def readout_of(level: ModelTaskLevel) -> Readout:
-    """The readout of a task level."""
-    return NodeReadout() if level == ModelTaskLevel.node else GraphReadout()
+def readout_of(level: ModelTaskLevel, node_type: str | None = None) -> Readout:
+    """The readout of a task level, for nodes of a type in a heterogeneous graph."""
+    return NodeReadout(node_type) if level == ModelTaskLevel.node else GraphReadout()
 
 
 def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn] | None) -> Tensor:

@@ -30,6 +30,7 @@ class Call:
     bytes: int = 0
     problem: str = ""  # why the mask cannot reach this call, empty if it can
     form: Form | str = "it was not looked at"  # of its messages, or why they have none that can be fused
+    relations: tuple[int, ...] = ()  # of a heterogeneous graph, on which it runs
 
     @property
     def flow(self) -> Flow:

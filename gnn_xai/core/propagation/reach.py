@@ -24,7 +24,8 @@ class Reach:
 
     Attributes:
         steps: length of the longest chain of calls, in hops.
-        remaining: for each call, the length of the longest chain of calls that depend on it: 0 for a last one.
+        remaining: for each call, the length of the longest chain of calls that depend on it: 0 for a last one, -1 for one
+            that the output does not depend on.
     """
 
     steps: int
@@ -58,15 +59,17 @@ class Marks:
 
         return edge_index, size, tree_map(mark, arguments)
 
-    def reach(self, out: Tensor, counted: Sequence[bool]) -> Reach:
+    def reach(self, out: Tensor, counted: Sequence[bool], unused: bool = False) -> Reach:
         """The dependence of the calls that are `counted` (those over the graph's edges) and that `out` is computed from.
 
-        Where a call left no trace in `out` (it ran under `torch.no_grad`, or was detached), all count as one chain.
+        Where a call left no trace in `out`, it ran under `torch.no_grad` or was detached, and all count as one chain; or it
+        may be `unused`, as are those of a heterogeneous graph's last layer that lead to other types of nodes.
         """
         if len(counted) != self._calls:
             return Reach.chain(counted)
         before = _calls_before(out, self._calls)
-        if any(number not in before for number, counts in enumerate(counted) if counts):
+        without = [number for number, counts in enumerate(counted) if counts and number not in before]
+        if without and not (unused and before):
             return Reach.chain(counted)
         depth, remaining = [0] * self._calls, [0] * self._calls
         for number in range(self._calls):  # calls run in an order in which each follows those that it depends on
@@ -75,6 +78,8 @@ class Marks:
         for number in reversed(range(self._calls)):
             later = [other for other in before if other > number and before[other] >> number & 1]
             remaining[number] = max((counted[other] + remaining[other] for other in later), default=0)
+        for number in without:
+            depth[number], remaining[number] = 0, -1
         return Reach(max(depth, default=0), tuple(remaining))
 
 

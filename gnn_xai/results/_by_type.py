@@ -1,0 +1,170 @@
+"""Explanations of heterogeneous graphs in the user's ids: by node type and relation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.explain import HeteroExplanation
+
+from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.types import EdgeType
+from gnn_xai.errors import InputError
+
+
+@dataclass(frozen=True)
+class TypeNames:
+    """The names that the types of explanations stand for.
+
+    Attributes:
+        explained: the type of the explained nodes; `None` where graphs are explained.
+        node_types, edge_types: names, in the order of `node_type` and `edge_type`.
+        columns: where the features of each node type lie among those of all types, `(first, past the last)`; `None` for
+            types without.
+        num_nodes, num_edges: of each type in the data, where it is one graph; else `None`.
+    """
+
+    explained: str | None
+    node_types: tuple[str, ...]
+    edge_types: tuple[EdgeType, ...]
+    columns: tuple[tuple[int, int] | None, ...]
+    num_nodes: tuple[int, ...] | None = None
+    num_edges: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, graphs: Graphs, explained: str | None) -> TypeNames | None:
+        """Those of some data; `None` if it is homogeneous."""
+        types = graphs.types
+        if types is None:
+            return None
+        counts = None if graphs.many else (tuple(map(len, types.nodes)), tuple(map(len, types.edges)))
+        return cls(explained, types.names, types.relations, types.columns, *(counts or (None, None)))
+
+    @classmethod
+    def read(cls, values: dict[str, Any] | None) -> TypeNames | None:
+        """What `written` gave, after JSON has made lists of tuples."""
+        if values is None:
+            return None
+        counts = [None if values[name] is None else tuple(values[name]) for name in ("num_nodes", "num_edges")]
+        relations = tuple((source, name, target) for source, name, target in values["edge_types"])
+        columns = tuple(None if ends is None else (ends[0], ends[1]) for ends in values["columns"])
+        return cls(values["explained"], tuple(values["node_types"]), relations, columns, *counts)
+
+    def features(self) -> list[tuple[str, int]]:
+        """The type and the number within it of every feature, in the order of masks."""
+        pairs = zip(self.node_types, self.columns, strict=True)
+        return [(name, number) for name, columns in pairs if columns for number in range(columns[1] - columns[0])]
+
+    def written(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+
+def type_columns(graphs: Graphs, node: Tensor, edge: Tensor) -> dict[str, Tensor]:
+    """The columns of explanations that say which type the nodes `[n]` and edges `[e]` of the data are of, and their ids within
+    it; empty for homogeneous data.
+    """
+    if graphs.types is None:
+        return {}
+    return {
+        "node_type": graphs.types.node_type[node],
+        "node_number": graphs.node_in_type[node],
+        "edge_type": graphs.types.edge_type[edge],
+        "edge_number": graphs.edge_in_type[edge],
+    }
+
+
+def node_masks(e: Any) -> dict[str, Tensor]:
+    """The node mask of an `Explanation` by node type: `[n, F]` over all nodes of the type, with its own F features, `[n, 1]`
+    for one score a node, `[1, F]` for one mask of all nodes; 0 where nothing can reach.
+
+    Raises:
+        InputError: if nodes have no scores, or the data is not at hand.
+    """
+    if e.node_mask is None:
+        raise InputError(f"{e.source.algorithm['name']} scored no nodes; use edge_mask_dict")
+    types, masks = _types(e), {}
+    counts = _counts(e)[0]
+    for number, (name, columns) in enumerate(zip(types.node_types, types.columns, strict=True)):
+        mask = e.node_mask
+        if e.source.node_mask_type != "object":
+            mask = mask[..., slice(*columns)] if columns else mask[..., :0]
+        if e.source.common:
+            masks[name] = mask.unsqueeze(0)
+            continue
+        inside = e.node_type == number
+        zeros = mask.new_zeros(counts[number], mask.size(1))
+        masks[name] = zeros.index_copy(0, e.node_number[inside], mask[inside])
+    return masks
+
+
+def edge_masks(e: Any) -> dict[EdgeType, Tensor]:
+    """The edge mask of an `Explanation` by relation, `[e]` over all edges of the relation; 0 where nothing can reach.
+
+    Raises:
+        InputError: if edges have no scores, or the data is not at hand.
+    """
+    if e.edge_mask is None:
+        raise InputError(f"{e.source.algorithm['name']} scored no edges; use node_mask_dict")
+    masks = {}
+    for number, (name, count) in enumerate(zip(_types(e).edge_types, _counts(e)[1], strict=True)):
+        inside = e.edge_type == number
+        masks[name] = e.edge_mask.new_zeros(count).index_copy(0, e.edge_number[inside], e.edge_mask[inside])
+    return masks
+
+
+def to_pyg(e: Any, data: Any) -> HeteroExplanation:
+    """An `Explanation` as PyG's own, see `Explanations.to_pyg`.
+
+    Raises:
+        InputError: if it is not of this data.
+    """
+    level = e.source.task.task_level.value
+    graph = data if isinstance(data, HeteroData) and level != "graph" else data[e.index]
+    types = _types(e)
+    counts = tuple(graph[name].num_nodes for name in types.node_types if name in graph.node_types)
+    if (tuple(graph.node_types), tuple(graph.edge_types)) != (types.node_types, types.edge_types) or (
+        types.num_nodes is not None and counts != types.num_nodes
+    ):
+        raise InputError(
+            f"expected the data that was explained, with node types {', '.join(types.node_types)}, got one with other types "
+            "or other numbers of nodes"
+        )
+    out = HeteroExplanation()
+    for name in (*types.node_types, *types.edge_types):
+        for key, value in graph[name].items():
+            if key not in ("ptr", "batch"):
+                out[name][key] = value
+    for name, mask in (node_masks(e) if e.node_mask is not None else {}).items():
+        out[name].node_mask = mask
+    for name, mask in (edge_masks(e) if e.edge_mask is not None else {}).items():
+        out[name].edge_mask = mask
+    out["prediction"], out["target"] = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
+    if level == "node":
+        out["index"] = e.index
+    return out
+
+
+def _types(e: Any) -> TypeNames:
+    if e.source.types is None:
+        raise InputError(
+            "expected explanations of a heterogeneous graph, got those of a homogeneous one; use its masks"
+        )
+    return e.source.types
+
+
+def _counts(e: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many nodes of each type, and edges of each relation, the graph of an explanation has."""
+    types = _types(e)
+    if types.num_nodes is not None and types.num_edges is not None:
+        return types.num_nodes, types.num_edges
+    if e.source.data is None:
+        raise InputError("expected data= for explanations loaded from disk; use to_pyg(i, data)")
+    graph = e.source.data[e.index]
+    return (
+        tuple(int(graph[name].num_nodes or 0) for name in types.node_types),
+        tuple(graph[name].num_edges for name in types.edge_types),
+    )

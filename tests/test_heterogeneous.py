@@ -1,0 +1,232 @@
+"""Heterogeneous graphs: every number is that of the model run on the whole `HeteroData`, one element at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch_geometric.transforms as T
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, to_hetero
+
+import gnn_xai as gx
+from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
+
+INDEX = [0, 3, 7]
+
+
+def bibliography(seed: int = 0) -> HeteroData:
+    """Authors, papers and conferences, in double precision, with features of three widths."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def pairs(sources: int, targets: int, count: int) -> Tensor:
+        ends = torch.stack([torch.randint(size, (count,), generator=rng) for size in (sources, targets)])
+        return torch.unique(ends, dim=1)[:, torch.randperm(torch.unique(ends, dim=1).size(1), generator=rng)]
+
+    data = HeteroData()
+    for name, size, width in (("author", 9, 5), ("paper", 12, 7), ("venue", 3, 2)):
+        data[name].x = torch.randn(size, width, generator=rng, dtype=torch.float64)
+    data["author", "writes", "paper"].edge_index = pairs(9, 12, 18)
+    data["paper", "in", "venue"].edge_index = torch.stack([torch.arange(12), torch.randint(3, (12,), generator=rng)])
+    data["paper", "cites", "paper"].edge_index = pairs(12, 12, 9)
+    return T.ToUndirected(merge=False)(data)
+
+
+class Stack(nn.Module):
+    """Two layers over all relations."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.second, self.head = first, second, head or nn.Identity()
+
+    def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[Any, Tensor]) -> Tensor:
+        """`[authors, 3]`."""
+        hidden = {name: x.relu() for name, x in self.first(x_dict, edge_index_dict).items()}
+        return self.head(self.second(hidden, edge_index_dict)["author"])
+
+
+class Encoded(nn.Module):
+    """Features of all types brought to one width, then layers."""
+
+    def __init__(self, widths: dict[str, int], stack: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({name: nn.Linear(width, 8) for name, width in widths.items()})
+        self.stack = stack
+
+    def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[Any, Tensor]) -> Tensor:
+        """`[authors, 3]`."""
+        return self.stack({name: self.encoders[name](x).tanh() for name, x in x_dict.items()}, edge_index_dict)
+
+
+class Plain(nn.Module):
+    """A homogeneous model, for `to_hetero`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = SAGEConv((-1, -1), 8), SAGEConv((-1, -1), 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """`[N, 3]`."""
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+
+def _relations(data: HeteroData, conv: Callable[[int], nn.Module]) -> nn.Module:
+    return Stack(*(HeteroConv({relation: conv(width) for relation in data.edge_types}) for width in (8, 3)))
+
+
+def _transformer(data: HeteroData) -> nn.Module:
+    layers = [HGTConv(8, 8, data.metadata(), heads=2) for _ in range(2)]
+    return Encoded({name: data[name].x.size(1) for name in data.node_types}, Stack(*layers, nn.Linear(8, 3)))
+
+
+def _attention(data: HeteroData) -> nn.Module:
+    layers = [HANConv(8, 8, data.metadata(), heads=2) for _ in range(2)]
+    return Encoded({name: data[name].x.size(1) for name in data.node_types}, Stack(*layers, nn.Linear(8, 3)))
+
+
+MODELS: dict[str, Callable[[HeteroData], nn.Module]] = {
+    "sage": lambda data: _relations(data, lambda width: SAGEConv((-1, -1), width)),
+    "gat": lambda data: _relations(data, lambda width: GATConv((-1, -1), width, add_self_loops=False)),
+    "hgt": _transformer,
+    "han": _attention,
+    "to_hetero": lambda data: to_hetero(Plain(), data.metadata()),
+}
+
+
+def model_of(name: str, data: HeteroData) -> nn.Module:
+    """The model of a name, the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = MODELS[name](data).double()
+        output(model, data)
+    return model.eval()
+
+
+def output(model: nn.Module, data: HeteroData) -> Tensor:
+    """The output for all authors."""
+    with torch.no_grad():
+        out = model(data.x_dict, data.edge_index_dict)
+    return out["author"] if isinstance(out, dict) else out
+
+
+def margin(out: Tensor, target: int) -> Tensor:
+    """The log-odds of a class, from logits `[C]`."""
+    others = torch.arange(len(out)) != target
+    return out[target] - out[others].logsumexp(0)
+
+
+def edges_of(data: HeteroData) -> Iterator[tuple[Any, int]]:
+    """All edges, in the order of their flat ids."""
+    for relation in data.edge_types:
+        yield from ((relation, number) for number in range(data[relation].num_edges))
+
+
+def without_edge(data: HeteroData, relation: Any, number: int) -> HeteroData:
+    """The data without an edge."""
+    left = copy.copy(data)
+    kept = torch.arange(data[relation].num_edges) != number
+    left[relation].edge_index = data[relation].edge_index[:, kept]
+    return left
+
+
+@pytest.mark.filterwarnings("ignore:the model is not local")  # han averages over all nodes
+@pytest.mark.parametrize("name", MODELS)
+def test_ablated_edges_are_those_of_the_whole_graph(name: str) -> None:
+    data = bibliography()
+    model = model_of(name, data)
+    whole = output(model, data)
+    explanations = gx.explain(
+        model, data, gx.EdgeAblation(), node_type="author", index=INDEX, undirected=False, progress=False
+    )
+    for e, author in zip(explanations, INDEX, strict=True):
+        target = int(whole[author].argmax())
+        assert (e.index, e.target) == (author, target)
+        got = torch.zeros(sum(1 for _ in edges_of(data)), dtype=torch.float64).index_copy(0, e.edge_id, e.edge_mask)
+        wanted = [
+            margin(whole[author], target) - margin(output(model, without_edge(data, *edge))[author], target)
+            for edge in edges_of(data)
+        ]
+        torch.testing.assert_close(got, torch.stack(wanted), rtol=0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:the model is not local")  # han averages over all nodes
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_those_of_the_whole_graph(name: str) -> None:
+    data = bibliography()
+    model = model_of(name, data)
+    explanations = gx.explain(model, data, gx.Saliency(absolute=False), node_type="author", index=INDEX, progress=False)
+    x = {kind: data[kind].x.clone().requires_grad_() for kind in data.node_types}
+    out = model(x, data.edge_index_dict)
+    out = out["author"] if isinstance(out, dict) else out
+    for e, author in zip(explanations, INDEX, strict=True):
+        slopes = torch.autograd.grad(
+            margin(out[author], e.target), list(x.values()), retain_graph=True, materialize_grads=True
+        )
+        assert list(e.node_mask_dict) == list(x)
+        for (kind, mask), slope in zip(e.node_mask_dict.items(), slopes, strict=True):
+            torch.testing.assert_close(mask, slope, rtol=0, atol=1e-9, msg=lambda text, kind=kind: f"{kind}: {text}")
+
+
+def test_edges_are_in_play_where_their_relation_can_reach() -> None:
+    data = bibliography()
+    for name, hops in (("sage", 2), ("hgt", 2), ("to_hetero", 2)):
+        e = gx.explain(model_of(name, data), data, "saliency", node_type="author", index=3, progress=False)[0]
+        assert (e.hops, e.exact) == (hops, True)
+        masks = e.edge_mask_dict
+        last = {relation for relation in data.edge_types if relation[2] == "author"}
+        papers = data["paper", "rev_writes", "author"].edge_index
+        near = set(papers[0, papers[1] == 3].tolist())
+        for relation, mask in masks.items():
+            ends = data[relation].edge_index[1]
+            can = ends == 3 if relation in last else torch.tensor([end in near for end in ends.tolist()])
+            can = can & (relation[2] in ("author", "paper"))
+            assert not mask[~can].any(), (name, relation)
+        assert all(masks[relation].any() for relation in last)
+
+
+def test_a_model_that_averages_over_all_nodes_gets_the_whole_graph() -> None:
+    data = bibliography()
+    with pytest.warns(GnnXaiWarning, match="the model is not local"):
+        explanations = gx.explain(
+            model_of("han", data), data, "saliency", node_type="author", index=INDEX, progress=False
+        )
+    assert explanations.hops.tolist() == [-1, -1, -1]
+    assert explanations.exact.all()
+
+
+def test_what_relation_a_layer_runs_on_is_told_by_its_edges_and_else_refused() -> None:
+    data = bibliography()
+    twin = data["author", "writes", "paper"].edge_index.clone()
+    data["author", "reads", "paper"].edge_index = twin
+    model = model_of("gat", data)  # its relations are told by the tensors themselves
+    one = gx.explain(model, data, "edge_ablation", node_type="author", index=INDEX, progress=False)
+    assert one.exact.all()
+
+    class Copied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[Any, Tensor]) -> Tensor:
+            return self.inner(x_dict, {relation: edges.clone() for relation, edges in edge_index_dict.items()})
+
+    with pytest.raises(MaskingError, match="nothing tells which"):
+        gx.explain(Copied().eval(), data, "saliency", node_type="author", index=INDEX, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, r"expected node_type= for nodes of a heterogeneous graph, got none; say which of author, paper, venue"),
+        ({"node_type": "authors"}, r"unknown node_type 'authors'; did you mean 'author'\?"),
+        ({"node_type": "venue", "index": 3}, r"index 3 is out of range; expected 0 to 2"),
+    ],
+)
+def test_bad_questions(options: dict[str, Any], sentence: str) -> None:
+    data = bibliography()
+    with pytest.raises(InputError, match=sentence):
+        gx.explain(model_of("sage", data), data, "saliency", progress=False, **options)
