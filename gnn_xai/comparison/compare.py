@@ -43,6 +43,7 @@ def compare(
     ground_truth: GroundTruth | Any = None,
     labels: Tensor | None = None,
     task: Literal["node", "graph"] | ModelConfig | None = None,
+    node_type: str | None = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
     seeds: int | Sequence[int] = 0,
@@ -62,7 +63,7 @@ def compare(
     `Comparison.skipped`.
 
     Args:
-        model, data, index, task, target, forward, undirected, max_neighbors, batch_budget, progress: as in
+        model, data, index, task, node_type, target, forward, undirected, max_neighbors, batch_budget, progress: as in
             `gnn_xai.explain`; a prepared problem takes the place of model and data, as it does there.
         algorithms: names or objects; or a dict of them, whose keys are what the table calls them.
         metrics: names of `gnn_xai.metrics.REGISTRY`, or functions, with options set by `functools.partial`; or a dict of
@@ -111,7 +112,7 @@ def compare(
         prepared = model
     else:
         refuse_inference_mode("compare")
-        asked: dict[str, Any] = {"task": task, "forward": forward, "undirected": undirected}
+        asked = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
         prepared = prepared_for(model, data, **asked, batch_budget=batch_budget, index=index)
     ask = partial(explain, prepared, max_neighbors=max_neighbors, batch_budget=batch_budget)
     shared = {**inputs, "prepared": prepared}

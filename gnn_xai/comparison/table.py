@@ -227,7 +227,8 @@ class Comparison:
         if prepared is None:
             first = self.explanations[self.reference]
             task, forward = first.task, self.inputs["forward"]
-            prepared = prepared_for(model, data, task=task, forward=forward, index=first.index, batch_budget=budget)
+            asked = {"task": task, "node_type": first.explained_type, "forward": forward, "index": first.index}
+            prepared = prepared_for(model, data, **asked, batch_budget=budget)
         rows = []
         for label, explanations in self.explanations.items():
             if (

@@ -104,6 +104,7 @@ class Again:
                 "model": self.module,
                 "data": self.source,
                 "task": asked.task,
+                "node_type": asked.explained_type,
                 "forward": self.call,
                 "undirected": "auto" if undirected else False,
             }

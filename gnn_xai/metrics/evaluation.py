@@ -23,7 +23,7 @@ from gnn_xai.core.engines.scores import Scores, applicable, faithful, soft
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.graphs.source import as_graphs
-from gnn_xai.core.model.arguments import bind, eager
+from gnn_xai.core.model.arguments import eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
@@ -99,7 +99,8 @@ class Rerun:
             session = replace(session, undirected=bool(provenance.get("undirected", True)))
             cap = as_cap(provenance.get("max_neighbors"), explanations.seed, problem)
             values = []
-            for chunk in prepared.chunks(session, explanations.index, cap=cap):
+            index = problem.readout.index(explanations.index, problem.graphs)
+            for chunk in prepared.chunks(session, index, cap=cap):
                 some = explanations[chunk.positions]
                 same = some.prediction.shape == chunk.prediction.shape
                 if not same or not close(chunk.prediction, some.prediction).all():
@@ -122,11 +123,10 @@ class Rerun:
         explanations = self.explanations
         parameter = next(model.parameters(), None)
         graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
-        problem = Problem(model, graphs, explanations.task, bind(model, graphs, self.forward))
+        problem = problem_of(model, graphs, explanations.task, self.forward, explanations.explained_type)
         self._check_index(problem)
-        return prepare(
-            problem, undirected=True, batch_budget=self.batch_budget, index=explanations.index.to(graphs.device)
-        )
+        index = problem.readout.index(explanations.index.to(graphs.device), graphs)
+        return prepare(problem, undirected=True, batch_budget=self.batch_budget, index=index)
 
 
 @dataclass(frozen=True, eq=False)

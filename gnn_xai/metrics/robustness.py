@@ -20,8 +20,9 @@ from gnn_xai._checks import number, positive_integer
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
 from gnn_xai.core.engines.prepare import Prepared
+from gnn_xai.core.graphs.expansion import everything
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.arguments import bind
+from gnn_xai.core.model.arguments import problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.again import Again, explained, position, starts
@@ -88,7 +89,7 @@ def ges(
     number(tolerance, "tolerance", "[0, inf)")
     again = Again(model, data, explanations, algorithm, forward, batch_budget, level)
     graphs = explained(explanations, again.source)
-    problem = Problem(again.module, graphs, explanations.task, bind(again.module, graphs, again.call))
+    problem = problem_of(again.module, graphs, explanations.task, again.call, explanations.explained_type)
     worst = torch.full_like(explanations.prediction[:, 0], torch.nan, dtype=torch.float64)
     for copy in range(1, copies + 1):
         seed = explanations.seed + copy
@@ -233,6 +234,10 @@ def _perturbed(graphs: Graphs, seed: int, noise: float, drop: float) -> tuple[An
         columns = torch.arange(x[0].numel(), device=x.device)
         draws = keyed_normal(seed, graphs.graph_key[graphs.batch].unsqueeze(1), graphs.node_key.unsqueeze(1), columns)
         x = x * (1 + noise * draws.to(x.dtype)).reshape(x.shape)
+    if graphs.types is not None:
+        left = torch.ones_like(graphs.edge_batch, dtype=torch.bool).index_fill(0, kept, False)
+        union = everything(graphs, None).without(left)
+        return union.data if x is None else union.with_features(x), kept
     if graphs.many:
         every_node, every_graph = (torch.arange(n, device=graphs.device) for n in (graphs.num_nodes, graphs.num_graphs))
         ends = graphs.edge_index[:, kept]

@@ -64,8 +64,8 @@ class TypeNames:
 
 
 def type_columns(graphs: Graphs, node: Tensor, edge: Tensor) -> dict[str, Tensor]:
-    """The columns of explanations that say which type the nodes `[n]` and edges `[e]` of the data are of, and their ids within
-    it; empty for homogeneous data.
+    """The columns that say of which type the nodes `[n]` and edges `[e]` of explanations are, and their ids within it; none
+    for homogeneous data.
     """
     if graphs.types is None:
         return {}

@@ -159,6 +159,11 @@ class Explanations:
         return summed_at_ends(self.node_owner * span + self.node_id, ends, self.edge_mask)
 
     @property
+    def explained_type(self) -> str | None:
+        """The type of the explained nodes of a heterogeneous graph; else `None`."""
+        return None if self.types is None else self.types.explained
+
+    @property
     def common(self) -> bool:
         """One mask of features is shared by all nodes of an instance."""
         return self.node_mask_type == "common_attributes"

@@ -116,7 +116,8 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     whole = expansion.everything(graphs, problem.readout.every_row(graphs))
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, chained=not large)
-    scale, roots = typical(out), problem.readout.every_row(graphs)
+    scale, roots = typical(out), whole.rows
+    assert roots is not None
     out = _by_node(graphs, roots, out)
     problem.check(out[index if index is not None else roots[:, 0]])
     sample = spread(graphs, traced.flow, roots)

@@ -109,7 +109,8 @@ class NodeReadout(Readout):
 
     def _nodes(self, graphs: Graphs | Shelf) -> Tensor:
         whole = graphs if isinstance(graphs, Graphs) else graphs.take(None)
-        assert self.node_type is not None and whole.types is not None
+        assert self.node_type is not None
+        assert whole.types is not None
         return whole.types.nodes[whole.types.number(self.node_type)]
 
     def output(
