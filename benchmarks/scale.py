@@ -25,7 +25,7 @@ from benchmarks.measure import in_own_process, machine, peak, resident, seconds
 from benchmarks.report import facts, head, line
 from gnn_xai.algorithms.base import algorithm
 from gnn_xai.core.graphs.expansion import SCOPES, around_nodes
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.datasets.models import GCN
 
 JOBS = {

@@ -25,8 +25,9 @@ from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_
 from gnn_xai.core.engines.prepare import prepare as core_prepare
 from gnn_xai.core.engines.scores import Scores, faithful, soft
 from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
-from gnn_xai.core.graphs.source import Graphs, as_graphs
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of

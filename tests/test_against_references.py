@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 import gnn_xai as gx
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from tests import models
 from tests.covering import every_value, pairwise
 from tests.references import Reference

@@ -22,7 +22,8 @@ from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines import choice, first_look, samples
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH
 from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_chunks, of_graphs
-from gnn_xai.core.graphs.source import Graphs, as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 from tests import models
 from tests.covering import pairwise

@@ -19,7 +19,7 @@ from gnn_xai.core.engines.prepare import Chunk, prepare
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import of_graphs
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees

@@ -24,7 +24,7 @@ import gnn_xai as gx
 from gnn_xai.core.engines.prepare import Prepared, prepare
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.expansion import everything, of_graphs
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.inputs.features import by_row, by_value, structure
 from gnn_xai.core.model.arguments import as_task, bind
 from gnn_xai.core.model.interventions import MaskedModel

@@ -21,7 +21,7 @@ from torch_geometric.nn import GCNConv
 import gnn_xai as gx
 import gnn_xai.extend
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import FidelityCurve
 from gnn_xai.metrics.divergence import divergence

@@ -16,7 +16,7 @@ from torch_geometric.nn import GCNConv, MessagePassing
 
 import gnn_xai as gx
 from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
 from gnn_xai.metrics import robustness, sanity

@@ -26,8 +26,8 @@ import gnn_xai as gx
 from benchmarks import store as benchmark
 from gnn_xai import api
 from gnn_xai.core.arrays import batches
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
-from gnn_xai.core.graphs.source import as_graphs
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
 from gnn_xai.results import checksums, runs, tables
 from gnn_xai.results import files as columns_file

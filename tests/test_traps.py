@@ -24,7 +24,7 @@ from torch_geometric.utils import to_undirected
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing import Network, distance, random_graph, seeded
 from tests.covering import every_value

@@ -117,8 +117,5 @@ def _carried(source: Graphs, name: str) -> Tensor | None:
 
 def _smiles(source: Graphs) -> list[str] | None:
     """The SMILES of each graph, if the data carries them."""
-    smiles = source.other.get("smiles")
-    smiles = [smiles] if isinstance(smiles, str) else smiles
-    if not isinstance(smiles, (list, tuple)) or len(smiles) != source.num_graphs:
-        return None
-    return list(smiles) if all(isinstance(text, str) for text in smiles) else None
+    smiles = source.lists.get("smiles", [source.other.get("smiles")])
+    return smiles if len(smiles) == source.num_graphs and all(isinstance(text, str) for text in smiles) else None

@@ -22,7 +22,7 @@ from gnn_xai.core.engines.prepare import Prepared, as_cap, prepare
 from gnn_xai.core.engines.scores import Scores, applicable, faithful, soft
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched

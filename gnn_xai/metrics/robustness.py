@@ -234,20 +234,11 @@ def _perturbed(graphs: Graphs, seed: int, noise: float, drop: float) -> tuple[An
         columns = torch.arange(x[0].numel(), device=x.device)
         draws = keyed_normal(seed, graphs.graph_key[graphs.batch].unsqueeze(1), graphs.node_key.unsqueeze(1), columns)
         x = x * (1 + noise * draws.to(x.dtype)).reshape(x.shape)
-    if graphs.types is not None:
-        left = torch.ones_like(graphs.edge_batch, dtype=torch.bool).index_fill(0, kept, False)
-        union = everything(graphs, None).without(left)
-        return union.data if x is None else union.with_features(x), kept
-    if graphs.many:
-        every_node, every_graph = (torch.arange(n, device=graphs.device) for n in (graphs.num_nodes, graphs.num_graphs))
-        ends = graphs.edge_index[:, kept]
-        data = graphs.slice(every_node, kept, ends, graphs.batch, graphs.num_graphs, every_graph)
-    else:
-        edges = {name: value[kept] for name, value in graphs.edge_attrs.items()}
-        attrs = {**graphs.node_attrs, **edges, **graphs.graph_attrs, **graphs.other}
-        data = Data.from_dict({**attrs, "edge_index": graphs.edge_index[:, kept], "num_nodes": graphs.num_nodes})
-    if x is not None:
-        data.x = x
+    left = torch.ones_like(graphs.edge_batch, dtype=torch.bool).index_fill(0, kept, False)
+    union = everything(graphs, None).without(left)
+    data = union.data if x is None else union.with_features(x)
+    if not graphs.many and graphs.types is None:
+        data = Data.from_dict({key: value for key, value in data.to_dict().items() if key not in ("batch", "ptr")})
     return data, kept
 
 

@@ -15,7 +15,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode
 from gnn_xai._checks import integer, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind, eager
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched

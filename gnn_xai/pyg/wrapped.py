@@ -32,7 +32,8 @@ from gnn_xai.core.engines.prepare import Prepared, prepare, refuse_what_was_prep
 from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
-from gnn_xai.core.graphs.source import Graphs, as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.arguments import as_task, eager
 from gnn_xai.core.model.index import list_of
 from gnn_xai.core.model.joint import Joint
@@ -309,7 +310,8 @@ class _Call:
         edges = (batch[graphs.edge_index[0]] == row).nonzero().flatten()
         place = torch.empty_like(batch).index_copy(0, nodes, torch.arange(len(nodes), device=batch.device))
         first = nodes.new_zeros(1)
-        part = graphs.slice(nodes, edges, place[graphs.edge_index[:, edges]], torch.zeros_like(nodes), 1, first)
+        placement = graphs.placement(nodes, torch.zeros_like(nodes), edges, torch.zeros_like(edges), first)
+        part = graphs.union(placement, place[graphs.edge_index[:, edges]])
         part.x = self.x.to(self.out.device)[nodes]
         for key, value in graphs.other.items():
             if isinstance(value, Tensor) and value.dim() and len(value) == len(self.out):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gnn_xai.core.graphs.expansion import everything
-from gnn_xai.core.graphs.source import as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import as_task, bind
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.core.model.problem import Problem

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, owners
 from gnn_xai.core.graphs.by_type import ByType
+from gnn_xai.core.graphs.columns import Placement
 from gnn_xai.core.graphs.source import Graphs
 
 REUSED = 16
@@ -197,10 +198,10 @@ class Replicas:
         """The edge of the data that each edge is."""
         return self.source.edge[self.edge]
 
-    @cached_property
+    @property
     def data(self) -> Any:
-        """The union as a PyG `Batch` with every attribute of the original data."""
-        return self._bare if self.x is None else self.with_features(self.x)
+        """The union as a PyG `Batch` with every attribute of the original data; a new one, which a model may write to."""
+        return copy.copy(self._bare) if self.x is None else self.with_features(self.x)
 
     def with_features(self, x: Shaped[Tensor, "nodes ..."]) -> Any:
         """The same with other node features."""
@@ -242,14 +243,29 @@ class Replicas:
             for key, value in ({key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other).items():
                 data[key] = value
             return data
-        return graphs.slice(
+        return graphs.union(self._placement, self.edge_index)
+
+    @cached_property
+    def _placement(self) -> Placement:
+        graphs, rooted = self.source.graphs, self.source.roots is not None
+        return graphs.placement(
             self.node_id,
-            self.edge_id,
-            self.edge_index,
             self.node_owner,
-            len(self),
-            graph,
+            self.edge_id,
+            self.edge_owner,
+            self.source.graph[self.instance],
+            shared=rooted and not graphs.many,
         )
+
+    @cached_property
+    def named(self) -> Bool[Tensor, " nodes"]:
+        """The nodes that attributes name as the one root of a graph."""
+        named = torch.zeros_like(self.node, dtype=torch.bool)
+        for column in self.source.graphs.columns.values():
+            if column.is_root:
+                row, owner = self._placement.rows(column)
+                named[self._placement.place("node", owner, column.value[row].reshape(-1).long())] = True
+        return named
 
     def without(
         self, edges: Bool[Tensor, " edges"] | None = None, nodes: Bool[Tensor, " nodes"] | None = None

@@ -11,7 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch_geometric.data.dataset import Dataset
 
-from gnn_xai.core.graphs.source import Graphs, as_graphs
+from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 
 SOME = 1024

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
-from torch_geometric import EdgeIndex, Index
-from torch_geometric.data import Batch, Data, HeteroData
-from torch_geometric.data.dataset import Dataset
-from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
+from torch_geometric.data import Batch, Data
 
 from gnn_xai.core.arrays.keyed_random import mix
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
+from gnn_xai.core.graphs.columns import Column, Lazy, Placement
 from gnn_xai.core.graphs.matching import match_edges, pair_directions
-from gnn_xai.core.graphs.types import Types, read
-from gnn_xai.errors import InputError
+from gnn_xai.core.graphs.types import Types
 
 Flow = Literal["source_to_target", "target_to_source", "both"]
-
-
-_BOOKKEEPING = {"edge_index", "adj_t", "adj", "batch", "ptr", "num_nodes", "num_graphs"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +32,9 @@ class Graphs:
         node_attrs: attributes of nodes by name (`x`, `pos`, ...).
         edge_attrs: attributes of edges by name (`edge_attr`, `edge_weight`, ...).
         graph_attrs: attributes of graphs by name.
+        columns: attributes by name that hold ids, have any number of rows for a graph, or rows along another dimension.
+        lists: lists by name of one value for each graph.
+        followed: attributes by name whose rows `{name}_batch` and `{name}_ptr` assign to graphs, as `follow_batch` asks for.
         other: whatever else the data carries; handed to the model as it is.
         many: the data came as several graphs; ids are then counted within each graph.
         source: the user's object, as it was handed in.
@@ -60,6 +55,9 @@ class Graphs:
     source: Any
     factors: Shaped[Tensor, "nodes ..."] | None = None
     types: Types | None = None
+    columns: dict[str, Column] = field(default_factory=dict)
+    lists: dict[str, list[Any]] = field(default_factory=dict)
+    followed: tuple[str, ...] = ()
 
     @property
     def num_nodes(self) -> int:
@@ -224,34 +222,91 @@ class Graphs:
             edge_attrs={key: value[edge] for key, value in self.edge_attrs.items()},
             graph_attrs={key: value[select] for key, value in self.graph_attrs.items()},
             types=None if self.types is None else self.types.take(node, edge),
+            columns={key: column.take(select) for key, column in self.columns.items()},
+            lists={key: [values[i] for i in select.tolist()] for key, values in self.lists.items()},
         )
 
     def content(self) -> dict[str, Any]:
         """Everything that the data says, for a checksum."""
         ptr = {"node_ptr": self.node_ptr, "edge_ptr": self.edge_ptr, "edge_index": self.edge_index}
+        columns = {key: column.value for key, column in self.columns.items()}
+        columns |= {f"{key}_rows": column.ptr for key, column in self.columns.items()}
+        attrs = {**self.other, **self.lists, **self.node_attrs, **self.edge_attrs, **self.graph_attrs}
         typed = {} if self.types is None else self.types.content()
-        return {**self.other, **self.node_attrs, **self.edge_attrs, **self.graph_attrs, **ptr, **typed}
+        return {**attrs, **columns, **ptr, **typed}
 
-    def slice(
-        self,
-        nodes: Int[Tensor, " nodes"],
-        edges: Int[Tensor, " edges"],
-        edge_index: Int[Tensor, "2 edges"],
-        batch: Int[Tensor, " nodes"],
-        size: int,
-        graph: Int[Tensor, " {size}"],
-    ) -> Any:
-        """A PyG `Batch` of `size` pieces: some nodes and edges with their attributes but `x`, and new `edge_index`."""
-        out = copy.copy(_EMPTY)
+    def placement(
+        self, nodes: Tensor, node_owner: Tensor, edges: Tensor, edge_owner: Tensor, graph: Tensor, shared: bool = False
+    ) -> Placement:
+        """Where nodes and edges stand in a union of pieces of graphs `[R]`."""
+        return Placement(graph, nodes, edges, node_owner, edge_owner, self.node_ptr, self.edge_ptr, shared)
+
+    def union(self, placement: Placement, edge_index: Tensor) -> Any:
+        """A PyG `Batch` of pieces of graphs, with new `edge_index` and every attribute but `x`.
+
+        Raises:
+            InputError: if an attribute names what was left out of a piece, see `Column.laid`.
+        """
+        nodes, edges, graph, size = placement.nodes, placement.edges, placement.graph, len(placement.graph)
+        out = copy.copy(self._empty)
         out.update({key: value[nodes] for key, value in self.node_attrs.items() if key != "x"})
         out.update({key: value[edges] for key, value in self.edge_attrs.items()})
         out.update({key: value[graph] for key, value in self.graph_attrs.items()})
         out.update(self.other)
-        out.edge_index, out.batch = edge_index, batch
-        out.ptr = pointers(torch.bincount(batch, minlength=size))
+        out.edge_index, out.batch = edge_index, placement.node_owner
+        out.ptr = pointers(torch.bincount(placement.node_owner, minlength=size))
         out.num_nodes = len(nodes)
-        out._num_graphs = size  # what Batch.num_graphs reads, also for a last piece without nodes
+        if self.lists:
+            out.update({key: [values[i] for i in graph.tolist()] for key, values in self.lists.items()})
+        for key, column in self.columns.items():
+            out[key] = column.laid(placement)
+        for key in self.followed:
+            owner = self._owner(key, placement)
+            out.update({f"{key}_batch": owner, f"{key}_ptr": pointers(torch.bincount(owner, minlength=size))})
+        self._separable(out, placement)
         return out
+
+    def _owner(self, key: str, placement: Placement) -> Tensor:
+        """The piece that each row of an attribute belongs to in a union."""
+        if key in self.columns:
+            return placement.rows(self.columns[key])[1]
+        if key in self.node_attrs:
+            return placement.node_owner
+        if key in self.edge_attrs or key == "edge_index":
+            return placement.edge_owner
+        return torch.arange(len(placement.graph), device=placement.graph.device)
+
+    def _separable(self, out: Any, placement: Placement) -> None:
+        """Tell a union what `to_data_list` needs, which nearly no model calls; so it is computed when that is."""
+        size, ptr = len(placement.graph), out.ptr
+
+        def keys() -> list[str]:
+            levels = self.node_attrs, self.edge_attrs, self.graph_attrs, self.columns, self.lists
+            return ["edge_index", *(key for level in levels for key in level)]
+
+        def starts(key: str) -> Tensor:
+            return pointers(torch.bincount(self._owner(key, placement), minlength=size))
+
+        def counted_on(key: str) -> Tensor | None:
+            if key == "edge_index":
+                return ptr[:-1]
+            return self.columns[key].starts(placement) if key in self.columns else None
+
+        vars(out._store).update(
+            _num_graphs=size,  # what Batch.num_graphs reads, also for a last piece without nodes
+            _num_nodes=Lazy(lambda: list(range(size)), lambda piece: int(ptr[piece + 1] - ptr[piece])),
+            _slice_dict=Lazy(keys, starts),
+            _inc_dict=Lazy(keys, counted_on),
+        )
+
+    @cached_property
+    def _empty(self) -> Any:
+        """A batch without attributes, of the class that the user's graphs have."""
+        source = self.source if isinstance(self.source, Data) else next(iter(self.source), None)
+        try:
+            return Batch(_base_cls=type(source)) if isinstance(source, Data) else copy.copy(_EMPTY)
+        except Exception:  # the class wants arguments
+            return copy.copy(_EMPTY)
 
 
 _EMPTY: Any = Batch(_base_cls=Data)  # making one takes longer than copying it
@@ -274,179 +329,3 @@ def _row_hash(values: Shaped[Tensor, "rows ..."]) -> Int[Tensor, " rows"]:
     rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # -1 cannot be told from no rows
     weight = mix(torch.arange(rows.size(1), device=rows.device))
     return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)
-
-
-def as_graphs(data: Any, device: torch.device) -> Graphs:
-    """Read a `Data`, a `Batch`, or a list or `Dataset` of `Data` into `Graphs` on `device`.
-
-    Raises:
-        InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
-    """
-    many = isinstance(data, Batch) or not isinstance(data, (Data, HeteroData))
-    # Data.detach and Data.to work in place: on a copy, never on the user's object.
-    moved: Any = copy.copy(_as_one(data)).detach().to(str(device))
-    if isinstance(moved, HeteroData):
-        return _of_types(moved, many, data)
-    edge_index, edge_weight = _edges(moved)
-    num_nodes = _num_nodes(moved, edge_index)
-    batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
-    num_graphs = int(moved.num_graphs) if many else 1
-    node_ptr, edge_ptr = _pointers(batch, edge_index, num_graphs)
-    attrs: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}, "other": {}}
-    for key in list(moved.keys()):
-        if key not in _BOOKKEEPING:
-            value = plain(moved[key])
-            attrs[_level(key, value, num_nodes, edge_index.size(1), num_graphs)][key] = value
-    if edge_weight is not None:
-        attrs["edge"]["edge_weight"] = edge_weight
-    _require_finite({**attrs["node"], **attrs["edge"]})
-    levels = attrs["node"], attrs["edge"], attrs["graph"], attrs["other"]
-    return Graphs(edge_index, batch, node_ptr, edge_ptr, *levels, many, data)
-
-
-def _of_types(data: Any, many: bool, source: Any) -> Graphs:
-    """A heterogeneous graph, or a batch of them, in flat ids."""
-    num_graphs = int(data.num_graphs) if many else 1
-    edge_index, batch, edge_batch, x, types, shared = read(data, num_graphs)
-    node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
-    edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
-    graph_attrs, other = {}, {}
-    for key, value in shared.items():
-        of_graphs = many and isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_graphs
-        (graph_attrs if of_graphs else other)[key] = value
-    node_attrs = {} if x is None else {"x": x}
-    _require_finite(node_attrs)
-    return Graphs(edge_index, batch, node_ptr, edge_ptr, node_attrs, {}, graph_attrs, other, many, source, types=types)
-
-
-def _as_one(data: Any) -> Any:
-    """The user's data as one object: itself, or the union of a list or data set."""
-    if isinstance(data, (Sequence, Dataset)) and not isinstance(data, (str, bytes)):
-        items = list(data)
-        if not items:
-            raise InputError("expected at least one graph, got an empty list")
-        for position, item in enumerate(items):
-            if not isinstance(item, type(items[0]) if isinstance(items[0], (Data, HeteroData)) else Data):
-                raise InputError(
-                    "expected a list of torch_geometric Data, or of HeteroData, got "
-                    f"{type(item).__name__} at position {position}"
-                )
-        try:
-            return Batch.from_data_list(items)
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise InputError(
-                f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
-            ) from error
-    if isinstance(data, HeteroData):
-        return data
-    if not isinstance(data, Data):
-        raise InputError(
-            "expected a torch_geometric Data, HeteroData, Batch, or a list or Dataset of them, "
-            f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
-        )
-    batch = None if isinstance(data, Batch) else data.get("batch")
-    if batch is not None and bool((batch != batch[:1]).any()):
-        raise InputError(
-            "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
-            "Batch.from_data_list, or leave batch out where the model does not use it"
-        )
-    return data
-
-
-def _num_nodes(data: Any, edge_index: Int[Tensor, "2 edges"]) -> int:
-    """How many nodes the data has, which its edges must name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # PyG warns where it can but guess from edge_index
-        try:
-            num_nodes = data.num_nodes
-        except UserWarning:
-            num_nodes = None
-    if num_nodes is None:
-        raise InputError("expected data with node features x, or with num_nodes set; got neither")
-    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_nodes):
-        raise InputError(
-            f"edge_index names nodes {int(edge_index.min())} to {int(edge_index.max())}, "
-            f"but the data has {num_nodes} nodes (0 to {num_nodes - 1})"
-        )
-    return num_nodes
-
-
-def _pointers(
-    batch: Int[Tensor, " nodes"], edge_index: Int[Tensor, "2 edges"], num_graphs: int
-) -> tuple[Int[Tensor, " {num_graphs}+1"], Int[Tensor, " {num_graphs}+1"]]:
-    """Where the nodes and the edges of each graph start; both have to be sorted by graph."""
-    node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
-    if bool((node_ptr.diff() == 0).any()):
-        empty = int((node_ptr.diff() == 0).nonzero()[0])
-        raise InputError(f"expected graphs with nodes, but graph {empty} of the data has none; leave it out")
-    if bool((batch.diff() < 0).any()):
-        raise InputError("expected the nodes of a Batch sorted by graph; got an unsorted batch vector")
-    edge_batch = batch[edge_index[0]]
-    if bool((edge_batch.diff() < 0).any()):
-        raise InputError("expected the edges of a Batch sorted by graph; build it with Batch.from_data_list")
-    return node_ptr, pointers(torch.bincount(edge_batch, minlength=num_graphs))
-
-
-def _require_finite(attributes: dict[str, Tensor]) -> None:
-    """Raise an `InputError` for features or weights that are NaN or infinite."""
-    for key in ("x", "edge_attr", "edge_weight"):
-        value = attributes.get(key)
-        if value is not None and value.is_floating_point() and not _finite(value):
-            rows = (~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero().flatten()
-            raise InputError(
-                f"data.{key} holds NaN or infinite values in {len(rows)} of {len(value)} rows "
-                f"(first: row {int(rows[0])}); clean or impute them before explaining"
-            )
-
-
-def _finite(value: Tensor) -> bool:
-    """Whether no value is NaN or infinite; their sum tells it faster, unless it is too large itself."""
-    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
-
-
-def plain(value: Any) -> Any:
-    """PyG's tensor subclasses (`EdgeIndex`, `Index`; sorted or not) as the tensor they hold; other values as they are.
-
-    What is computed from an `Index` is one again, and its checks refuse ordinary arithmetic.
-    """
-    return value.as_tensor() if isinstance(value, (EdgeIndex, Index)) else value
-
-
-def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
-    """`edge_index` as a plain tensor, from whichever adjacency the data carries; and edge weights found inside it."""
-    edge_index = data.get("edge_index")
-    if edge_index is not None:
-        if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-            raise InputError(
-                f"expected data.edge_index as integers of shape [2, num_edges], got {edge_index.dtype} "
-                f"{list(edge_index.shape)}"
-            )
-        return plain(edge_index).long(), None
-    adj_t = data.get("adj_t")
-    if adj_t is None:
-        raise InputError(f"expected data with edge_index or adj_t, got attributes {sorted(data.keys())}")
-    if isinstance(adj_t, SparseTensor):
-        row, col, value = adj_t.coo()
-    else:
-        coo = adj_t.to_sparse_coo().coalesce()
-        (row, col), value = coo.indices(), coo.values()
-    edge_index = torch.stack([col, row])  # adj_t is transposed: its rows receive
-    if value is None or value.dim() > 1 or bool((value == 1).all()):
-        return edge_index, None
-    return edge_index, value
-
-
-def _level(key: str, value: Any, num_nodes: int, num_edges: int, num_graphs: int) -> str:
-    """What an attribute belongs to, by PyG's conventions: its name first, then its length."""
-    if not isinstance(value, Tensor) or value.dim() == 0 or "index" in key or key == "face":
-        return "other"
-    length = value.size(0)
-    if "edge" in key or key == "e_id":
-        return "edge" if length == num_edges else "other"
-    if length == num_nodes and (num_nodes != num_graphs or key in ("x", "pos", "z", "n_id")):
-        return "node"
-    if length == num_graphs:
-        return "graph"
-    if length == num_nodes:
-        return "node"
-    return "edge" if length == num_edges else "other"

@@ -83,6 +83,8 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         return forward
     sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes"}
     sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
+    sliceable |= graphs.columns.keys() | graphs.lists.keys()
+    sliceable |= {f"{key}_{what}" for key in graphs.followed for what in ("batch", "ptr")}
     if graphs.types is not None:
         sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs}
     parameters = inspect.signature(model.forward).parameters.values()
@@ -108,8 +110,9 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
             source = "edge_index" if name in ("edge_index", "adj_t") else name
         elif name in graphs.other:
             raise InputError(
-                f"argument {name!r} of {type(model).__name__}.forward is data.{name}, whose length matches neither "
-                "nodes, edges nor graphs, so it cannot follow its graph; pass forward= that builds it from the rest"
+                f"argument {name!r} of {type(model).__name__}.forward is data.{name}, of which the data does not say what "
+                "belongs to which graph; store it as a tensor with one row for each graph ([1, ...]) and batch the graphs "
+                "with Batch.from_data_list, or pass forward= that builds it from the rest"
             )
         elif parameter.default is not parameter.empty:
             continue

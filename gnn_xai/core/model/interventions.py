@@ -218,6 +218,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
     modules that see the edges without passing messages.
     """
     run, edges, by_type = matching.run, matching.replicas.edge_index, matching.replicas.by_type
+    handed = matching.replicas.data
 
     def enter(module: MessagePassing, inputs: Any) -> None:
         if run.calls is None:
@@ -239,7 +240,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
             return any(one is relation.edge_index for one in several for relation in by_type.relations)
         if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
             return False
-        if problem.readout.is_pairs(value, problem.graphs):
+        if problem.readout.is_pairs(value, handed):
             return False
         return value is edges or bool(torch.equal(value, edges))
 

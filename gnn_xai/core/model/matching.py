@@ -14,7 +14,7 @@ from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttribu
 
 from gnn_xai.core.graphs.by_type import ByType
 from gnn_xai.core.graphs.computation_graphs import Replicas
-from gnn_xai.core.graphs.source import plain
+from gnn_xai.core.graphs.rules import plain
 from gnn_xai.core.inputs.hooks import Hook
 from gnn_xai.core.model.relations import place_of
 from gnn_xai.core.propagation.calls import Call, _node_counts, _positions, _same, _some_copies

@@ -62,7 +62,7 @@ class Readout(ABC):
         """The roots of every output, in nodes of the data, `[R, K]`; `None` where there are no roots."""
         return None
 
-    def is_pairs(self, value: Tensor, graphs: Graphs) -> bool:
+    def is_pairs(self, value: Tensor, data: Any) -> bool:
         """Whether an argument names pairs of nodes, and is no adjacency even where it equals `edge_index`."""
         return False
 
@@ -177,9 +177,10 @@ class JointReadout(Readout):
         """See `Readout`."""
         return 1
 
-    def is_pairs(self, value: Tensor, graphs: Graphs) -> bool:
+    def is_pairs(self, value: Tensor, data: Any) -> bool:
         """What an edge-level task asks about, its `edge_label_index`."""
-        return self.level == ModelTaskLevel.edge and any(value is other for other in graphs.other.values())
+        others = (other for key, other in data.to_dict().items() if key != "edge_index")
+        return self.level == ModelTaskLevel.edge and any(value is other for other in others)
 
     def output(
         self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
