@@ -54,29 +54,29 @@ class Fragments:
     def change(self, replicas: Replicas, absent: Tensor) -> Change:
         """The change that takes out some nodes or edges `[ΣN]` or `[ΣE]` bool.
 
-        A root of an instance stays, with features 0 and its edges; so does a node that the data names as the root of its
-        graph. One node of a graph of which nothing would be left stays, too, without edges.
+        A root of an instance stays, with features 0 and its edges; so does one node of a graph of which nothing would be
+        left, without edges.
         """
         if self.of_edges:
             return Change(edges=absent)
         if self.neutral is not None and replicas.x is not None:
             gone = absent.reshape(-1, *[1] * (replicas.x.dim() - 1))
             return Change(x=torch.where(gone, self.neutral[replicas.node_id], replicas.x))
-        stays, edges, x = replicas.named.clone(), None, None
+        stays, edges, x = torch.zeros_like(absent), None, None
         if replicas.rows is not None:
             stays[replicas.rows] = True
         else:
             position = torch.arange(len(absent), device=absent.device)
-            left = segment_sum((~absent | stays).long(), replicas.node_owner, len(replicas))
+            left = segment_sum((~absent).long(), replicas.node_owner, len(replicas))
             first = torch.full_like(left, len(absent)).scatter_reduce(0, replicas.node_owner, position, "amin")
-            last = torch.zeros_like(absent)
-            last[first[left == 0]] = True
-            if bool(last.any()):
-                stays |= last
-                edges = last[replicas.edge_index].any(0)
+            if replicas.source.graphs.has_roots:  # which stay anyway
+                first = first.scatter_reduce(0, replicas.node_owner[replicas.named], position[replicas.named], "amax")
+            stays[first[left == 0]] = True
         stays &= absent
-        if bool(stays.any()) and (x := replicas.features) is not None:
-            x = x.masked_fill(stays.reshape(-1, *[1] * (x.dim() - 1)), 0)
+        if bool(stays.any()):
+            edges = stays[replicas.edge_index].any(0) if replicas.rows is None else None
+            x = replicas.features
+            x = None if x is None else x.masked_fill(stays.reshape(-1, *[1] * (x.dim() - 1)), 0)
         return Change(edges=edges, nodes=absent & ~stays, x=x)
 
     def scores(self, values: Tensor, **more: Tensor) -> Scores:

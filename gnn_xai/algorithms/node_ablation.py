@@ -18,8 +18,9 @@ class NodeAblation:
     """Leave-one-node-out: score(graph) − score(graph without the node and its edges), for every node in play.
 
     The explained node of a node-level task cannot leave the graph: its features are set to 0 (embedded codes, too; codes
-    that masks do not reach become code 0) and its edges stay. The only node of a graph stays, too, with features 0 and
-    without its self-loop.
+    that masks do not reach become code 0) and its edges stay. So does, for `structural`, a node that the data names as the
+    root of its graph (`data.root_index = tensor([3])`). The only node of a graph stays with features 0 and without its
+    self-loop: a graph of which nothing is left is one node of zeros without edges.
 
     Attributes:
         removal: `structural` takes the node and its edges out, of the pooling too; `message` sets its features to 0 and

@@ -75,6 +75,8 @@ def evaluate(
         which = instance[select]
         replicas = graphs.replicas(which) if follow else session.replicas(graphs, which)
         changed = change(replicas, select)
+        if structural:
+            changed = _with_roots(replicas, changed)
         with torch.no_grad():
             if follow:
                 return _followed(session, replicas, changed, structural)
@@ -101,6 +103,17 @@ def evaluate(
     batches.for_each_batch(work, session.cost(graphs, instance), session.limit)
     values = torch.cat([value for _, value in parts])
     return torch.empty_like(values).index_copy(0, torch.cat([select for select, _ in parts]), values)
+
+
+def _with_roots(replicas: Replicas, change: Change) -> Change:
+    """The change in which nodes that the data names as roots of their graphs stay, with features 0 and their edges."""
+    if change.nodes is None or not replicas.source.graphs.has_roots:
+        return change
+    stays = change.nodes & replicas.named
+    x = replicas.features if change.x is None else change.x
+    if x is not None:
+        x = x.masked_fill(stays.reshape(-1, *[1] * (x.dim() - 1)), 0)
+    return Change(change.edges, change.nodes & ~stays, x)
 
 
 def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:

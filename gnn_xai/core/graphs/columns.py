@@ -74,7 +74,7 @@ class Column:
         if self.counted:
             value, kept = self._counted_anew(value, owner, union)
             if self.aligned and not bool(kept.all()):
-                self._require_clear(union, kept)
+                self._require_clear(union, kept, owner)
             value = value[kept]
         return value.movedim(0, self.dim)
 
@@ -117,10 +117,12 @@ class Column:
             )
         return torch.stack(out, 1).reshape(value.shape).to(value.dtype), ~gone
 
-    def _require_clear(self, union: Placement, kept: Tensor) -> None:
+    def _require_clear(self, union: Placement, kept: Tensor, owner: Tensor) -> None:
         """Raise an `InputError` where rows may belong to nodes or edges, or to nobody."""
         present = union.present(self.aligned)
-        if int(kept.sum()) == int(present.sum()) and not torch.equal(kept, present):
+        size = len(union.graph)
+        left, wanted = (torch.bincount(owner[which], minlength=size) for which in (kept, present))
+        if bool((left == wanted)[owner[kept != present]].any()):
             raise InputError(
                 f"data.{self.name} has a row of ids for every {self.aligned}, or as many by coincidence, so it is not known "
                 "which rows leave together with what is taken out; use removal='message', which takes nothing out"

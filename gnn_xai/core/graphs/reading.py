@@ -103,9 +103,9 @@ class _Levels:
             elif column.counted or column.dim:
                 self.columns[key] = column
             elif column.level != "graph":
-                (self.node if column.level == "node" else self.edge)[key] = value
+                (self.node if column.level == "node" else self.edge)[key] = column.value
             elif len(value) == graphs and bool((column.ptr.diff() == 1).all()):
-                self.graph[key] = value
+                self.graph[key] = column.value
             else:
                 self.columns[key] = column
         elif rules.many and isinstance(value, list) and len(value) == graphs and not _holds_tensors(value):

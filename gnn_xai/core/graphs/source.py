@@ -84,6 +84,11 @@ class Graphs:
         """The features that masks multiply and removals set to 0: `x`, or for codes the factors of their embeddings."""
         return self.x if self.factors is None else self.factors
 
+    @cached_property
+    def has_roots(self) -> bool:
+        """An attribute names one node of each graph."""
+        return any(column.is_root for column in self.columns.values())
+
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""

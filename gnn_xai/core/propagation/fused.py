@@ -272,6 +272,8 @@ def lost_degrees(
     edges of removed nodes.
     """
     lost = []
+    if edges is not None and nodes is not None:  # what goes with a node is not lost twice
+        edges = edges & ~nodes[replicas.edge_index].any(0)
     for coefficients in plan.coefficients:
         lost.append(torch.zeros(len(replicas.node), dtype=torch.float64, device=replicas.node.device))
         if coefficients.weight is not None and edges is not None:

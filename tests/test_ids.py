@@ -1,0 +1,365 @@
+"""Attributes that hold ids, or any number of rows for a graph: PyG's batching rules hold in every union that is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.explain.config import ModelConfig
+from torch_geometric.nn import ClusterGCNConv, GATConv, GCNConv, GraphConv, SimpleConv, global_add_pool
+
+import gnn_xai as gx
+from gnn_xai.core.graphs.expansion import everything, of_graphs
+from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.errors import InputError
+from gnn_xai.testing import random_graph, seeded
+
+CPU = torch.device("cpu")
+VALUE = ModelConfig(mode="regression", task_level="graph", return_type="raw")
+
+
+class Odd(Data):
+    """A graph with every kind of attribute that PyG's rules know, and rules of its own."""
+
+    def __inc__(self, key: str, value: Any, *args: Any) -> Any:
+        if key == "twin":
+            return self.num_edges
+        if key == "member":
+            return torch.tensor([[self.num_nodes], [self.num_rings]])
+        if key == "after":
+            return self.x.size(0)
+        return super().__inc__(key, value, *args)
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any) -> Any:
+        if key == "wide":
+            return 1
+        return None if key == "conditions" else -1 if key == "member" else super().__cat_dim__(key, value, *args)
+
+
+def odd(nodes: int, edges: int, seed: int) -> Odd:
+    """A graph of some size; `edges` at least 2."""
+    random = torch.Generator().manual_seed(seed)
+
+    def ids(*shape: int, below: int = nodes) -> Tensor:
+        return torch.randint(below, shape, generator=random)
+
+    return Odd(
+        x=torch.randn(nodes, 3, generator=random),
+        edge_index=ids(2, edges),
+        edge_attr=torch.randn(edges, 2, generator=random),
+        root_index=ids(1),  # one node of each graph
+        chosen_index=ids(seed % 3 + 2),  # some nodes
+        after=ids(nodes),  # a node for each node, by `__inc__` alone
+        knn_edge_index=ids(2, seed % 4 + 1),  # another edge set
+        face=ids(3, seed % 2 + 1),
+        twin=ids(edges, below=edges),  # an edge for each edge
+        member=torch.stack([ids(4), ids(4, below=3)]),  # nodes beside rings
+        num_rings=3,
+        u=torch.randn(5, generator=random),
+        wide=torch.randn(2, nodes, generator=random),
+        conditions=torch.randn(4, generator=random),
+        label=torch.tensor(seed % 2),
+        name=f"graph {seed}",
+    )
+
+
+def small_graph(seed: int, nodes: int, pairs: int) -> Data:
+    """An undirected graph with three features."""
+    data = random_graph(seed, nodes, pairs, undirected=True)
+    data.x = data.x[:, :3]
+    return data
+
+
+GRAPHS = [odd(6, 8, 0), odd(4, 5, 1), odd(5, 5, 2), odd(5, 9, 3)]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Every attribute is the same."""
+    assert set(one.keys()) == set(other.keys())
+    for key in other.keys():  # noqa: SIM118
+        if isinstance(other[key], Tensor):
+            assert torch.equal(one[key], other[key]), key
+            assert one[key].dtype == other[key].dtype, key
+        else:
+            assert one[key] == other[key], key
+
+
+@pytest.mark.parametrize("as_one", [list, Batch.from_data_list], ids=["list", "Batch"])
+@pytest.mark.parametrize("select", [[0, 1, 2, 3], [3], [2, 0, 0, 1]], ids=str)
+def test_unions_are_what_pyg_makes_of_the_same_graphs(select: list[int], as_one: Any) -> None:
+    """Whichever graphs are put side by side, one several times too, and read in whichever way."""
+    graphs = as_graphs(as_one(GRAPHS), CPU)
+    wanted = Batch.from_data_list([GRAPHS[i] for i in select])
+    wanted.num_nodes = wanted.num_nodes
+    chosen = torch.tensor(select)
+    assert_same(of_graphs(graphs, chosen, 0).replicas(torch.arange(len(select))).data, wanted)
+    assert_same(everything(graphs.take(chosen), None).data, wanted)
+
+
+def test_union_is_taken_apart_again() -> None:
+    """A model may call `to_data_list`, and gets graphs of the class that the user made."""
+    data = everything(as_graphs(GRAPHS, CPU), None).data
+    assert isinstance(data, Odd)
+    for one, other in zip(data.to_data_list(), Batch.from_data_list(GRAPHS).to_data_list(), strict=True):
+        other.num_nodes = other.num_nodes
+        assert_same(one, other)
+
+
+def test_follow_batch() -> None:
+    """Vectors that assign rows of an attribute to graphs follow their rows."""
+    graphs = as_graphs(Batch.from_data_list(GRAPHS, follow_batch=["chosen_index", "edge_attr"]), CPU)
+    wanted = Batch.from_data_list([GRAPHS[i] for i in (2, 2, 1)], follow_batch=["chosen_index", "edge_attr"])
+    wanted.num_nodes = wanted.num_nodes
+    assert_same(of_graphs(graphs, torch.tensor([2, 2, 1]), 0).replicas(torch.arange(3)).data, wanted)
+
+
+def test_levels_where_lengths_coincide() -> None:
+    """Three graphs of 3, 4 and 5 nodes carry 4 numbers each: 12 of 12; slices say that they belong to graphs. A batch that
+    somebody changed after it was made is read by its lengths.
+    """
+    several = [Data(x=torch.rand(n, 1), edge_index=torch.tensor([[0, 1], [1, 2]]), u=torch.rand(4)) for n in (3, 4, 5)]
+    graphs = as_graphs(several, CPU)
+    assert set(graphs.node_attrs) == {"x"}
+    assert graphs.columns["u"].level == "graph"
+    batch = Batch.from_data_list(several)
+    batch.edge_index = batch.edge_index.repeat_interleave(3, dim=1)
+    batch.edge_kind = torch.arange(18)
+    assert set(as_graphs(batch, CPU).edge_attrs) == {"edge_kind"}  # a row for each of the 18 edges
+    assert as_graphs(batch, CPU).edge_ptr.tolist() == [0, 6, 12, 18]
+
+
+def test_batch_made_by_hand() -> None:
+    """Where a batch has no slices, ids belong to the graph of the nodes that they name."""
+    batch = Batch(
+        x=torch.rand(5, 1),
+        edge_index=torch.tensor([[0, 3], [1, 4]]),
+        batch=torch.tensor([0, 0, 1, 1, 1]),
+        far_edge_index=torch.tensor([[0, 2, 3], [1, 4, 2]]),
+    )
+    part = everything(as_graphs(batch, CPU).take(torch.tensor([1])), None).data
+    assert part.far_edge_index.tolist() == [[0, 1], [2, 0]]
+
+
+def test_codes_that_are_too_large_for_ids() -> None:
+    """What its name makes ids, but names no node of the graph, stays as it is, and so does -1."""
+    several = [
+        Data(x=torch.rand(3, 1), edge_index=torch.tensor([[0], [1]]), old_index=torch.tensor([70, 0, 5]) + i,
+             up_index=torch.tensor([-1, 0, 1]))
+        for i in range(2)
+    ]  # fmt: skip
+    data = everything(as_graphs(several, CPU), None).data
+    assert data.old_index.tolist() == [70, 0, 5, 71, 1, 6]
+    assert data.up_index.tolist() == [-1, 0, 1, -1, 3, 4]
+
+
+# What is taken out ###################################################################################################
+
+
+def without(data: Data, *nodes: int) -> tuple[Data, dict[int, int]]:
+    """A graph without some nodes, and the new id of each that stays; done by hand."""
+    kept = [v for v in range(data.num_nodes) if v not in nodes]
+    place = {v: i for i, v in enumerate(kept)}
+    smaller = Data(x=data.x[kept])
+    for key in ("edge_index", "far_edge_index", "face"):
+        if key in data:
+            columns = [column for column in data[key].t().tolist() if all(v in place for v in column)]
+            smaller[key] = (
+                torch.tensor([[place[v] for v in column] for column in columns]).t().reshape(len(data[key]), -1)
+            )
+    return smaller, place
+
+
+@pytest.mark.parametrize("gone", [[1], [0, 4], [5]], ids=str)
+def test_tuples_of_ids_lose_those_at_removed_nodes(gone: list[int]) -> None:
+    """Another edge set loses its edges, and faces go with a corner, in several graphs at once."""
+    data = small_graph(0, 6, 9)
+    data.far_edge_index = torch.tensor([[0, 1, 2, 4, 3], [4, 5, 3, 2, 1]])
+    data.face = torch.tensor([[0, 2], [1, 3], [2, 5]])
+    wanted, _ = without(data, *gone)
+    replicas = of_graphs(as_graphs([data, data], CPU), torch.arange(2), 0).replicas(torch.arange(2))
+    left = replicas.without(nodes=torch.isin(replicas.node_id, torch.tensor(gone)))
+    first, second = left.data.far_edge_index, left.data.face
+    other = small_graph(0, 6, 9)
+    other.update({"far_edge_index": data.far_edge_index, "face": data.face})
+    both = Batch.from_data_list([wanted, Data(**{**other.to_dict()})])
+    assert torch.equal(left.data.edge_index, both.edge_index)
+    assert torch.equal(first, both.far_edge_index)
+    assert torch.equal(second, both.face)
+
+
+class FromRoot(nn.Module):
+    """Every node's sum over neighbours, minus that of the node that the graph names."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.conv, self.last = name, GraphConv(3, 4), nn.Linear(4, 1)
+
+    def forward(self, data: Any) -> Tensor:
+        h = self.conv(data.x, data.edge_index).tanh()
+        return self.last(global_add_pool((h - h[data[self.name]][data.batch]).sin(), data.batch))
+
+
+def alone(model: nn.Module, data: Data) -> float:
+    data = data.clone()
+    data.batch = torch.zeros(data.num_nodes, dtype=torch.long)
+    return float(model(data).detach())
+
+
+@pytest.mark.parametrize("algorithm", [gx.NodeAblation(), gx.FragmentAblation(), gx.NodeAblation("message")], ids=str)
+def test_named_root_follows_and_stays(algorithm: Any) -> None:
+    """In a list of graphs, each is read relative to its own centre; the centre itself cannot leave, as an explained node
+    cannot: its features are 0.
+    """
+    model, graphs = seeded(lambda: FromRoot("centre_index"))(), []
+    for seed, (nodes, centre) in enumerate([(7, 4), (5, 0), (6, 5)]):
+        graphs.append(small_graph(seed, nodes, 2 * nodes))
+        graphs[-1].centre_index = torch.tensor([centre])
+    found = gx.explain(model, graphs, algorithm, task=VALUE, progress=False)
+    for data, e in zip(graphs, found, strict=True):
+        centre, full = int(data.centre_index), alone(model, data)
+        assert float(e.prediction) == pytest.approx(full, abs=1e-5)
+        for node, score in zip(e.node_id.tolist(), e.node_mask.flatten().tolist(), strict=True):
+            if algorithm.removal == "message":
+                smaller = data.clone()
+                smaller.x = data.x.index_fill(0, torch.tensor([node]), 0)
+                smaller.edge_index = data.edge_index[:, (data.edge_index != node).all(0)]
+            elif node == centre:
+                smaller = data.clone()
+                smaller.x = data.x.index_fill(0, torch.tensor([node]), 0)
+            else:
+                smaller, place = without(data, node)
+                smaller.centre_index = torch.tensor([place[centre]])
+            assert score == pytest.approx(full - alone(model, smaller), abs=1e-4)
+
+
+class Pointers(nn.Module):
+    """Adds up what each node, or each edge, points at."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.conv = name, SimpleConv()
+
+    def forward(self, data: Any) -> Tensor:
+        h = self.conv(data.x, data.edge_index)
+        rows = data.x if self.name == "parent_index" else data.edge_attr
+        h = h + self.conv(rows[data[self.name]][: len(h)], data.edge_index)
+        return global_add_pool(h.sum(1, keepdim=True), data.batch)
+
+
+def test_pointer_at_what_was_taken_out_is_refused() -> None:
+    """A node whose parent left has none to point at; the message names a removal that takes nothing out, which works."""
+    data = small_graph(1, 5, 8)
+    data.parent_index = torch.tensor([0, 0, 1, 1, 2])
+    model = Pointers("parent_index").eval()
+    with pytest.raises(InputError, match="data.parent_index names node .*removal='message'"):
+        gx.explain(model, [data, data], gx.NodeAblation(), task=VALUE, progress=False)
+    assert gx.explain(model, [data, data], gx.NodeAblation("message"), task=VALUE, progress=False).node_mask.any()
+
+
+class Twins(Data):
+    def __inc__(self, key: str, value: Any, *args: Any) -> Any:
+        return self.num_edges if key == "twin" else super().__inc__(key, value, *args)
+
+
+class EdgeStates(nn.Module):
+    """States on edges that hear what comes in at their start, but not from their own twin; no layer of PyG's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, twin: Tensor, batch: Tensor) -> Tensor:
+        start, end = edge_index
+        h = self.first(torch.cat([x[start], edge_attr], 1)).tanh()
+        heard = h.new_zeros(len(x), 6).index_add(0, end, h)
+        h = self.second(heard[start] - h[twin]).tanh()
+        return self.last(global_add_pool(h.new_zeros(len(x), 6).index_add(0, end, h), batch))
+
+
+def with_twins(seed: int, nodes: int, pairs: int) -> Twins:
+    data = small_graph(seed, nodes, pairs)
+    ends = [tuple(edge) for edge in data.edge_index.t().tolist()]
+    twin = torch.tensor([ends.index((v, u)) for u, v in ends])
+    attr = torch.randn(len(ends), 1, generator=torch.Generator().manual_seed(seed))
+    return Twins(x=data.x, edge_index=data.edge_index, edge_attr=attr, twin=twin)
+
+
+@pytest.mark.parametrize("algorithm", [gx.EdgeAblation(), gx.NodeAblation()], ids=lambda a: a.name)
+def test_table_of_edges_follows_its_edges(algorithm: Any) -> None:
+    """Edges that leave, alone or with a node, leave a table of the others, in one graph and in a list."""
+    model, graphs = seeded(EdgeStates)(), [with_twins(seed, 5 + seed, 7 + seed) for seed in range(3)]
+
+    def run(data: Data) -> float:
+        ends = [tuple(edge) for edge in data.edge_index.t().tolist()]
+        twin = torch.tensor([ends.index((v, u)) for u, v in ends], dtype=torch.long)
+        batch = torch.zeros(data.num_nodes, dtype=torch.long)
+        return float(model(data.x, data.edge_index, data.edge_attr, twin, batch).detach())
+
+    for several in (graphs, graphs[1:2]):
+        for e, data in zip(gx.explain(model, several, algorithm, task=VALUE, progress=False), several, strict=True):
+            scores = e.edge_mask.tolist() if e.edge_mask is not None else e.node_mask.flatten().tolist()
+            for number, score in enumerate(scores):
+                ends = data.edge_index
+                if e.edge_mask is not None:
+                    kept = (ends.sort(0).values != ends[:, [number]].sort(0).values).any(0)
+                    smaller = Data(x=data.x, edge_index=ends[:, kept])
+                else:
+                    kept = (ends != number).all(0)
+                    smaller, _ = without(data, number)
+                smaller.edge_attr = data.edge_attr[kept]
+                assert score == pytest.approx(run(data) - run(smaller), abs=1e-4)
+
+
+def test_edge_whose_twin_stays_is_refused() -> None:
+    """One direction of a bond cannot leave without the other where a table names it."""
+    graphs = [with_twins(0, 5, 6)]
+    with pytest.raises(InputError, match="data.twin names edge .*forward="):
+        gx.explain(seeded(EdgeStates)(), graphs, gx.EdgeAblation(), task=VALUE, undirected=False, progress=False)
+
+
+def test_rows_that_may_belong_to_nodes_are_refused() -> None:
+    """As many pairs as nodes: they may be two neighbours of each node, or another edge set."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = SimpleConv()
+
+        def forward(self, x: Tensor, edge_index: Tensor, pair_index: Tensor, batch: Tensor) -> Tensor:
+            h = self.conv(x, edge_index).sum(1, keepdim=True)
+            return global_add_pool(h[pair_index].sum(0), batch[pair_index[0]], int(batch[-1]) + 1)
+
+    data = small_graph(2, 4, 5)
+    data.pair_index = torch.tensor([[1, 2, 3, 2], [2, 3, 0, 0]])  # node 1 is named once, and has a column of its own
+    with pytest.raises(InputError, match="data.pair_index has a row of ids for every node, or as many by coincidence"):
+        gx.explain(Both().eval(), [data], gx.NodeAblation(), task=VALUE, progress=False)
+    assert len(gx.explain(Both().eval(), [data], gx.NodeAblation("message"), task=VALUE, progress=False)) == 1
+
+
+@pytest.mark.parametrize("layer", [GCNConv, GATConv, GraphConv, ClusterGCNConv], ids=lambda layer: layer.__name__)
+def test_graph_of_which_nothing_is_left(layer: Any) -> None:
+    """A graph without its last fragment is one node of zeros without edges, however many left before."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = layer(3, 4), layer(4, 1)
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    nn.init.uniform_(parameter, -0.5, 0.5)
+
+        def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+            return global_add_pool(self.last(self.first(x, edge_index).tanh(), edge_index), batch)
+
+    one = Data(x=torch.ones(1, 3), edge_index=torch.tensor([[0], [0]]))
+    model, graphs = seeded(Pooled)(), [small_graph(0, 3, 3), small_graph(1, 5, 6), one]
+    nothing = model(torch.zeros(1, 3), torch.zeros(2, 0, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    found = gx.explain(model, graphs, gx.FragmentShapley(kind="atoms"), task=VALUE, progress=False)
+    assert found.extras["without_fragments"].tolist() == pytest.approx([float(nothing.detach())] * 3, abs=1e-5)
+    data = small_graph(1, 5, 6)
+    data.fragment = torch.zeros(5, dtype=torch.long)  # one fragment, which is all
+    e = gx.explain(model, [data], gx.FragmentAblation(), task=VALUE, progress=False)[0]
+    assert e.node_mask.flatten().tolist() == pytest.approx([float(e.prediction - nothing.detach())] * 5, abs=1e-5)
