@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from torch_geometric.data.dataset import Dataset
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.graphs.collate import collate, detached
 from gnn_xai.core.graphs.columns import Column
 from gnn_xai.core.graphs.rules import Rules, plain
 from gnn_xai.core.graphs.source import Graphs
@@ -31,8 +31,7 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
         InputError: other types, an empty list, no edges' tensor, broken indices, NaN features, weighted `adj_t`.
     """
     many = isinstance(data, Batch) or not isinstance(data, (Data, HeteroData))
-    # Data.detach and Data.to work in place: on a copy, never on the user's object.
-    moved: Any = copy.copy(_as_one(data)).detach().to(str(device))
+    moved = detached(_as_one(data), device)
     if isinstance(moved, HeteroData):
         return _of_types(moved, many, data)
     edge_index, edge_weight = _edges(moved)
@@ -138,7 +137,7 @@ def _as_one(data: Any) -> Any:
                     f"{type(item).__name__} at position {position}"
                 )
         try:
-            return Batch.from_data_list(items)
+            return collate(items)
         except (KeyError, RuntimeError, TypeError) as error:
             raise InputError(
                 f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
