@@ -27,7 +27,7 @@ def collate(items: Sequence[Any]) -> Any:
     if columns is None or sizes is None:
         return Batch.from_data_list(list(items))
     out: Any = Batch(_base_cls=Data)
-    ptr = pointers(torch.tensor(sizes))
+    ptr = pointers(torch.tensor(sizes, device="cpu"))
     device, slices, increments = ptr.device, {}, {}
     for key, values in columns.items():
         if key == "num_nodes":
@@ -100,14 +100,15 @@ def _sizes(columns: dict[str, list[Any]]) -> list[int] | None:
 def _collated(key: str, values: list[Any], ptr: Tensor) -> tuple[Any, Tensor, Tensor | None]:
     """An attribute of all graphs as one, where each graph's part starts `[G + 1]`, and what was added to it `[G]`."""
     if isinstance(values[0], str):
-        return values, torch.arange(len(values) + 1), None
-    none = torch.zeros(len(values), dtype=torch.int64)
+        return values, torch.arange(len(values) + 1, device="cpu"), None
+    none = torch.zeros(len(values), dtype=torch.int64, device="cpu")
     if not isinstance(values[0], Tensor):
-        return torch.tensor(values), torch.arange(len(values) + 1), none
+        return torch.tensor(values, device="cpu"), torch.arange(len(values) + 1, device="cpu"), none
     dim = -1 if _counted(key) else 0
     if values[0].dim() == 0:
         values = [value.unsqueeze(0) for value in values]
-    value, sizes = torch.cat(values, dim), torch.tensor([value.size(dim) for value in values])
+    value = torch.cat(values, dim)
+    sizes = torch.tensor([value.size(dim) for value in values], device="cpu")
     if not _counted(key):
         return value, pointers(sizes), none
     shift = torch.repeat_interleave(ptr[:-1], sizes).to(value.device, value.dtype)
