@@ -13,6 +13,13 @@ OUT ?= out/demo
 WORKERS ?= auto
 BIN := $(VENV)/bin
 
+# Where bytecode must not be written beside sources, it goes into the virtual environment: without any, every process
+# compiles PyTorch and PyG again, which takes seconds.
+ifdef PYTHONDONTWRITEBYTECODE
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV)/bytecode)
+endif
+
 # Tests in which shapes in signatures are checked, which makes them three quarters slower.
 SHAPES := tests/test_arrays.py tests/test_sparse.py tests/test_masked_features.py tests/test_learn.py
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
 import jaxtyping
 import matplotlib
 import pytest
@@ -45,3 +51,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def level(request: pytest.FixtureRequest) -> str:
     """What the outputs of a model belong to."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def load_anew() -> Iterator[Callable[..., Any]]:
+    """Reading molecules takes seconds, so a worker reads each benchmark once and `gnn_xai.datasets.load` returns copies.
+
+    Tests may change their model and graphs, but not write into tensors of a list of graphs. Yields what reads every time.
+    """
+    from gnn_xai import datasets  # not before the checker of shapes is in place
+
+    read, read_once = datasets.load, cache(datasets.load)
+
+    def load(name: str, checkpoint: str = datasets.recipe.REFERENCE) -> Any:
+        benchmark = read_once(name, checkpoint)
+        data = benchmark.data
+        data = [copy.copy(graph) for graph in data] if isinstance(data, list) else data.clone()
+        return replace(benchmark, data=data, model=copy.deepcopy(benchmark.model))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", load)
+        yield read

@@ -31,7 +31,7 @@ CALLS = 26  # synchronisations and renamings of the first three files or so, bef
 def run(folder: Path) -> None:
     """The run: 60 nodes in about 30 shards."""
     model, data = model_and_graph()
-    gx.explain(model, data, gx.GNNExplainer(epochs=20), out=folder, progress=False)
+    gx.explain(model, data, gx.GNNExplainer(epochs=3), out=folder, progress=False)
 
 
 def forked(job: Callable[[], None]) -> int:

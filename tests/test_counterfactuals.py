@@ -197,7 +197,7 @@ def test_groups_are_recognised_by_what_is_bonded() -> None:
 
 def test_the_same_every_time_and_alone() -> None:
     options = {"task": REGRESSION, "featurizer": "one_hot", "change": -2, "max_edits": 2, "limit": 20}
-    model, smiles = Counts((2,)), "CC(=O)Oc1ccccc1C(=O)O"
+    model, smiles = Counts((2,)), "CC(=O)OCC(=O)O"
     one = counterfactuals(model, smiles, seed=3, **options)
     two = counterfactuals(model, ["CCO", smiles], seed=3, **options)[1]
     assert [each.smiles for each in one] == [each.smiles for each in two]

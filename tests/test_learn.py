@@ -19,8 +19,8 @@ KINDS = ["object", "attributes", "common_attributes", None]
 
 def problem(level: str):
     if level == "node":
-        return make("gcn", "node"), random_graph(0, nodes=24, edges=40)
-    return make("gin", "graph"), random_graphs(8)
+        return make("gcn", "node"), random_graph(0, nodes=12, edges=20)
+    return make("gin", "graph"), random_graphs(4)
 
 
 @every_value(level=["node", "graph"], kind=list(KINDS))
