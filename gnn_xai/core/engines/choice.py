@@ -11,7 +11,8 @@ from torch import Tensor
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines.agreement import close, typical
-from gnn_xai.core.engines.first_look import Look, warn_of_noise
+from gnn_xai.core.engines.first_look import warn_of_noise
+from gnn_xai.core.engines.look import Look
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs import expansion

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
+from gnn_xai.core.engines.look import Look
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs import expansion
@@ -18,80 +19,12 @@ from gnn_xai.core.graphs.expansion import Cap
 from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.inputs.embeddings import embeddings_of
 from gnn_xai.core.model.interventions import MaskedModel, trace
-from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.problem import Problem, WrittenInPlace
 from gnn_xai.core.propagation.calls import ForwardTrace
 from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.reach import Reach, marked
 from gnn_xai.core.propagation.routing import plan_of, settle, survey
 from gnn_xai.errors import InputError, MaskingError, warn
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What a few forward passes told about a model and its data.
-
-    Attributes:
-        steps: the longest chain of calls of `propagate` over the graph's edges, in hops.
-        flow: the direction in which they pass messages.
-        complete: all that the model does with the edges is among its calls, and masks reach them.
-        maskable: edge masks reach messages, and no edge is hidden from them or mistaken.
-        silent: the model was not seen to use the edges.
-        layers: layer, and reason why masks do not reach it, for every call.
-        refusal: why edge masks cannot reach the model's layers; empty if they can.
-        notes: sentences on layers that run on another graph.
-        bytes_each: a first guess at the memory that a node or an edge takes.
-        plan: which calls could be fused.
-        probe: a second input; `None` where the model does not run on it.
-        sample: `[S]` instances on which ways to run the model are tried.
-        expected: `[N, ways, C]` the output for every node, for the user's input and for the probe; for graphs `[G, 1, C]`.
-        known: `[G]` bool, the graphs that were run; `None` for nodes, of which all were.
-        graphs: the data.
-        neighborhoods: how computation graphs of nodes are cut out; `None` for graphs, which are their own.
-        mixes: the graphs of a batch see one another.
-    """
-
-    steps: int
-    flow: Flow
-    complete: bool
-    maskable: bool
-    silent: bool
-    layers: tuple[tuple[str, str], ...]
-    refusal: str
-    notes: tuple[str, ...]
-    bytes_each: float
-    plan: Plan
-    probe: Probe | None
-    sample: Tensor
-    expected: Tensor
-    graphs: Graphs
-    known: Tensor | None = None
-    neighborhoods: Neighborhoods | None = None
-    mixes: bool = False
-
-    def predictions(self, index: Tensor) -> Tensor:
-        """The output for instances, `[B, C]`."""
-        return self.outputs_of(index)[:, 0]
-
-    def outputs_of(self, index: Tensor) -> Tensor:
-        """The output for instances, for the user's input and for the probe, `[B, ways, C]`."""
-        return self.expected[index]
-
-    def warn_of_masks(self, edge_masks: bool) -> None:
-        """Warn of layers that edge masks do not reach, or of a model that uses no edges.
-
-        Args:
-            edge_masks: edge masks must reach the model's layers.
-
-        Raises:
-            MaskingError: if they cannot.
-        """
-        if edge_masks:
-            if self.refusal:
-                raise MaskingError(self.refusal)
-            for sentence in self.notes:
-                warn(f"not masked: {sentence}")
-        elif self.silent:
-            warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
 
 
 def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
@@ -108,7 +41,12 @@ def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Pro
     Raises:
         InputError: if the model fails, or its output is not what the task says.
     """
-    return (_look_around_roots if problem.readout.rooted else _look_at_graphs)(problem, index, batch_budget)
+    try:
+        return (_look_around_roots if problem.readout.rooted else _look_at_graphs)(problem, index, batch_budget)
+    except WrittenInPlace as error:
+        if error.attributes <= problem.written:
+            raise
+        return look(replace(problem, written=problem.written | error.attributes), index, batch_budget)
 
 
 def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
@@ -150,20 +88,11 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
     graphs = problem.graphs
     distinct = torch.arange(graphs.num_graphs, device=graphs.device) if index is None else index.unique()
     sample = of_different_size(graphs, distinct)
-    some = expansion.of_graphs(graphs, sample, 0).replicas(torch.arange(len(sample), device=graphs.device))
-    traced, out, reach = _first_run(problem, some, chained=True)
-    problem = _with_embeddings(problem, some, out)
+    start, mixes = _together_or_alone(problem, sample)
+    problem, sample, some, traced, out = start.problem, start.sample, start.some, start.traced, start.out
     graphs = problem.graphs
-    probe, again, probed = _probed(problem, some, traced)
-    plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
-    seen = _seen(traced, reach, plan, problem, some)
-    mixes = not problem.readout.alone and _mixes(problem, graphs, sample, probe, out, probed)
-    if mixes:
-        warn_of_noise(problem, some, out)
-        warn(
-            "the model mixes the graphs of a batch (a normalisation or pooling without batch?), so instances are explained "
-            "one at a time, which is slow"
-        )
+    plan = plan_of(graphs, traced, [traced, start.again or traced], problem.dtype, start.reach)
+    seen = _seen(traced, start.reach, plan, problem, some)
     expected = out.new_full((graphs.num_graphs, 1, out.size(1)), torch.nan)
     known = torch.zeros(graphs.num_graphs, dtype=torch.bool, device=graphs.device)
     known[distinct] = True
@@ -178,13 +107,71 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
         def work(select: Tensor) -> None:
             replicas = rest.replicas(select)
             more, out = trace(problem, replicas)
+            if out.size(1) != expected.size(2):
+                raise InputError(
+                    f"expected as many output columns for one graph as for another, got {expected.size(2)} and "
+                    f"{out.size(1)}; is this a graph-level model? Say task= or pass forward="
+                )
             survey(plan, more, replicas)
             expected[distinct[select], 0] = out
 
         batches.for_each_batch(work, budget.cost(rest.num_nodes, rest.num_edges), 0.0 if alone else budget.limit)
     problem.check(expected[distinct, 0])
     plan = settle(plan)
-    return problem, replace(seen, plan=plan, probe=probe, sample=sample, expected=expected, known=known, mixes=mixes)
+    return problem, replace(
+        seen, plan=plan, probe=start.probe, sample=sample, expected=expected, known=known, mixes=mixes
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """The first run of a model on a sample of graphs, and one on a probe."""
+
+    problem: Problem
+    sample: Tensor
+    some: Replicas
+    traced: ForwardTrace
+    out: Tensor
+    reach: Reach
+    probe: Probe | None
+    again: ForwardTrace | None
+    probed: Tensor | None
+
+    @classmethod
+    def on(cls, problem: Problem, sample: Tensor) -> _Start:
+        """Run the model on graphs `[S]` as one batch."""
+        some = expansion.of_graphs(problem.graphs, sample, 0).replicas(torch.arange(len(sample), device=sample.device))
+        traced, out, reach = _first_run(problem, some, chained=True)
+        if len(sample) == 1 and out.size(1) == len(some.node) > 1 and problem.called(some.data).dim() == 1:
+            raise InputError(
+                f"expected one output row per graph (1), got shape {list(out[0].shape)} for a graph with as many nodes; is "
+                "this a graph-level model? Say task=, or if that is the row of one graph, pass "
+                "forward=lambda model, data: model(...).unsqueeze(0)"
+            )
+        problem = _with_embeddings(problem, some, out)
+        return cls(problem, sample, some, traced, out, reach, *_probed(problem, some, traced))
+
+
+def _together_or_alone(problem: Problem, sample: Tensor) -> tuple[_Start, bool]:
+    """A first run on a sample of graphs as one batch; or on one of them, and true, where a batch is not what its graphs are.
+
+    Raises:
+        InputError: if the model does not run on one graph either.
+    """
+    why = "does not take several graphs at once"
+    try:
+        start = _Start.on(problem, sample)
+    except InputError:
+        if len(sample) == 1:
+            raise
+    else:
+        if problem.readout.alone or not _mixes(start.problem, start):
+            return start, False
+        warn_of_noise(start.problem, start.some, start.out)
+        why = "mixes the graphs of a batch (a normalisation or pooling without batch?)"
+    start = _Start.on(problem, sample[:1])
+    warn(f"the model {why}, so instances are explained one at a time, which is slow")
+    return start, True
 
 
 # Passes ##############################################################################################################
@@ -329,16 +316,11 @@ def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
         )
 
 
-def _mixes(
-    problem: Problem, graphs: Graphs, sample: Tensor, probe: Probe | None, out: Tensor, probed: Tensor | None
-) -> bool:
+def _mixes(problem: Problem, start: _Start) -> bool:
     """Whether graphs of a batch see one another, or cannot be batched: the smallest graph of a sample alone, or a single
     one beside itself under the probe.
-
-    Args:
-        problem, graphs, probe: what is run.
-        sample: `[S]` graphs that ran as one batch, which gave `out` and, under the probe, `probed`, `[S, C]` each.
     """
+    graphs, sample, probe, out, probed = problem.graphs, start.sample, start.probe, start.out, start.probed
     few = expansion.of_graphs(graphs, sample, 0)
     smallest = torch.argmin(few.num_nodes).reshape(1)
     single = len(sample) == 1
@@ -362,7 +344,7 @@ def _mixes(
         _, alone = trace(problem, replicas, mask, x)
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
-    return not bool(close(alone, expected, typical(out)).all())
+    return alone.shape != expected.shape or not bool(close(alone, expected, typical(out)).all())
 
 
 def _like(value: Tensor | None, other: Tensor) -> Tensor:

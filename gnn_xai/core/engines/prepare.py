@@ -13,7 +13,7 @@ from torch import Tensor
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines import choice, first_look, removals
 from gnn_xai.core.engines.choice import Way
-from gnn_xai.core.engines.first_look import Look
+from gnn_xai.core.engines.look import Look
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.engines.snapshot import Snapshot
 from gnn_xai.core.engines.verification import Neighborhoods

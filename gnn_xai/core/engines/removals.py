@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.choice import Way, plain_way
-from gnn_xai.core.engines.first_look import Look
+from gnn_xai.core.engines.look import Look
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import SCOPES

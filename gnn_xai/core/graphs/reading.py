@@ -98,7 +98,7 @@ class _Levels:
         if isinstance(value, Tensor) and value.layout == torch.strided:
             column = rules.column(key, value)
             if column is None:
-                self.other[key] = value
+                self.other[key] = value.clone()  # handed to the model as it is, which may write to it
             elif column.counted or column.dim:
                 self.columns[key] = column
             elif column.level != "graph":

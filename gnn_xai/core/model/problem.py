@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -23,6 +23,26 @@ from gnn_xai.errors import GnnXaiError, InputError, warn
 Objective = Literal["margin", "log_prob", "prob", "raw"]
 OBJECTIVES: tuple[Objective, ...] = ("margin", "log_prob", "prob", "raw")
 Forward = Callable[[nn.Module, Any], Tensor]
+Attribute = tuple[Any, str]
+"""The type or relation of a heterogeneous graph, or `None`, and the name of one of its attributes."""
+
+
+class WrittenInPlace(InputError):
+    """The model wrote to attributes of its input in place, of which it had no copies of its own.
+
+    Attributes:
+        attributes: these.
+    """
+
+    def __init__(self, attributes: frozenset[Attribute]) -> None:
+        self.attributes = attributes
+        names = ", ".join(
+            sorted(f"data.{key}" if kind is None else f"data[{kind!r}].{key}" for kind, key in attributes)
+        )
+        super().__init__(
+            f"expected a model that leaves its input as it is, but it writes to {names} in place; let forward compute a new "
+            "tensor (x = x * 2 in place of x.mul_(2)), or work on a clone()"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +56,8 @@ class Problem:
         forward: `(model, data) -> output`.
         embeddings: what the model does with codes, where `x` holds codes; known once it was run.
         node_type: of the nodes that outputs belong to, in a heterogeneous graph.
+        written: attributes that the model writes to in place, each with its type or relation (`None` where there are none);
+            every run gets its own copies of these.
     """
 
     model: nn.Module
@@ -44,6 +66,7 @@ class Problem:
     forward: Forward
     embeddings: Embeddings = Embeddings()
     node_type: str | None = None
+    written: frozenset[Attribute] = frozenset()
 
     @cached_property
     def layers(self) -> Layers:
@@ -100,6 +123,10 @@ class Problem:
         Raises:
             InputError: if the model raises anything, or does not return one tensor of floating-point numbers.
         """
+        for store in data.stores if self.written else ():
+            for key in [key for kind, key in self.written if kind == store._key]:
+                store[key] = store[key].clone()
+        handed = [(store._key, key, value, value._version) for store, key, value in _tensors(data)]
         try:
             out: Any = self.forward(self.model, data)
         except GnnXaiError:
@@ -108,6 +135,9 @@ class Problem:
             if out_of_memory(error):
                 raise
             raise self._failure(error, "data" if on is None else on()) from error
+        changed = frozenset((kind, key) for kind, key, value, version in handed if value._version != version)
+        if changed - self.written:
+            raise WrittenInPlace(changed)
         if isinstance(out, dict) and self.node_type is not None and self.node_type in out:
             out = out[self.node_type]
         if not isinstance(out, Tensor):
@@ -291,3 +321,11 @@ class Problem:
         if self._mode == ModelMode.multiclass_classification:
             return out.argmax(1) == target
         return self.score(out, target) > 0
+
+
+def _tensors(data: Any) -> Iterator[tuple[Any, str, Tensor]]:
+    """The tensors of a data object, each with its store and its name."""
+    for store in data.stores:
+        for key, value in store.items():
+            if type(value) is Tensor and not value.is_inference():
+                yield store, key, value
