@@ -207,10 +207,6 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: explain(Returns(lambda out: out.unsqueeze(1).repeat(1, 2, 1))),
         r"expected output of shape \[10, classes\] for a multiclass task, got \[10, 2, 3\]; pass forward=",
     ),
-    "model that pools all graphs into one": (
-        lambda: explain(Returns(lambda out: out.mean(0, keepdim=True)), data=[graph(), graph()], task="graph"),
-        r"got one for a batch of 2 graphs; let the model pool each graph by data.batch",
-    ),
     "model not a module": (lambda: explain(lambda x: x), r"expected model as a torch.nn.Module, got function"),
     "model without layers": (
         lambda: explain(Linear()),

@@ -140,11 +140,6 @@ class GraphReadout(Readout):
         """See `Readout`."""
         if data.num_graphs == 1 and out.dim() == 1:  # the row of one graph, without a dimension for graphs
             out = out.unsqueeze(0)
-        if out.dim() == 2 and out.size(0) == 1 < data.num_graphs:
-            raise InputError(
-                f"expected one output row per graph, got one for a batch of {data.num_graphs} graphs; let the model pool "
-                "each graph by data.batch, as in global_mean_pool(x, batch)"
-            )
         return _one_row_each(out, data.num_graphs, self.what, on)
 
 
