@@ -21,7 +21,7 @@ export PYTHONPYCACHEPREFIX := $(abspath $(VENV)/bytecode)
 endif
 
 # Tests in which shapes in signatures are checked, which makes them three quarters slower.
-SHAPES := tests/test_arrays.py tests/test_sparse.py tests/test_masked_features.py tests/test_learn.py
+SHAPES := tests/test_arrays.py tests/test_sparse.py tests/test_masked_features.py tests/test_learn.py tests/test_oracles.py
 
 .PHONY: demo test test-all lint docs bench bench-molecules reproduce train clean
 .DELETE_ON_ERROR:
@@ -32,7 +32,7 @@ demo: $(VENV)/installed-molecules
 # One thread a worker: the graphs are small, and the workers share the cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --check-shapes $(SHAPES)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest --check-shapes $(SHAPES)
 
 test-all: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --hypothesis-profile full
