@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -98,22 +98,14 @@ def compare(
     methods, reference = _with_random(_labelled("algorithm", algorithms, get, _names_of_algorithm))
     measures = _labelled("metric", metrics, Measure.of, lambda measure: (measure.base, measure.full))
     seeds = _as_seeds(seeds)
-    if level not in ("auto", "edge", "node", "feature", None):
-        raise InputError(f"expected level='auto', 'edge', 'node', 'feature' or None, got {level!r}")
-    if not is_number(confidence, "(0, 1)"):
-        raise InputError(f"expected confidence as a number between 0 and 1, got {confidence!r}")
-    inputs: dict[str, Any] = {"model": model, "data": data, "forward": forward, "batch_budget": batch_budget}
-    if isinstance(model, Prepared):
-        inputs |= {"model": model.problem.model, "data": model.graphs.source, "forward": model.forward}
-    inputs |= {"ground_truth": ground_truth, "labels": labels}
+    _check(level, confidence)
+    inputs = {"ground_truth": ground_truth, "labels": labels, "batch_budget": batch_budget}
+    inputs |= _of_problem(model, data, forward)
     for label, measure in measures.items():
         measure.check(label, inputs)
-    if isinstance(model, Prepared):
-        prepared = model
-    else:
-        refuse_inference_mode("compare")
-        asked = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
-        prepared = prepared_for(model, data, **asked, batch_budget=batch_budget, index=index)
+    asked = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+    asked |= {"batch_budget": batch_budget, "index": index}
+    prepared = model if isinstance(model, Prepared) else _prepare(model, data, asked)
     ask = partial(explain, prepared, max_neighbors=max_neighbors, batch_budget=batch_budget)
     shared = {**inputs, "prepared": prepared}
 
@@ -121,16 +113,8 @@ def compare(
     first = _timed(ask, methods[reference], index=index, target=target, seed=seeds[0], progress=progress)
     instances = {"index": first[0].index, "target": first[0].target}
     shared["level"], refused = _try(ask, methods, measures, shared, instances, seeds[0], level)
-
-    explanations: dict[str, Explanations] = {}
-    seconds: dict[str, list[float]] = {label: [] for label in methods}
-    results: dict[tuple[str, str, str], list[Result]] = {}
-    for label, explained, took in _runs(ask, methods, reference, seeds, first, progress=progress, **instances):
-        explanations.setdefault(label, explained)
-        seconds[label].append(took)
-        for name in (name for name in measures if (label, name) not in refused):
-            for result in measures[name]({**shared, "explanations": explained, "algorithm": methods[label]}):
-                results.setdefault((label, name, result.name), []).append(result)
+    runs = _runs(ask, methods, reference, seeds, first, progress=progress, **instances)
+    explanations, seconds, results = _measured(runs, methods, measures, shared, refused)
 
     titles = columns(measures, [key[1:] for key in results], isinstance(metrics, Mapping))
     return Comparison(
@@ -138,19 +122,26 @@ def compare(
         metrics=list(titles.values()),
         explanations={label: explanations[label] for label in methods},
         results={(label, titles[name, result]): tuple(values) for (label, name, result), values in results.items()},
-        skipped={
-            (label, title): refused.get((label, name), f"{name} measures something else of {label}")
-            for label in methods
-            for (name, result), title in titles.items()
-            if (label, name, result) not in results
-        },
-        seconds={label: sum(times) / len(times) for label, times in seconds.items()},
+        skipped=_skipped(methods, titles, results, refused),
+        seconds=seconds,
         reference=reference,
         seeds=seeds,
         level=shared["level"],
         confidence=confidence,
         inputs={**shared, "prepared": model if isinstance(model, Prepared) else None},
     )
+
+
+def _of_problem(model: nn.Module | Prepared, data: Any, forward: Forward | None) -> dict[str, Any]:
+    """Model, data and forward as metrics of the user's get them, also from a prepared problem."""
+    if isinstance(model, Prepared):
+        model, data, forward = model.problem.model, model.graphs.source, model.forward
+    return {"model": model, "data": data, "forward": forward}
+
+
+def _prepare(model: nn.Module, data: Any, settings: dict[str, Any]) -> Prepared:
+    refuse_inference_mode("compare")
+    return prepared_for(model, data, **settings)
 
 
 def _timed(ask: Callable[..., Explanations], method: Algorithm, **options: Any) -> tuple[Explanations, float]:
@@ -200,6 +191,43 @@ def _runs(
             yield label, *_timed(ask, methods[label], seed=seed, **options)
 
 
+def _measured(
+    runs: Iterable[tuple[str, Explanations, float]],
+    methods: Mapping[str, Algorithm],
+    measures: Mapping[str, Measure],
+    inputs: Mapping[str, Any],
+    refused: Mapping[tuple[str, str], str],
+) -> tuple[dict[str, Explanations], dict[str, float], dict[tuple[str, str, str], list[Result]]]:
+    """By algorithm the explanations of the first seed and the mean seconds of a run; by algorithm, metric and result the
+    values of each seed.
+    """
+    explanations: dict[str, Explanations] = {}
+    seconds: dict[str, list[float]] = {label: [] for label in methods}
+    results: dict[tuple[str, str, str], list[Result]] = {}
+    for label, explained, took in runs:
+        explanations.setdefault(label, explained)
+        seconds[label].append(took)
+        for name in (name for name in measures if (label, name) not in refused):
+            for result in measures[name]({**inputs, "explanations": explained, "algorithm": methods[label]}):
+                results.setdefault((label, name, result.name), []).append(result)
+    return explanations, {label: sum(times) / len(times) for label, times in seconds.items()}, results
+
+
+def _skipped(
+    methods: Iterable[str],
+    titles: Mapping[tuple[str, str], str],
+    results: Container[tuple[str, str, str]],
+    refused: Mapping[tuple[str, str], str],
+) -> dict[tuple[str, str], str]:
+    """Why a column has no value for an algorithm, where it has none."""
+    return {
+        (label, title): refused.get((label, name), f"{name} measures something else of {label}")
+        for label in methods
+        for (name, result), title in titles.items()
+        if (label, name, result) not in results
+    }
+
+
 def _shared_level(explanations: Iterable[Explanations]) -> Literal["edge", "node"] | None:
     """The level that all of them score: edges, or else nodes."""
     every = list(explanations)
@@ -210,6 +238,13 @@ def _shared_level(explanations: Iterable[Explanations]) -> Literal["edge", "node
 
 
 # Reading the arguments ################################################################################################
+
+
+def _check(level: Any, confidence: Any) -> None:
+    if level not in ("auto", "edge", "node", "feature", None):
+        raise InputError(f"expected level='auto', 'edge', 'node', 'feature' or None, got {level!r}")
+    if not is_number(confidence, "(0, 1)"):
+        raise InputError(f"expected confidence as a number between 0 and 1, got {confidence!r}")
 
 
 def _labelled(
