@@ -268,8 +268,14 @@ def test_captums_own_refusals_are_errors_of_ours() -> None:
     model, data = models.make("gcn"), models.random_graph(3)
     with pytest.raises(InputError, match="captum.IntegratedGradients refuses its options"):
         gx.explain(model, data, gx.Captum(attr.IntegratedGradients, method="simpson"), index=[4], progress=False)
-    with pytest.raises(InputError, match=r"expected a class such as captum\.attr"):
-        gx.Captum("IntegratedGradients")  # type: ignore[arg-type]
+
+
+def test_a_method_may_be_named() -> None:
+    assert gx.Captum("IntegratedGradients", n_steps=5) == gx.Captum(attr.IntegratedGradients, n_steps=5)
+    with pytest.raises(
+        InputError, match=r"unknown method of captum.attr 'Integrated'; did you mean 'IntegratedGradients'"
+    ):
+        gx.Captum("Integrated")
 
 
 class Mixing(nn.Module):

@@ -11,6 +11,7 @@ import torch
 import torch_geometric.transforms as T
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
+from torch_geometric.explain import Explainer, HeteroExplanation
 from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, to_hetero
 
 import gnn_xai as gx
@@ -228,3 +229,55 @@ def test_bad_questions(options: dict[str, Any], sentence: str) -> None:
     data = bibliography()
     with pytest.raises(InputError, match=sentence):
         gx.explain(model_of("sage", data), data, "saliency", progress=False, **options)
+
+
+# Inside PyG's Explainer ###############################################################################################
+
+
+def explainer(model: nn.Module, algorithm: Any, node: str | None, level: str = "node") -> Explainer:
+    """PyG's explainer of a model's classes, with one of our algorithms."""
+    return Explainer(
+        model,
+        gx.pyg.algorithm(algorithm),
+        explanation_type="model",
+        node_mask_type=node,
+        edge_mask_type="object",
+        model_config={"mode": "multiclass_classification", "task_level": level, "return_type": "raw"},
+    )
+
+
+def test_one_node_inside_pyg_is_explained_as_here() -> None:
+    data = bibliography()
+    model = model_of("sage", data)
+    of_pyg = explainer(model, "saliency", "attributes")(data.x_dict, data.edge_index_dict, index=3)
+    e = gx.explain(model, data, "saliency", node_type="author", index=3, progress=False)[0]
+    assert isinstance(of_pyg, HeteroExplanation)
+    for kind, mask in e.node_mask_dict.items():
+        assert torch.equal(of_pyg[kind].node_mask, mask)
+    for relation, mask in e.edge_mask_dict.items():
+        assert torch.equal(of_pyg[relation].edge_mask, mask)
+    ours = gx.explain(model, data, "saliency", node_type="author", index=3, progress=False).to_pyg(0)
+    assert ours.validate(raise_on_error=True)
+    assert torch.equal(ours["paper"].node_mask, of_pyg["paper"].node_mask)
+
+
+@pytest.mark.parametrize("node", ["object", "attributes", "common_attributes"])
+def test_several_nodes_inside_pyg_share_one_mask_that_reaches_no_further_than_they_do(node: str) -> None:
+    data = bibliography()
+    model = model_of("hgt", data)
+    of_pyg = explainer(model, gx.GNNExplainer(epochs=3), node)(
+        data.x_dict, data.edge_index_dict, index=torch.tensor([0, 3])
+    )
+    assert of_pyg.validate(raise_on_error=True)
+    apart = [
+        gx.explain(model, data, "saliency", node_type="author", index=author, progress=False)[0] for author in (0, 3)
+    ]
+    for relation in data.edge_types:
+        reached = sum(e.edge_mask_dict[relation] for e in apart) > 0
+        mask = of_pyg[relation].edge_mask
+        assert not mask[~reached].any(), relation
+        assert (mask[reached] > 0).all()
+    for kind in data.node_types:
+        rows, width = data[kind].x.shape
+        shape = {"object": (rows, 1), "attributes": (rows, width), "common_attributes": (1, width)}[node]
+        assert of_pyg[kind].node_mask.shape == shape

@@ -786,7 +786,7 @@ def test_algorithms_and_graphs_of_other_kinds_are_refused() -> None:
     wrapped = gx.pyg.algorithm(gx.Saliency())
     wrapped.connect({"explanation_type": "model", "edge_mask_type": "object"}, config)
     given = ({"a": torch.ones(2, 2)}, {("a", "to", "a"): torch.zeros(2, 1, dtype=torch.int64)})
-    with pytest.raises(InputError, match="homogeneous graph"):
+    with pytest.raises(InputError, match="expected x and edge_index as tensors"):
         wrapped(model, *given, target=torch.zeros(2))
     for setting, sentence in (({"undirected": "yes"}, "undirected=True"), ({"batch_budget": 0}, "batch_budget=")):
         explainer = explainer_of(net(config), gx.pyg.algorithm("saliency", **setting), config, edge_mask_type="object")

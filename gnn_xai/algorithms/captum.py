@@ -76,7 +76,7 @@ class Captum:
     `extras["completeness_error"]` says so for every instance; on average over samples, where it draws some.
 
     Attributes:
-        method: a class of `captum.attr`.
+        method: a class of `captum.attr`, or its name.
         node_mask_type: `attributes` scores each feature of each node; `object` a factor of 1 on all features of a node, and
             `common_attributes` one on a feature of all nodes, both with baseline 0; `None` no features.
         edge_mask_type: `object`, or `None` for no edge scores.
@@ -110,7 +110,7 @@ class Captum:
 
     def __init__(
         self,
-        method: type,
+        method: type | str,
         /,  # some methods have an option of this name
         *,
         node_mask_type: NodeMaskType | None = "attributes",
@@ -118,6 +118,8 @@ class Captum:
         objective: Objective = "margin",
         **options: Any,
     ) -> None:
+        if isinstance(method, str):
+            method = _class_of(method)
         fields = {"method": method, "node_mask_type": node_mask_type, "edge_mask_type": edge_mask_type}
         for name, value in {**fields, "objective": objective, "options": options}.items():
             object.__setattr__(self, name, value)
@@ -172,6 +174,23 @@ class Captum:
 
         batches.for_each_batch(work, inputs.cost(), 0.0 if self.stochastic else session.limit)
         return scores
+
+
+def _class_of(name: str) -> type:
+    """The method of a name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    module = need("captum.attr", "research", "attribution methods of Captum")
+    methods = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, module.Attribution)
+    }
+    if name not in methods:
+        raise unknown("method of captum.attr", name, sorted(methods))
+    return methods[name]
 
 
 # What Captum's method takes ##############################################################################################

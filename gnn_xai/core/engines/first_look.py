@@ -72,11 +72,11 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
     survey(plan, traced, whole)
     plan = settle(plan)
-    followed = _followed(graphs, traced, reach)
-    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=followed)
+    seen = _seen(traced, reach, plan, problem, whole)
+    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed)
     sample = sample[small(neighborhoods, sample)]
     return problem, replace(
-        _seen(traced, reach, plan, problem, whole),
+        seen,
         probe=probe,
         sample=sample,
         expected=expected,
@@ -280,6 +280,7 @@ def _seen(traced: ForwardTrace, reach: Reach, plan: Plan, problem: Problem, repl
         notes=tuple(notes),
         bytes_each=4 * (traced.message_bytes + wide) / size + 64.0,
         plan=plan,
+        followed=_followed(problem.graphs, traced, reach),
         probe=None,
         sample=replicas.instance,
         expected=torch.zeros(0),

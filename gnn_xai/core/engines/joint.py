@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.look import Look
 from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
-from gnn_xai.core.graphs.source import Flow, Graphs
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.joint import Joint
 
 
@@ -25,7 +26,7 @@ def computation_graph(prepared: Prepared, session: Session) -> tuple[Computation
     assert isinstance(problem, Joint)
     (chunk,) = prepared.chunks(session, torch.zeros(1, dtype=torch.int64, device=problem.graphs.device))
     graphs = chunk.graphs
-    node, edge = _reach(problem.graphs, problem.read, look.steps, look.flow)
+    node, edge = _reach(problem.graphs, problem.read, look)
     if not look.complete or bool(node.all() & edge.all()):
         return graphs, chunk.prediction
     replicas = session.replicas(graphs, chunk.positions)
@@ -43,16 +44,18 @@ def computation_graph(prepared: Prepared, session: Session) -> tuple[Computation
     return replace(graphs, node_depth=depth, edge_in_play=edge), chunk.prediction
 
 
-def _reach(graphs: Graphs, read: Tensor, steps: int, flow: Flow) -> tuple[Tensor, Tensor]:
+def _reach(graphs: Graphs, read: Tensor, look: Look) -> tuple[Tensor, Tensor]:
     """The nodes `[N]` and edges `[E]` that can send something to the nodes that are read, as bool."""
     row, col = graphs.edge_index
-    ways = [(row, col)] * (flow != "target_to_source") + [(col, row)] * (flow != "source_to_target")
+    ways = [(row, col)] * (look.flow != "target_to_source") + [(col, row)] * (look.flow != "source_to_target")
     node, edge = read.clone(), torch.zeros_like(row, dtype=torch.bool)
-    for _ in range(steps):
+    for step in range(look.steps):
         reached = node
         node = node.clone()
         for sender, receiver in ways:
             carries = reached[receiver]
+            if look.followed is not None and graphs.types is not None:
+                carries = carries & look.followed[step][graphs.types.edge_type]
             edge |= carries
             node[sender[carries]] = True
     return node, edge

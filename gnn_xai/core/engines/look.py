@@ -34,6 +34,8 @@ class Look:
         graphs: the data.
         neighborhoods: how computation graphs of nodes are cut out; `None` for graphs, which are their own.
         mixes: the graphs of a batch see one another.
+        followed: `[steps, R]` bool, in a heterogeneous graph the relations along which messages pass that have so many steps
+            to go; `None` for all.
     """
 
     steps: int
@@ -53,6 +55,7 @@ class Look:
     known: Tensor | None = None
     neighborhoods: Neighborhoods | None = None
     mixes: bool = False
+    followed: Tensor | None = None
 
     def predictions(self, index: Tensor) -> Tensor:
         """The output for instances, `[B, C]`."""

@@ -1,0 +1,237 @@
+"""One call of PyG's `Explainer`: a model, its arguments, and the scores of what is explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLevel
+
+from gnn_xai.algorithms.base import Algorithm, masks_edges, removal
+from gnn_xai.api import as_undirected, explain
+from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.joint import computation_graph
+from gnn_xai.core.engines.prepare import prepare
+from gnn_xai.core.engines.scores import Scores
+from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.core.model.joint import Joint
+from gnn_xai.core.model.readout import JointReadout
+from gnn_xai.core.model.restoring import untouched
+from gnn_xai.errors import InputError
+
+_TAKEN = ("x", "edge_index", "adj_t", "adj", "batch", "ptr", "num_nodes", "num_graphs")
+"""Names that mean something else in a `Data` than in the arguments of a model."""
+
+
+class Call:
+    """One call of an `Explainer`: a model, its arguments, and what it returns.
+
+    Attributes:
+        size: numbers of nodes and edges.
+        data: the arguments that are tensors, as a data object; those whose names mean something else there, under others.
+        out: `[R, C]` the model's output.
+        batch: `[N]` the graph of each node, where the arguments say it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Any,
+        edge_index: Any,
+        kwargs: dict[str, Any],
+        config: ModelConfig,
+        options: dict[str, Any],
+    ) -> None:
+        self.model, self.kwargs, self.config, self.options = model, kwargs, config, options
+        self.x, self.keys = x, {}
+        self.data, self.size = self._read_data(x, edge_index)
+        with untouched(model), torch.no_grad():
+            out = model(x, edge_index, **kwargs)
+        if not isinstance(out, Tensor) or not out.is_floating_point():
+            got = out.dtype if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(f"expected the model to return one tensor of floating-point scores, got {got}")
+        if out.dim() > 2 and config.mode == ModelMode.multiclass_classification:
+            raise InputError(f"expected output of shape [rows, classes] for a multiclass task, got {list(out.shape)}")
+        self.out = out.reshape(len(out), -1) if out.dim() else out.reshape(1, 1)
+        batch = kwargs.get("batch")
+        self.batch = None
+        if isinstance(batch, Tensor) and batch.shape == self.size[:1] and not batch.is_floating_point():
+            self.batch = batch.to(out.device)
+
+    def _read_data(self, x: Any, edge_index: Any) -> tuple[Any, tuple[int, int]]:
+        """The arguments as one data object, and how many nodes and edges there are."""
+        tensors = [name for name, value in self.kwargs.items() if isinstance(value, Tensor) and value.dim()]
+        self.keys = {name: f"{name}_given" if name in _TAKEN else name for name in tensors}
+        data = Data(x=x, edge_index=edge_index, **{key: self.kwargs[name] for name, key in self.keys.items()})
+        return data, (len(x), edge_index.size(1))
+
+    def forward(self, model: nn.Module, data: Any) -> Tensor:
+        """The model on a part of the data, with the arguments that follow it."""
+        follow = {name: data[key] for name, key in self.keys.items()}
+        return model(data.x, data.edge_index, **{**self.kwargs, **follow})
+
+    def forward_graph(self, model: nn.Module, data: Any) -> Tensor:
+        """The model on a batch of graphs, which says itself how many there are and which nodes are whose."""
+        follow = {name: data[key] for name, key in self.keys.items() if name not in ("batch", "ptr")}
+        known = {"batch": data.batch, "ptr": data.ptr, "batch_size": data.num_graphs, "num_graphs": data.num_graphs}
+        known = {name: value for name, value in known.items() if self.kwargs.get(name) is not None}
+        return model(data.x, data.edge_index, **{**self.kwargs, **follow, **known})
+
+    def targets(self, target: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is explained of the rows: `(targets of rows [K] or numbers [K · C], values of a regression [K, C])`.
+
+        Raises:
+            InputError: if the target does not fit the output.
+        """
+        size, mode, columns = len(self.out), self.config.mode, self.out.size(1)
+        multiclass = mode == ModelMode.multiclass_classification
+        expected = size if multiclass else self.out.numel()
+        if not isinstance(target, Tensor) or target.numel() != expected:
+            got = list(target.shape) if isinstance(target, Tensor) else repr(target)
+            what = "one class for each" if multiclass else "one value for each number"
+            raise InputError(
+                f"expected target as {what} of all {size} output rows ({expected} in all, of which index picks), got {got}"
+            )
+        target = target.to(self.out.device).reshape(size, -1)[rows]
+        if mode == ModelMode.regression:
+            return torch.zeros_like(target, dtype=torch.int64).reshape(-1), target.to(self.out.dtype)
+        count = columns if multiclass else 2
+        if bool(((target < 0) | (target >= count) | (target != target.long())).any()):
+            raise InputError(
+                f"expected targets as classes 0 to {count - 1}, got values from {target.min().item():.4g} to "
+                f"{target.max().item():.4g}"
+            )
+        return target.long().reshape(-1), None
+
+    def alone(self, method: Algorithm, row: int, target: int) -> tuple[Any, Any] | None:
+        """Scores of one output on its computation graph; `None` where that does not give what the model returns."""
+        if self.config.task_level == ModelTaskLevel.node:
+            part: Any = self.data
+            nodes, edges = (torch.arange(count) for count in self.size)
+            index, forward = row, self.forward
+        elif self.config.task_level == ModelTaskLevel.graph and self.batch is not None:
+            part, nodes, edges = self._graph(row)
+            if not self._says_the_same(part, row):
+                return None
+            index, forward = 0, self.forward_graph
+        else:
+            return None
+        try:
+            found = explain(
+                self.model,
+                part,
+                method,
+                task=self.config,
+                index=index,
+                target=target,
+                forward=forward,
+                progress=False,
+                **self.options,
+            )
+        except InputError:  # a model that runs on the whole graph alone, say; others fail again there
+            return None
+        e, device = found[0], found.index.device
+        edge, node = e.edge_mask, e.node_mask
+        if edge is not None:
+            edge = edge.new_zeros(self.size[1]).index_copy(0, edges.to(device)[e.edge_id], edge)
+        if node is not None:
+            if found.node_mask_type == "common_attributes":
+                node = node.unsqueeze(0)
+            else:
+                whole = node.new_zeros(self.size[0], node.size(1))
+                node = whole.index_copy(0, nodes.to(device)[e.node_id], node)
+        return node, edge
+
+    def _graph(self, row: int) -> tuple[Batch, Tensor, Tensor]:
+        """One graph of a batch, and which nodes and edges it has."""
+        graphs = as_graphs(self.data, self.out.device)
+        batch = self.batch
+        assert batch is not None
+        nodes = (batch == row).nonzero().flatten()
+        edges = (batch[graphs.edge_index[0]] == row).nonzero().flatten()
+        place = torch.empty_like(batch).index_copy(0, nodes, torch.arange(len(nodes), device=batch.device))
+        first = nodes.new_zeros(1)
+        placement = graphs.placement(nodes, torch.zeros_like(nodes), edges, torch.zeros_like(edges), first)
+        part = graphs.union(placement, place[graphs.edge_index[:, edges]])
+        part.x = self.x.to(self.out.device)[nodes]
+        for key, value in graphs.other.items():
+            if isinstance(value, Tensor) and value.dim() and len(value) == len(self.out):
+                part[key] = value[[row]]
+        return part, nodes, edges
+
+    def _says_the_same(self, part: Batch, row: int) -> bool:
+        """Whether the model says of a graph alone what it says of it among others."""
+        try:
+            with untouched(self.model), torch.no_grad():
+                out = self.forward_graph(self.model, part)
+        except Exception:  # it needs the others
+            return False
+        return out.numel() == self.out.size(1) and bool(close(out.reshape(1, -1), self.out[[row]]).all())
+
+    def jointly(self, method: Algorithm, rows: Tensor, targets: Tensor, values: Tensor | None) -> tuple[Any, Any]:
+        """Scores of several outputs together, on the whole graph."""
+        graphs = as_graphs(self.data, self.out.device)
+        problem = Joint(
+            self.model,
+            graphs,
+            self.config,
+            self.forward,
+            rows=JointReadout(self.config.task_level, len(self.out), rows),
+            targets=targets,
+            values=None if values is None else values.reshape(1, -1),
+            read=self._read(rows),
+        )
+        options = self.options
+        tied = as_undirected(options["undirected"], graphs)
+        first = rows.new_zeros(1)
+        with untouched(self.model), torch.enable_grad():
+            prepared = prepare(problem, undirected=tied, batch_budget=options["batch_budget"], index=first)
+            session = prepared.session(
+                options["seed"], structural=removal(method) == "structural", edge_masks=masks_edges(method)
+            )
+            whole, prediction = computation_graph(prepared, session)
+            masks = method.attribute(session, whole, first, prediction)
+        return self._laid_out(masks)
+
+    def _laid_out(self, masks: Scores) -> tuple[Any, Any]:
+        """Scores of the whole graph as PyG has them: of nodes, and of edges."""
+        return masks.node, masks.edge
+
+    def _read(self, rows: Tensor) -> Tensor:
+        """The nodes whose last state rows of the output are computed from, `[N]` bool; all, where nothing tells."""
+        count, level = self.size[0], self.config.task_level
+        read = torch.zeros(count, dtype=torch.bool, device=rows.device)
+        if level == ModelTaskLevel.node and len(self.out) == count:
+            read[rows] = True
+            return read
+        if level == ModelTaskLevel.graph and self.batch is not None:
+            return torch.isin(self.batch, rows)
+        if level == ModelTaskLevel.edge:
+            for value in self.kwargs.values():
+                if not isinstance(value, Tensor) or value.is_floating_point():
+                    continue
+                pairs = value.unsqueeze(1) if value.shape == (2,) else value  # one pair may come without its dimension
+                if pairs.shape == (2, len(self.out)):
+                    read[pairs.to(rows.device)[:, rows]] = True
+                    return read
+        return ~read
+
+
+def rows_of(index: Any, count: int) -> Tensor:
+    """Which of `count` outputs an index of PyG's selects, `[K]`; `None` for all.
+
+    Raises:
+        InputError: if there are none, or it is out of range.
+    """
+    every = torch.arange(count)
+    try:
+        rows = every if index is None else every[torch.as_tensor(index).cpu()].reshape(-1)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected index as None, an int or a tensor of ints, each 0 to {count - 1}, got {index!r}"
+        ) from error
+    if len(rows) == 0:
+        raise InputError("expected at least one index, got none; index=None explains every output")
+    return rows
