@@ -286,7 +286,7 @@ class Named(nn.Module):
 
 
 def test_arguments_follow_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("gnn_xai.pyg.wrapped._Call.jointly")  # the graph is explained alone
+    monkeypatch.delattr("gnn_xai.pyg._calls.Call.jointly")  # the graph is explained alone
     config = config_of(level="graph")
     model, given = Named(net(config)), arguments()
     explainer = explainer_of(model, gx.Saliency(), config, edge_mask_type="object")
@@ -785,7 +785,7 @@ def test_algorithms_and_graphs_of_other_kinds_are_refused() -> None:
     model = models.seeded(lambda: nn.ModuleDict(), dtype=torch.float32)
     wrapped = gx.pyg.algorithm(gx.Saliency())
     wrapped.connect({"explanation_type": "model", "edge_mask_type": "object"}, config)
-    given = ({"a": torch.ones(2, 2)}, {("a", "to", "a"): torch.zeros(2, 1, dtype=torch.int64)})
+    given = {"a": torch.ones(2, 2)}, torch.zeros(2, 1, dtype=torch.int64)
     with pytest.raises(InputError, match="expected x and edge_index as tensors"):
         wrapped(model, *given, target=torch.zeros(2))
     for setting, sentence in (({"undirected": "yes"}, "undirected=True"), ({"batch_budget": 0}, "batch_budget=")):

@@ -156,8 +156,9 @@ class Call:
         placement = graphs.placement(nodes, torch.zeros_like(nodes), edges, torch.zeros_like(edges), first)
         part = graphs.union(placement, place[graphs.edge_index[:, edges]])
         part.x = self.x.to(self.out.device)[nodes]
-        for key, value in graphs.other.items():
-            if isinstance(value, Tensor) and value.dim() and len(value) == len(self.out):
+        for key in self.keys.values():
+            value = self.data[key]
+            if key not in (*graphs.node_attrs, *graphs.edge_attrs) and len(value) == len(self.out):
                 part[key] = value[[row]]
         return part, nodes, edges
 
