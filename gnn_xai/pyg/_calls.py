@@ -160,7 +160,8 @@ class Call:
             value = self.data[key]
             if key not in (*graphs.node_attrs, *graphs.edge_attrs) and len(value) == len(self.out):
                 part[key] = value[[row]]
-        return part, nodes, edges
+        alone = {key: value for key, value in part.to_dict().items() if key not in ("batch", "ptr")}
+        return Batch.from_data_list([Data.from_dict(alone)]), nodes, edges
 
     def _says_the_same(self, part: Batch, row: int) -> bool:
         """Whether the model says of a graph alone what it says of it among others."""
