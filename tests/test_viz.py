@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -19,6 +20,7 @@ from torch_geometric.nn import GCN
 import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.report import Picture, Section, write_report
+from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results.explanations import Explanation, Explanations
 from gnn_xai.viz import (
     describe,
@@ -483,6 +485,174 @@ def test_drawn_graph_is_what_is_drawn(ax):
     draw(one, ax, top=3)
     assert {str(node) for node in graph} == {text for text in labels(ax) if text.isdigit()}
     assert graph.number_of_edges() == len(lines(ax)) == 3
+
+
+# Node types and relations ########################################################################
+
+PAPERS = TypeNames(
+    "paper",
+    ("author", "paper", "venue"),
+    (
+        ("author", "writes", "paper"),
+        ("author", "reviews", "paper"),
+        ("paper", "in", "venue"),
+        ("venue", "rev_in", "paper"),
+        ("paper", "rev_writes", "author"),
+    ),
+    ((0, 2), (2, 3), None),
+    (3, 2, 2),
+    (2, 1, 1, 1, 1),
+)
+
+
+def typed(edges, edge_mask=None, node_mask=None, *, types=PAPERS, index=1, **options) -> Explanation:
+    """One explanation of three authors (flat ids 0 to 2), two papers (3, 4) and two venues (5, 6), from edges
+    `(relation, u, v)` in ids of the types of their ends.
+    """
+    first = {"author": 0, "paper": 3, "venue": 5}
+    names = {name: relation for relation in types.edge_types for name in [relation[1]]}
+    flat = [(first[names[r][0]] + u, first[names[r][2]] + v) for r, u, v in edges]
+    root = first.get(types.explained, 0) + index
+    nodes = sorted({node for ends in flat for node in ends} | {root})
+    one = explanation(torch.tensor(flat).t(), edge_mask, node_mask, nodes=nodes, index=index, **options)
+    node_type = torch.tensor([0, 0, 0, 1, 1, 2, 2])[nodes]
+    return dataclasses.replace(
+        one.source,
+        node_type=node_type,
+        node_number=torch.tensor(nodes) - torch.tensor([0, 3, 5])[node_type],
+        edge_type=torch.tensor([list(names).index(r) for r, _, _ in edges]),
+        edge_number=torch.arange(len(edges)),
+        types=types,
+    )[0]
+
+
+FEW = [("writes", 0, 1), ("writes", 2, 1), ("in", 1, 0)]
+
+
+def test_a_typed_node_is_named_by_its_type_and_its_id_within_it(ax):
+    one = typed(FEW, [0.2, 0.9, 0.4])
+    assert set(drawn_graph(one)) == {("author", 0), ("author", 2), ("paper", 1), ("venue", 0)}
+    assert describe(one) == "paper 1 · predicted class 1 (p = 0.88)"
+    draw(one, ax)
+    assert {text.get_text() for text in ax.texts} >= {"0", "2", "1"}
+    assert "4" not in labels(ax), "the paper's flat id"
+
+
+def test_the_ring_is_around_the_node_of_the_explained_type(ax):
+    """Its index counts within the type: paper 1, not author 1 or the node with the flat id 1."""
+    places = {"author": np.array([[0, 0], [9, 9], [2, 0]]), "paper": [[7, 7], [3, 4]], "venue": {0: (5, 5)}}
+    draw(typed([*FEW, ("writes", 1, 1)], [0.2, 0.9, 0.4, 0.1]), ax, layout=places)
+    assert ax.collections[-1].get_offsets().tolist() == [[3.0, 4.0]]
+    with pytest.raises(InputError, match=r"none for \[\('venue', 1\)\]"):
+        draw(typed([("in", 1, 1)], [0.2]), ax, layout=places)
+
+
+def test_node_types_have_shapes_and_colours_and_stand_in_the_legend(ax):
+    draw(typed(FEW, [0.2, 0.9, 0.4]), ax)
+    shapes = [collection.get_paths()[0].vertices.shape for collection in ax.collections[:3]]
+    fills = {tuple(collection.get_facecolors()[0]) for collection in ax.collections[:3]}
+    assert len(set(shapes)) == len(fills) == 3
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["author", "paper", "venue"]
+    other = Figure().subplots()
+    draw(typed([("writes", 0, 1)], [0.2]), other, legend=False)
+    assert other.get_legend() is None
+    assert tuple(other.collections[1].get_facecolors()[0]) in fills, "colours do not depend on what else is drawn"
+
+
+def test_scores_fill_typed_nodes_and_outlines_tell_the_types(ax):
+    draw(typed(FEW, [0.2, 0.9, 0.4], [[0.0], [0.5], [1.0], [0.25]]), ax)
+    np.testing.assert_allclose(ax.collections[0].get_facecolors(), SEQUENTIAL([0.0, 0.5]))
+    outlines = {tuple(collection.get_edgecolors()[0]) for collection in ax.collections[:3]}
+    assert len(outlines) == 3
+
+
+def test_few_lines_carry_the_name_of_their_relation_and_many_are_in_the_legend(ax):
+    draw(typed(FEW, [0.2, 0.9, 0.4]), ax)
+    assert [text.get_text() for text in ax.texts].count("writes") == 2
+    assert "in" in labels(ax)
+    other = Figure().subplots()
+    many = [(name, u, v) for name in ("writes", "reviews", "rev_writes") for u in range(2) for v in range(2)]
+    draw(typed([*many, ("in", 1, 0)], torch.linspace(0, 1, 13)), other)
+    assert "writes" not in labels(other)
+    names = [text.get_text() for text in other.get_legend().get_texts()]
+    assert names == ["author", "paper", "venue", "reviews", "writes", "in", "rev_writes"]
+    other.figure.canvas.draw()  # the entries draw themselves
+
+
+def test_relations_between_the_same_nodes_are_lines_apart(ax):
+    """Another relation is another line, of another style, even if its score is the same."""
+    draw(typed([("writes", 0, 1), ("reviews", 0, 1), ("writes", 0, 1)], [0.2, 0.2, 0.7]), ax)
+    assert len(lines(ax)) == 2, "parallel edges of one relation are one line"
+    assert len({line.get_linestyle() for line in lines(ax)}) == 2
+    assert len({str(line.get_connectionstyle().rad) for line in lines(ax)}) == 2
+
+
+def test_a_relation_and_its_reverse_are_one_line_where_their_scores_agree(ax):
+    both = [("writes", 0, 1), ("rev_writes", 1, 0)]
+    draw(typed(both, [0.3, 0.3]), ax)
+    assert len(lines(ax)) == 1
+    assert not arrows(ax)
+    assert "writes" in labels(ax)
+    other = Figure().subplots()
+    draw(typed(both, [0.3, 0.8]), other)
+    assert len(arrows(other)) == 2
+    assert {"writes", "rev_writes"} <= labels(other)
+    undirected = Figure().subplots()
+    draw(typed([*both, ("rev_in", 0, 1)], [0.3, 0.8, 0.1]), undirected, directed=False)
+    assert sorted(line.get_linewidth() for line in lines(undirected)) == pytest.approx([1.4, 4.2])
+    assert {"writes", "in"} <= labels(undirected)
+    assert not arrows(undirected)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"author": ["Ann", "Bob", "Cy"]}, {"Ann", "Cy", "1", "0"}),
+        ({("author", 2): "Cy"}, {"0", "Cy", "1"}),
+        (lambda node: f"{node[0][0]}{node[1]}", {"a0", "a2", "p1", "v0"}),
+    ],
+)
+def test_labels_of_typed_nodes(ax, given, expected):
+    draw(typed(FEW, [0.2, 0.9, 0.4]), ax, node_labels=given)
+    assert labels(ax) - {"gnn_explainer", "writes", "in"} == expected
+
+
+def test_labels_that_do_not_fit_their_node_stand_below_it(ax):
+    draw(typed(FEW, [0.2, 0.9, 0.4]), ax, node_labels={"venue": ["a venue with a long name", ""]})
+    (long,) = (text for text in ax.texts if text.get_text().startswith("a venue"))
+    (short,) = (text for text in ax.texts if text.get_text() == "2")
+    assert long.get_position()[1] < 0
+    assert long.get_fontsize() >= 7
+    assert long.get_verticalalignment() == "top"
+    assert short.get_verticalalignment() == "center"
+
+
+def test_panels_of_typed_graphs_share_a_legend_and_a_layout():
+    same = [typed([*FEW, ("rev_in", 1, 1)], weights) for weights in ([0.9, 0.8, 0.1, 0.2], [0.1, 0.8, 0.9, 0.2])]
+    figure = grid(same, columns=2, top=2, aligned=True)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["author", "paper", "venue"]
+    assert all(ax.get_legend() is None for ax in figure.axes)
+    figure.draw_without_rendering()
+    rings = [ax.collections[-1].get_offsets()[0] for ax in figure.axes[:2]]
+    np.testing.assert_allclose(*rings)
+
+
+def test_features_are_named_by_type(ax):
+    one = typed(FEW, None, [[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]], kind="attributes",
+                signed=True)  # fmt: skip
+    features(one, ax, top=2)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["author: 0", "paper: 0"]
+    other = Figure().subplots()
+    features(one, other, top=2, feature_names={"author": ["age", "height"]})
+    assert [tick.get_text() for tick in other.get_yticklabels()] == ["author: age", "paper: 0"]
+
+
+def test_a_typed_graph_that_is_explained_as_a_whole_has_no_ring(ax):
+    whole = dataclasses.replace(PAPERS, explained=None, num_nodes=None, num_edges=None)
+    one = typed(FEW, [0.2, 0.9, 0.4], types=whole, level="graph")
+    assert describe(one).startswith("graph 1 ·")
+    draw(one, ax)
+    assert len(ax.collections) == 3
 
 
 # Coefficients ##########################################################################################

@@ -471,11 +471,12 @@ class Explanation:
         scores = self.node_scores
         if scores is None:
             raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use top_features")
-        order = strongest(scores, k)
-        return list(zip((self._names()[at] for at in order.tolist()), scores[order].tolist(), strict=True))
+        order, nodes = strongest(scores, k), self.nodes
+        return list(zip((nodes[at] for at in order.tolist()), scores[order].tolist(), strict=True))
 
-    def _names(self) -> list[Any]:
-        """The id of each node; in a heterogeneous graph with its type."""
+    @property
+    def nodes(self) -> list[Any]:
+        """The id of each node; in a heterogeneous graph `(node type, id)`."""
         if self.source.types is None:
             return self.node_id.tolist()
         kinds = [self.source.types.node_types[kind] for kind in self.node_type.tolist()]
@@ -519,7 +520,7 @@ class Explanation:
 
         graph = nx.MultiDiGraph(index=self.index, target=self.target)
         node_scores, edge_mask, types = self.node_scores, self.edge_mask, self.source.types
-        names = dict(zip(self.node_id.tolist(), self._names(), strict=True))
+        names = dict(zip(self.node_id.tolist(), self.nodes, strict=True))
         for position, name in enumerate(names.values()):
             graph.add_node(name, **({} if node_scores is None else {"score": float(node_scores[position])}))
         edge_id = self.edge_id if types is None else self.edge_number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def describe(explanation: Explanation, class_names: Sequence[str] | None = None)
 
 def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tuple[str, str]:
     """The instance and its prediction; the explained class, or "" where it is the predicted one."""
-    head = f"{'node' if is_node_level(explanation) else 'graph'} {explanation.index}"
+    level = explanation.source.explained_type or "node"
+    head = f"{level if is_node_level(explanation) else 'graph'} {explanation.index}"
     output = np.atleast_1d(np.asarray(explanation.prediction.detach().cpu(), dtype=float))
     target = explanation.target
     if explanation.source.task.mode.value == "regression":
@@ -44,6 +45,14 @@ def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tupl
 def is_node_level(explanation: Explanation) -> bool:
     """The explained output is that of a node."""
     return explanation.source.task.task_level.value == "node"
+
+
+def explained_nodes(explanation: Explanation) -> list[Any]:
+    """The explained nodes, named as `explanation.nodes` names them; none where a graph is explained."""
+    if not is_node_level(explanation):
+        return []
+    kind = explanation.source.explained_type
+    return [explanation.index if kind is None else (kind, explanation.index)]
 
 
 def probabilities(output: np.ndarray, task: ModelConfig) -> np.ndarray:

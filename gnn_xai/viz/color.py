@@ -30,6 +30,10 @@ FAINT_TEXT = "#5b646e"
 # Okabe and Ito's palette, lightened so that black labels stay legible on it.
 _CLASSES = ["#8ccbf2", "#f3c668", "#7fcfb4", "#e0a8c8", "#f5ea8c", "#c3cad1", "#eba27a", "#8fb1dc"]
 
+# For the types of nodes, hues that neither scale contains, and darker ones of the same hues for outlines.
+TYPE_FILLS = ["#bfe3cf", "#f3dd9c", "#dcc3e8", "#d9dde1", "#e3cdb4", "#bfe0e0"]
+TYPE_OUTLINES = ["#1b8a5a", "#b07f00", "#8a4fa8", "#5b646e", "#85603a", "#2b8a8a"]
+
 # The palette as it is, for lines and dots on white, without its yellow, which is too faint there.
 SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from gnn_xai.errors import InputError
 from gnn_xai.viz.captions import describe
 from gnn_xai.viz.color import FAINT_TEXT, NODE_OUTLINE, TEXT, Scale, signed_text
+from gnn_xai.viz.kinds import look_up
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ def features(
     ax: Axes | None = None,
     *,
     top: int = 10,
-    feature_names: Sequence[str] | Mapping[int, str] | None = None,
+    feature_names: Sequence[str] | Mapping[Any, Any] | None = None,
     title: str | None = None,
 ) -> Axes:
     """Draw the `top` input features with the largest absolute score, the largest first.
@@ -35,7 +36,8 @@ def features(
             (`node_mask_type` "attributes" or "common_attributes").
         ax: where to draw; a new figure's axes if None.
         top: how many features, at least 1.
-        feature_names: names by feature column; the column's number by default.
+        feature_names: names by feature column; the column's number by default. In a heterogeneous graph `{type: names}`;
+            a bar is then called after type and feature.
         title: replaces the line that names the instance and the predicted class.
 
     Returns:
@@ -69,7 +71,7 @@ def features(
         fontsize=8,
         color=FAINT_TEXT,
     )
-    ax.set_yticks(rows, [_name(int(column), feature_names) for column, _ in ranked], fontsize=9, color=TEXT)
+    ax.set_yticks(rows, [_name(column, feature_names) for column, _ in ranked], fontsize=9, color=TEXT)
     ax.invert_yaxis()
     if explanation.signed:
         low, high = min(scores.min(initial=0), 0.0), max(scores.max(initial=0), 0.0)
@@ -87,10 +89,13 @@ def features(
     return ax
 
 
-def _name(column: int, names: Any) -> str:
-    if names is None:
-        return f"feature {column}"
+def _name(column: Any, names: Any) -> str:
+    """The name of a feature: a column, or `(node type, column)`."""
+    kind, number = column if isinstance(column, tuple) else ("", column)
     try:
-        return str(names[column])
+        own = str(look_up(names, column)) if names is not None else None
     except (KeyError, IndexError):
-        return f"feature {column}"
+        own = None
+    if kind:
+        return f"{kind}: {number if own is None else own}"
+    return f"feature {number}" if own is None else own

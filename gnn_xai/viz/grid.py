@@ -9,9 +9,11 @@ import networkx as nx
 import numpy as np
 
 from gnn_xai.errors import InputError
+from gnn_xai.viz.captions import explained_nodes
 from gnn_xai.viz.color import Scale, add_colorbar
 from gnn_xai.viz.layout import stress_layout
-from gnn_xai.viz.subgraph import draw, drawn_graph
+from gnn_xai.viz.legend import Handle, distinct, write_legend
+from gnn_xai.viz.subgraph import draw_on, drawn_graph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def grid(
     """Draw explanations side by side, one panel each.
 
     Scores share one scale and so one colour bar; signed attributions have a scale, and a bar, of
-    their own.
+    their own. All panels share one legend.
 
     Args:
         explanations: what to draw: `Explanations`, or any iterable of single ones (of several
@@ -70,10 +72,13 @@ def grid(
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     chosen = [{"colorbar": not shared, **options, **(own or {})} for own in panel_options or [None] * len(drawn)]
     frames = _align(drawn, chosen) if aligned else {}
+    handles: list[Handle] = []
     for i, (explanation, ax) in enumerate(zip(drawn, panels, strict=False)):
         if titles is not None:
             chosen[i]["title"] = titles[i]
-        draw(explanation, ax, **chosen[i])
+        wanted = chosen[i].pop("legend", True)
+        entries = draw_on(ax, explanation, **chosen[i])
+        handles += entries if wanted else []
         if i in frames:
             ax.update_datalim(frames[i])
             ax.autoscale_view()
@@ -81,19 +86,22 @@ def grid(
         ax.set_axis_off()
     if shared and options.get("colorbar", True):
         add_colorbar(panels, Scale(signed=False, limit=1.0), "mask")
+    if handles:
+        write_legend(figure, distinct(handles), loc="outside lower center")
     return figure
 
 
 def _align(drawn: list[Explanation], options: list[dict[str, Any]]) -> dict[int, list[np.ndarray]]:
     """Give explanations of one instance the layout of all that is drawn of it, and return its positions by panel."""
     frames = {}
-    for index in {e.index for e in drawn}:
-        same = [i for i, e in enumerate(drawn) if e.index == index and "layout" not in options[i]]
+    explained = [(e.source.explained_type, e.index) for e in drawn]
+    for one in set(explained):
+        same = [i for i, e in enumerate(drawn) if explained[i] == one and "layout" not in options[i]]
         graph = nx.Graph()
         for i in same:
             chosen = {name: options[i].get(name) for name in ("top", "directed")}
             graph.update(nx.Graph(drawn_graph(drawn[i], **chosen)))
-        layout = stress_layout(graph, first=index)
+        layout = stress_layout(graph, first=next(iter(explained_nodes(drawn[same[0]])), None)) if same else {}
         for i in same:
             options[i]["layout"], frames[i] = layout, list(layout.values())
     return frames

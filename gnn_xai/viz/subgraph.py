@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -11,13 +11,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.patheffects import withStroke
 
 from gnn_xai.errors import InputError
-from gnn_xai.viz.captions import caption, is_node_level
+from gnn_xai.viz.captions import caption, explained_nodes
 from gnn_xai.viz.color import (
     FAINT_TEXT,
     MARK,
     NEUTRAL_EDGE,
-    NEUTRAL_NODE,
-    NODE_OUTLINE,
     RING,
     TEXT,
     Scale,
@@ -25,18 +23,24 @@ from gnn_xai.viz.color import (
     class_color,
     ink_on,
 )
+from gnn_xai.viz.kinds import Kind, kind_of, kinds, line_styles, look_up
 from gnn_xai.viz.layout import stress_layout
+from gnn_xai.viz.legend import Handle, class_handles, relation_handles, type_handles, write_legend
+from gnn_xai.viz.lines import Line, lines_of, own_scores, relations_of, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from gnn_xai.core.graphs.types import EdgeType
     from gnn_xai.results.explanations import Explanation
 
-Layout = Callable[[nx.Graph], Mapping] | Mapping[int, Sequence[float]] | np.ndarray
+Layout = Callable[[nx.Graph], Mapping] | Mapping[Any, Any] | np.ndarray
+Labels = bool | Mapping[Any, Any] | Sequence[object] | Callable[[Any], object]
 
-LINES_BY_DEFAULT = 60
-LINES_AT_MOST = 2000  # more are illegible, and take minutes
 THIN, THICK = 1.0, 5.0  # line widths in points, at weight 0 and at the end of the scale
+BEND = 0.3  # between lines that join the same two nodes
+NAMES_ON_LINES = 12  # lines that carry the name of their relation; of more, the legend lists relations
+SMALLEST, LARGEST = 5.5, 11.0  # fonts of labels inside their nodes
 RING_GAP = 7.0  # how much wider than its node the ring is, in points
 
 
@@ -46,19 +50,25 @@ def draw(
     *,
     top: int | None = None,
     layout: Layout | None = None,
-    node_labels: bool | Mapping[int, object] | Sequence[object] | Callable[[int], object] = True,
-    node_classes: Mapping[int, int] | Sequence[int] | None = None,
+    node_labels: Labels = True,
+    node_classes: Mapping[Any, Any] | Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
-    mark: Collection[int] = (),
+    mark: Collection[Any] = (),
     directed: bool | None = None,
     title: str | None = None,
     colorbar: bool = True,
+    legend: bool = True,
 ) -> Axes:
     """Draw the graph of one explanation; colour and width of a line both say its weight.
 
     Scores use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
     use a diverging scale from -max|a| to +max|a|: red raises the explained output, blue lowers it.
     The explained node has a ring. The figure is never shown or saved: that is the caller's.
+
+    In a heterogeneous graph every node type has a shape and a colour of its own: nodes without scores
+    are filled with it, others are outlined with it. A few lines carry the name of their relation; of
+    more, the legend lists them. Nodes are `(type, id)` in all arguments and results, and mappings by
+    node may also be by type, then by id.
 
     Args:
         explanation: one instance, `explanations[i]`.
@@ -70,7 +80,7 @@ def draw(
             networkx graph to such positions. By default distances in the drawing follow those in
             the graph.
         node_labels: True for original node ids, False for none, or labels by node id (mapping,
-            sequence or function).
+            sequence or function); for some types of a heterogeneous graph, `{type: [labels]}`.
         node_classes: class of each node by original id (mapping or sequence); fills nodes that
             carry no score.
         class_names: names of the model's outputs (and of `node_classes`), for the title and the
@@ -81,6 +91,7 @@ def draw(
             with False, one line for the stronger.
         title: replaces the first line, which names the instance and the predicted class.
         colorbar: whether to draw the scale beside the graph.
+        legend: whether to name node classes, or node types and relations, below the graph.
 
     Returns:
         The axes that were drawn on; `ax.figure` is the figure.
@@ -88,16 +99,47 @@ def draw(
     Raises:
         InputError: `top` is not in 1..2000, or `layout` lacks a node.
     """
-    target = explanation.index if is_node_level(explanation) else None
-    scores = _own_scores(explanation)
-    every_line = _lines(explanation, directed)
-    lines, nodes, left_out = _select(explanation, every_line, scores, top)
-    graph = _as_graph(lines, nodes)
-    positions = _positions(graph, layout, target)
     if ax is None:
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    handles = draw_on(
+        ax,
+        explanation,
+        top=top,
+        layout=layout,
+        node_labels=node_labels,
+        node_classes=node_classes,
+        class_names=class_names,
+        mark=mark,
+        directed=directed,
+        title=title,
+        colorbar=colorbar,
+    )
+    if legend and handles:
+        write_legend(ax, handles)
+    return ax
+
+
+def draw_on(
+    ax: Axes,
+    explanation: Explanation,
+    *,
+    top: int | None = None,
+    layout: Layout | None = None,
+    node_labels: Labels = True,
+    node_classes: Any = None,
+    class_names: Sequence[str] | None = None,
+    mark: Collection[Any] = (),
+    directed: bool | None = None,
+    title: str | None = None,
+    colorbar: bool = True,
+) -> list[Handle]:
+    """`draw` on some axes without a legend; returns what the legend says."""
+    every_line, scores = lines_of(explanation, directed), own_scores(explanation)
+    lines, nodes, left_out = select(explanation, every_line, scores, top)
+    roots, graph = explained_nodes(explanation), _as_graph(lines, nodes)
+    positions = _positions(graph, layout, roots)
 
     # The scale is that of the whole explanation, whatever is drawn of it.
     line_scale = node_scale = None
@@ -106,15 +148,16 @@ def draw(
     if scores:
         node_scale = Scale.of(np.array(list(scores.values())), explanation.signed, explanation.one_sided)
 
-    size = _node_size(ax, len(graph))
-    sizes = {n: size if n != target else (np.sqrt(size) + RING_GAP) ** 2 for n in graph}
-    _draw_lines(ax, graph, lines, positions, line_scale, sizes)
-    fills = _draw_nodes(ax, graph, positions, scores, node_scale, node_classes, size, mark)
-    if target is not None:
-        ax.scatter(*positions[target], s=sizes[target], facecolors="none", edgecolors=RING, linewidths=2.2, zorder=4)
-    _draw_labels(ax, graph, positions, node_labels, fills, size)
-    if node_classes is not None and not scores:
-        _legend(ax, graph, node_classes, class_names)
+    looks, styles = kinds(explanation.source.types), line_styles(relations_of(explanation))
+    sizes = _sizes(ax, graph, looks)
+    ringed = {node: (np.sqrt(sizes[node]) + RING_GAP) ** 2 for node in roots}
+    _draw_lines(ax, lines, positions, line_scale, {**sizes, **ringed}, looks, styles)
+    fills = _fills(graph, scores, node_scale, node_classes, looks)
+    _draw_nodes(ax, positions, fills, sizes, looks, mark)
+    for node, size in ringed.items():
+        shape = {"marker": looks[kind_of(node)].marker, "s": size, "linewidths": 2.2, "zorder": 4}
+        ax.scatter(*positions[node], facecolors="none", edgecolors=RING, **shape)
+    _draw_labels(ax, positions, node_labels, fills, sizes, looks, ringed)
 
     headline, asked = caption(explanation, class_names)
     notes = (str(explanation.source.algorithm.get("name", "")), asked, left_out)
@@ -124,138 +167,62 @@ def draw(
     ax.margins(0.12)
     if colorbar:
         _colorbars(ax, line_scale, node_scale)
-    return ax
+    return _handles(graph, lines, None if scores else node_classes, class_names, looks, styles, bool(scores))
 
 
 def drawn_graph(explanation: Explanation, *, top: int | None = None, directed: bool | None = None) -> nx.MultiDiGraph:
-    """The nodes and lines that `draw` shows for the same arguments, in original ids.
+    """The nodes and lines that `draw` shows for the same arguments, in original ids; `(type, id)` in a heterogeneous graph.
 
     Raises:
         InputError: `top` is not in 1..2000.
     """
-    lines = _lines(explanation, directed)
-    return _as_graph(*_select(explanation, lines, _own_scores(explanation), top)[:2])
+    lines = lines_of(explanation, directed)
+    return _as_graph(*select(explanation, lines, own_scores(explanation), top)[:2])
 
 
-def _as_graph(lines: list[_Line], nodes: list[int]) -> nx.MultiDiGraph:
+def _as_graph(lines: list[Line], nodes: list[Any]) -> nx.MultiDiGraph:
     graph = nx.MultiDiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from((line.u, line.v) for line in lines)
     return graph
 
 
-class _Line(NamedTuple):
-    """A line between two nodes: both directions of an edge, or one."""
-
-    u: int
-    v: int
-    score: float
-    arrow: bool
-
-
-def _own_scores(explanation: Explanation) -> dict[int, float]:
-    """Scores of nodes from a node mask; sums over edges would repeat what the lines show."""
-    mask, kind = explanation.node_mask, explanation.source.node_mask_type
-    if mask is None or kind == "common_attributes":
-        return {}
-    # Attributions of features add up; a mask stays in [0, 1] as that of the strongest feature.
-    scores = mask.sum(1) if explanation.signed or mask.size(1) == 1 else mask.amax(1)
-    return dict(zip(explanation.node_id.tolist(), scores.tolist(), strict=True))
-
-
-def _lines(explanation: Explanation, directed: bool | None) -> list[_Line]:
-    """Edges as lines: parallel edges by their strongest, two equal directions as one."""
-    u, v = explanation.edge_index.cpu().numpy()
-    if directed is None:
-        # Around a node, edges into the outermost nodes carry no message, so an edge from there comes without its reverse
-        # though the data has it; of a graph, every edge is here.
-        directed = not (is_node_level(explanation) and explanation.source.provenance.get("symmetric", False))
-        merged = False
-    else:
-        merged = not directed
-    if explanation.edge_mask is None:
-        score = np.zeros(len(u))
-    else:
-        score = explanation.edge_mask.detach().cpu().numpy().astype(float)
-    order = np.argsort(-np.abs(score), kind="stable")  # the strongest of parallel edges comes first
-    one_way: dict[tuple[int, int], float] = {}
-    for a, b, s in zip(u[order].tolist(), v[order].tolist(), score[order].tolist(), strict=True):
-        key = (min(a, b), max(a, b)) if merged else (a, b)
-        one_way.setdefault(key, s)
-    lines = []
-    for (a, b), s in one_way.items():
-        back = one_way.get((b, a))
-        if a == b or back is None:
-            lines.append(_Line(a, b, s, arrow=directed and a != b))
-        elif not np.isclose(s, back, rtol=1e-4, atol=1e-6):
-            lines.append(_Line(a, b, s, arrow=True))
-        elif a < b:
-            lines.append(_Line(a, b, s, arrow=False))
-    return lines
-
-
-def _select(
-    explanation: Explanation, lines: list[_Line], scores: dict[int, float], top: int | None
-) -> tuple[list[_Line], list[int], str]:
-    """The lines and nodes to draw, and a note on how many were left out."""
-    if top is not None and not (isinstance(top, int) and 1 <= top <= LINES_AT_MOST):
-        raise InputError(f"expected top in 1..{LINES_AT_MOST} (how many lines to draw), got {top!r}")
-    top = LINES_BY_DEFAULT if top is None else top
-    nodes = explanation.node_id.tolist()
-    always = {explanation.index} if is_node_level(explanation) else set()
-    if explanation.edge_mask is not None:
-        kept = sorted(lines, key=lambda line: -abs(line.score))[:top]
-        if len(kept) == len(lines):
-            return kept, nodes, ""
-        ends = {line.u for line in kept} | {line.v for line in kept} | always
-        return kept, sorted(ends), f"showing {len(kept)} of {len(lines)} edges"
-    if len(nodes) <= top:
-        return lines, nodes, ""
-    rank = {n: abs(s) for n, s in scores.items()} or _nearness(lines, nodes, always)
-    chosen = set(sorted(nodes, key=lambda n: -rank[n])[:top]) | always
-    kept = [line for line in lines if line.u in chosen and line.v in chosen]
-    return kept[:LINES_AT_MOST], sorted(chosen), f"showing {len(chosen)} of {len(nodes)} nodes"
-
-
-def _nearness(lines: list[_Line], nodes: list[int], start: set[int]) -> dict[int, float]:
-    """Minus the hops from the explained node: the rank of nodes if only features have scores."""
-    graph = nx.Graph((line.u, line.v) for line in lines)
-    graph.add_nodes_from(nodes)
-    hops = nx.single_source_shortest_path_length(graph, next(iter(start))) if start else {}
-    return {n: -float(hops.get(n, len(nodes))) for n in nodes}
-
-
-def _positions(graph: nx.Graph, layout: Any, target: int | None) -> dict[int, np.ndarray]:
+def _positions(graph: nx.Graph, layout: Any, roots: list[Any]) -> dict[Any, np.ndarray]:
     if layout is None:
-        return stress_layout(graph, first=target)
+        return stress_layout(graph, first=roots[0] if roots else None)
     positions: Any = layout(nx.Graph(graph)) if callable(layout) else layout
-    try:
-        return {n: np.asarray(positions[n], dtype=float)[:2] for n in graph}
-    except (KeyError, IndexError) as error:
-        missing = [n for n in graph if not _has(positions, n)]
+    missing = [node for node in graph if not _has(positions, node)]
+    if missing:
         raise InputError(
             f"expected a position for every drawn node, got none for {missing[:5]}; "
             "layout maps original node ids to (x, y)"
-        ) from error
+        )
+    return {node: np.asarray(look_up(positions, node), dtype=float)[:2] for node in graph}
 
 
-def _has(table: Any, node: int) -> bool:
-    return node in table if isinstance(table, Mapping) else node < len(table)
+def _has(table: Any, node: Any) -> bool:
+    try:
+        look_up(table, node)
+    except (KeyError, IndexError):
+        return False
+    return True
 
 
-def _node_size(ax: Axes, count: int) -> float:
-    """Area of a node in square points: all nodes together cover about a fifteenth of the axes."""
+def _sizes(ax: Axes, graph: nx.Graph, looks: dict[str, Kind]) -> dict[Any, float]:
+    """Area of each node in square points: all nodes together cover about a fifteenth of the axes."""
     box = np.asarray(ax.get_window_extent().size) * 72 / ax.figure.dpi
-    return float(np.clip(0.07 * box.prod() / max(count, 1), 70, 420))
+    size = float(np.clip(0.07 * box.prod() / max(len(graph), 1), 70, 420))
+    return {node: size * looks[kind_of(node)].area for node in graph}
 
 
 def _draw_lines(
     ax: Axes,
-    graph: nx.Graph,
-    lines: list[_Line],
-    positions: dict[int, np.ndarray],
+    lines: list[Line],
+    positions: dict[Any, np.ndarray],
     scale: Scale | None,
-    sizes: dict[int, float],
+    sizes: dict[Any, float],
+    looks: dict[str, Kind],
+    styles: dict[EdgeType | None, Any],
 ) -> None:
     lines = sorted(lines, key=lambda line: abs(line.score))  # strong ones on top
     score = np.array([line.score for line in lines])
@@ -263,11 +230,10 @@ def _draw_lines(
         colors, widths = np.tile(to_rgba(NEUTRAL_EDGE), (len(lines), 1)), np.full(len(lines), THIN)
     else:
         colors, widths = scale.colors(score), THIN + (THICK - THIN) * scale.strength(score)
-    arrows = {(line.u, line.v) for line in lines if line.arrow}
+    bends = _bends(lines)
     for i, line in enumerate(lines):
         # One call for each line: networkx gives every edge of one call the same arrow head.
         style = "-|>" if line.arrow else "-"
-        bend = 0.15 if line.arrow and (line.v, line.u) in arrows else 0.0
         patches = nx.draw_networkx_edges(
             nx.DiGraph([(line.u, line.v)]),
             positions,
@@ -275,94 +241,166 @@ def _draw_lines(
             arrows=True,
             arrowstyle=f"{style},head_length=0.5,head_width=0.26" if line.arrow else style,
             arrowsize=6.0 + 2.6 * widths[i],
-            connectionstyle=f"arc3,rad={bend}",
+            connectionstyle=f"arc3,rad={bends[i]}",
             edge_color=[colors[i]],
             width=widths[i],
             nodelist=[line.u, line.v],
             node_size=[sizes[line.u], sizes[line.v]],
+            node_shape=looks[kind_of(line.v)].marker,
         )
         for patch in patches:
-            patch.set(capstyle="butt", joinstyle="miter", zorder=1 + i / len(lines))
+            patch.set(capstyle="butt", joinstyle="miter", zorder=1 + i / len(lines), linestyle=styles[line.relation])
+    if len(lines) <= NAMES_ON_LINES:
+        for line, bend in zip(lines, bends, strict=True):
+            _write_name(ax, line, positions, bend)
+
+
+def _bends(lines: list[Line]) -> list[float]:
+    """How far each line is bent: lines between the same two nodes lie side by side."""
+    between: dict[tuple[Any, Any], list[int]] = {}
+    for i, line in enumerate(lines):
+        between.setdefault((min(line.u, line.v), max(line.u, line.v)), []).append(i)
+    bends = [0.0] * len(lines)
+    for same in between.values():
+        for place, i in enumerate(same):
+            side = BEND * (place - (len(same) - 1) / 2)
+            bends[i] = -side if lines[i].u <= lines[i].v else side
+    return bends
+
+
+def _write_name(ax: Axes, line: Line, positions: dict[Any, np.ndarray], bend: float) -> None:
+    """The name of a line's relation along it, in the middle of its bow."""
+    if line.relation is None or line.u == line.v:
+        return
+    start, end = positions[line.u], positions[line.v]
+    across = end - start
+    middle = (start + end) / 2 + bend / 2 * np.array([across[1], -across[0]])
+    angle = float(np.degrees(np.arctan2(across[1], across[0])))
+    ax.annotate(
+        line.relation[1],
+        (float(middle[0]), float(middle[1])),
+        ha="center",
+        va="center",
+        rotation=(angle + 90) % 180 - 90,  # never upside down
+        rotation_mode="anchor",
+        fontsize=7.5,
+        color=TEXT,
+        path_effects=[withStroke(linewidth=2.4, foreground="white")],
+        zorder=2.5,
+    )
+
+
+def _fills(
+    graph: nx.Graph, scores: dict[Any, float], scale: Scale | None, node_classes: Any, looks: dict[str, Kind]
+) -> dict[Any, Any]:
+    """The colour that fills each node: its score, else its class, else its type."""
+    nodes = list(graph)
+    if scale is not None:
+        return dict(zip(nodes, scale.colors(np.array([scores[node] for node in nodes])), strict=True))
+    fills = {node: to_rgba(looks[kind_of(node)].fill) for node in nodes}
+    if node_classes is not None:
+        with_class = [node for node in nodes if _has(node_classes, node)]
+        fills |= {node: to_rgba(class_color(int(look_up(node_classes, node)))) for node in with_class}
+    return fills
 
 
 def _draw_nodes(
     ax: Axes,
-    graph: nx.Graph,
-    positions: dict[int, np.ndarray],
-    scores: dict[int, float],
-    scale: Scale | None,
-    node_classes: Any,
-    size: float,
-    mark: Collection[int],
-) -> dict[int, Any]:
-    """Draw the circles; returns their fills, which decide the ink of the labels."""
-    nodes = list(graph)
-    if scale is not None:
-        fills = list(scale.colors(np.array([scores[n] for n in nodes])))
-    elif node_classes is not None:
-        fills = [to_rgba(class_color(int(node_classes[n]))) for n in nodes]
-    else:
-        fills = [to_rgba(NEUTRAL_NODE)] * len(nodes)
-    spots = np.array([positions[n] for n in nodes])
-    marked = set(mark)
-    ax.scatter(
-        spots[:, 0],
-        spots[:, 1],
-        s=size,
-        c=fills,
-        edgecolors=[MARK if n in marked else NODE_OUTLINE for n in nodes],
-        linewidths=[2.0 if n in marked else 0.8 for n in nodes],
-        zorder=3,
-    )
-    return dict(zip(nodes, fills, strict=True))
-
-
-def _draw_labels(
-    ax: Axes, graph: nx.Graph, positions: dict[int, np.ndarray], node_labels: Any, fills: dict[int, Any], size: float
+    positions: dict[Any, np.ndarray],
+    fills: dict[Any, Any],
+    sizes: dict[Any, float],
+    looks: dict[str, Kind],
+    mark: Collection[Any],
 ) -> None:
-    if node_labels is False:
-        return
-    texts = {}
-    for node in graph:
-        if node_labels is True:
-            texts[node] = str(node)
-        elif callable(node_labels):
-            texts[node] = str(node_labels(node))
-        else:
-            texts[node] = str(node_labels[node]) if _has(node_labels, node) else ""
-    # As large as lets the longest fit its circle, a digit being about 0.64 em wide. Where that is
-    # too small to read, labels stand out of their circles with a halo.
-    longest = max(map(len, texts.values()), default=0)
-    font = 0.92 * np.sqrt(size) / (0.64 * max(longest, 1.7))
-    for node, text in texts.items():
-        ax.annotate(
-            text,
-            (positions[node][0], positions[node][1]),
-            ha="center",
-            va="center",
-            fontsize=float(np.clip(font, 6.0, 11.0)),
-            color=ink_on(fills[node]),
-            path_effects=[withStroke(linewidth=1.6, foreground=fills[node])] if font < 6 else [],
-            zorder=5,
+    """Draw the shapes, type by type."""
+    marked = set(mark)
+    for name, look in looks.items():
+        nodes = [node for node in fills if kind_of(node) == name]
+        if not nodes:
+            continue
+        spots, bold = np.array([positions[node] for node in nodes]), [node in marked for node in nodes]
+        width = 1.5 if name else 0.8  # the outline says the type
+        ax.scatter(
+            spots[:, 0],
+            spots[:, 1],
+            s=[sizes[node] for node in nodes],
+            c=[fills[node] for node in nodes],
+            marker=look.marker,
+            edgecolors=[MARK if of_truth else look.outline for of_truth in bold],
+            linewidths=[2.0 if of_truth else width for of_truth in bold],
+            zorder=3,
         )
 
 
-def _legend(ax: Axes, graph: nx.Graph, node_classes: Any, class_names: Sequence[str] | None) -> None:
-    from matplotlib.lines import Line2D
+def _draw_labels(
+    ax: Axes,
+    positions: dict[Any, np.ndarray],
+    node_labels: Labels,
+    fills: dict[Any, Any],
+    sizes: dict[Any, float],
+    looks: dict[str, Kind],
+    ringed: dict[Any, float],
+) -> None:
+    """Labels inside their nodes, all of a type in one size, or below them where they would be too small to read."""
+    if node_labels is False:
+        return
+    texts = {node: _label(node, node_labels) for node in fills}
+    # A digit is about 0.64 em wide.
+    fonts = {
+        node: 0.95 * looks[kind_of(node)].room * np.sqrt(sizes[node]) / (0.64 * max(len(text), 1.7))
+        for node, text in texts.items()
+    }
+    inside: dict[str, float] = {}
+    for node, font in fonts.items():
+        if font >= SMALLEST:
+            inside[kind_of(node)] = min(inside.get(kind_of(node), LARGEST), font)
+    for node, text in texts.items():
+        spot = (float(positions[node][0]), float(positions[node][1]))
+        if fonts[node] >= SMALLEST:
+            size, ink = inside[kind_of(node)], ink_on(fills[node])
+            ax.annotate(text, spot, ha="center", va="center", fontsize=size, color=ink, zorder=5)
+        else:
+            below = (0.0, -np.sqrt(ringed.get(node, sizes[node])) / 2 - 1.5)
+            ax.annotate(
+                text, spot, below, textcoords="offset points", ha="center", va="top", fontsize=8, color=TEXT,
+                path_effects=[withStroke(linewidth=2.0, foreground="white")], zorder=5,
+            )  # fmt: skip
 
-    present = sorted({int(node_classes[n]) for n in graph})
-    style = {"ls": "", "marker": "o", "markersize": 8, "mec": NODE_OUTLINE, "mew": 0.8}
-    names = [class_names[c] if class_names is not None else f"class {c}" for c in present]
-    ax.legend(
-        [Line2D([], [], mfc=class_color(c), **style) for c in present],
-        names,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.02),
-        ncols=min(len(present), 4),
-        frameon=False,
-        fontsize=8,
-        handletextpad=0.2,
-    )
+
+def _label(node: Any, node_labels: Labels) -> str:
+    """The text of a node: its id, or what the user calls it."""
+    own = str(node[1]) if isinstance(node, tuple) else str(node)
+    if isinstance(node_labels, bool):
+        return own
+    if callable(node_labels):
+        return str(node_labels(node))
+    if _has(node_labels, node):
+        return str(look_up(node_labels, node))
+    # Labels of some types leave the others their ids.
+    named = isinstance(node, tuple) and isinstance(node_labels, Mapping) and node[0] in node_labels
+    return own if isinstance(node, tuple) and not named else ""
+
+
+def _handles(
+    graph: nx.Graph,
+    lines: list[Line],
+    node_classes: Any,
+    class_names: Sequence[str] | None,
+    looks: dict[str, Kind],
+    styles: dict[EdgeType | None, Any],
+    scored: bool,
+) -> list[Handle]:
+    """The legend's entries: node types, classes, and relations that no line is labelled with."""
+    handles: list[Handle] = []
+    present = {kind_of(node) for node in graph}
+    handles += type_handles([look for name, look in looks.items() if name and name in present], filled=not scored)
+    if node_classes is not None:
+        classes = sorted({int(look_up(node_classes, node)) for node in graph if _has(node_classes, node)})
+        handles += class_handles(classes, class_names)
+    if len(lines) > NAMES_ON_LINES:
+        drawn = {line.relation: line.arrow for line in lines if line.relation is not None}
+        handles += relation_handles(sorted(drawn.items()), styles, looks, filled=not scored)
+    return handles
 
 
 def _write_title(ax: Axes, title: str, subtitle: str) -> None:

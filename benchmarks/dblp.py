@@ -1,0 +1,137 @@
+"""DBLP as a heterogeneous graph: authors, papers, conferences and terms, and models that tell an author's research area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch_geometric.transforms as T
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import HGTConv, SAGEConv, to_hetero
+from torch_geometric.typing import EdgeType
+
+from benchmarks.workloads import FOLDER, SEED, MissingError
+
+AREAS = ("databases", "data mining", "artificial intelligence", "information retrieval")
+WORDS = 200  # the most frequent terms, which features count
+WIDTH = 32
+
+
+class Bibliography(NamedTuple):
+    """The graph, the authors of each split, and names.
+
+    Attributes:
+        data: an author has the bag of words of all their papers as features; a conference or term says which one it is,
+            and a paper is known by its neighbours alone.
+        train, test: authors.
+        conferences, terms: names.
+        words: names of the columns of the features of authors and terms.
+    """
+
+    data: HeteroData
+    train: Tensor
+    test: Tensor
+    conferences: list[str]
+    terms: list[str]
+    words: list[str]
+
+
+def read(path: Path = FOLDER / "dblp.npz") -> Bibliography:
+    """Read the graph; no feature of an author, a paper or a term says where a paper appeared.
+
+    Raises:
+        MissingError: if the file is not there.
+    """
+    if not path.is_file():
+        raise MissingError(
+            f"{path.name} is not there (looked beside the checkout; set GNN_XAI_DATA to the folder with it)"
+        )
+    with np.load(path, allow_pickle=False) as file:
+        raw = {key: file[key] for key in file.files}
+    authors, papers, conferences, terms = raw["num_nodes"].tolist()
+    edges = {key: torch.from_numpy(raw[f"paper_{key}"]).long() for key in ("author", "conf", "term")}
+    frequent = torch.bincount(edges["term"][1], minlength=terms).argsort(descending=True, stable=True)[:WORDS]
+    column = torch.full((terms,), WORDS).index_copy(0, frequent, torch.arange(WORDS))
+    bag = torch.zeros(papers, WORDS + 1)  # the last column: all other terms
+    bag.index_put_((edges["term"][0], column[edges["term"][1]]), torch.ones(()), accumulate=True)
+    data = HeteroData()
+    data["author"].x = torch.zeros(authors, WORDS).index_add(0, edges["author"][1], bag[edges["author"][0], :WORDS])
+    data["paper"].x = torch.ones(papers, 1)
+    data["conference"].x = torch.eye(conferences)
+    data["term"].x = torch.zeros(terms, WORDS).index_put((frequent, torch.arange(WORDS)), torch.ones(()))
+    data["author"].x = nn.functional.normalize(data["author"].x)
+    data["author"].y = torch.from_numpy(raw["author_label"]).long()
+    for source, name, target, key in (
+        ("author", "writes", "paper", "author"),
+        ("paper", "in", "conference", "conf"),
+        ("paper", "has", "term", "term"),
+    ):
+        data[source, name, target].edge_index = edges[key] if source == "paper" else edges[key].flip(0)
+    train, test = (torch.from_numpy(raw["author_split"] == part).nonzero().flatten() for part in (0, 2))
+    names = raw["term"].tolist()
+    words = [names[term] for term in frequent.tolist()]
+    return Bibliography(T.ToUndirected()(data), train, test, raw["conf_name"].tolist(), names, words)
+
+
+class Transformer(nn.Module):
+    """Two layers of attention by type (HGT, Hu et al., WWW 2020), and a linear layer on authors."""
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({name: nn.Linear(data[name].x.size(1), WIDTH) for name in data.node_types})
+        self.layers = nn.ModuleList(HGTConv(WIDTH, WIDTH, data.metadata(), heads=2) for _ in range(2))
+        self.head = nn.Linear(WIDTH, len(AREAS))
+
+    def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[EdgeType, Tensor]) -> Tensor:
+        """Logits `[authors, 4]`."""
+        x_dict = {name: self.encoders[name](x).relu() for name, x in x_dict.items()}
+        for layer in self.layers:
+            x_dict = layer(x_dict, edge_index_dict)
+        return self.head(x_dict["author"])
+
+
+class SAGE(nn.Module):
+    """Two layers of GraphSAGE on one type of nodes, for `to_hetero`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = SAGEConv((-1, -1), WIDTH), SAGEConv((-1, -1), len(AREAS))
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """Logits `[N, 4]`."""
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+
+class HeteroSAGE(nn.Module):
+    """`SAGE` with weights for each relation, messages of several relations added up."""
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__()
+        self.layers = to_hetero(SAGE(), data.metadata())
+
+    def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[EdgeType, Tensor]) -> Tensor:
+        """Logits `[authors, 4]`."""
+        return self.layers(x_dict, edge_index_dict)["author"]
+
+
+def trained(make: Callable[[HeteroData], nn.Module], graph: Bibliography, epochs: int = 30) -> tuple[nn.Module, float]:
+    """A model in evaluation mode, trained on the training authors, with its accuracy on the test authors."""
+    data, y = graph.data, graph.data["author"].y
+    torch.manual_seed(SEED)
+    model = make(data)
+    with torch.no_grad():
+        model(data.x_dict, data.edge_index_dict)  # layers of unknown width take it from their first input
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        out = model(data.x_dict, data.edge_index_dict)
+        nn.functional.cross_entropy(out[graph.train], y[graph.train]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        right = model(data.x_dict, data.edge_index_dict).argmax(1) == y
+    return model, float(right[graph.test].float().mean())
