@@ -9,23 +9,38 @@ ROUNDINGS = 16
 """How many times the rounding of a mere permutation two outputs may differ that are computed in different ways."""
 
 
-def close(one: Tensor, other: Tensor, scale: float = 0.0, rounding: float = 0.0) -> Tensor:
-    """Rows `[R]` of two outputs `[R, C]` that agree to 1e-5 of their scale, or up to a known rounding.
+SHARE = 1e-5
+"""Share of the change that is measured by which outputs may differ."""
 
-    The scale of a row is the largest of its values, or that of a typical row, where its own are close to 0. So the
-    verdict does not depend on the unit of the output.
+PRECISION = 30
+"""Units in the last place of a typical output by which any may be off."""
+
+
+def close(
+    one: Tensor, other: Tensor, scale: float = 0.0, rounding: float = 0.0, change: Tensor | None = None
+) -> Tensor:
+    """Rows `[R]` of two outputs `[R, C]` that agree, whatever their unit and wherever their zero lies.
+
+    They agree to 1e-5 of how far an output changes, so that what differs is small beside what an explanation is about, or
+    up to rounding: some units in the last place of its own scale or that of a typical row, or what is known of it.
 
     Args:
         one, other: `[R, C]`; the scale is that of `other`.
         scale: of a typical row, where that is known from more rows than these.
         rounding: how far outputs are apart that differ by the order of additions alone, as measured.
+        change: `[R]` how far each changes from one input to another; its own scale where nobody knows.
     """
     if len(other) == 0:
         return torch.ones(0, dtype=torch.bool, device=other.device)
     largest = other.abs().amax(1)
-    tolerance = max(1e-5, 100 * torch.finfo(other.dtype).eps)
-    allowed = tolerance * largest.clamp(min=max(scale, typical(other))) + ROUNDINGS * rounding
+    precision = PRECISION * torch.finfo(other.dtype).eps * largest.clamp(min=max(scale, typical(other)))
+    allowed = SHARE * (largest if change is None else change) + precision + ROUNDINGS * rounding
     return (one - other).abs().amax(1) <= allowed
+
+
+def changes(expected: Tensor) -> Tensor | None:
+    """How far each of the outputs `[B, ways, C]` changes from one way to the other, `[B]`; `None` where there is one way."""
+    return (expected[:, 0] - expected[:, 1]).abs().amax(1) if expected.size(1) > 1 else None
 
 
 def typical(out: Tensor) -> float:

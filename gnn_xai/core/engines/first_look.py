@@ -238,25 +238,20 @@ def _probed(
 ) -> tuple[Probe | None, ForwardTrace | None, Tensor | None]:
     """A probe, with the trace and the output of a pass on it; `None` where the model does not run on it.
 
-    Raises:
-        MaskingError: if a layer runs on other edges then.
+    Calls of `traced` that run on other edges then are marked.
     """
     graphs = problem.graphs
-    probe = Probe.of(graphs, traced.maskable, problem.dtype)
-    mask = None if probe.edge_mask is None else probe.edge_mask[replicas.edge_id]
-    try:
-        again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced)
-    except Exception:  # it may check its features
-        return None, None, None
-    if len(again.calls) != len(traced.calls) or not bool(torch.isfinite(out).all()):
-        return None, None, None
-    for before, after in zip(traced.calls, again.calls, strict=True):
-        edges, others = before.edge_index, after.edge_index
-        if edges is not None and edges is not others and (others is None or not torch.equal(edges, others)):
-            raise MaskingError(
-                f"{before.layer} runs on edges that change between forward passes; they cannot be masked"
-            )
-    return probe, again, out
+    for zeros in (True, False):
+        probe = Probe.of(graphs, traced.maskable, problem.dtype, zeros)
+        mask = None if probe.edge_mask is None else probe.edge_mask[replicas.edge_id]
+        try:
+            again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced)
+        except Exception:  # it may check its features
+            continue
+        if len(again.calls) == len(traced.calls) and bool(torch.isfinite(out).all()):
+            traced.mark_changes(again)
+            return probe, again, out
+    return None, None, None
 
 
 def _seen(traced: ForwardTrace, reach: Reach, plan: Plan, problem: Problem, replicas: Replicas) -> Look:
@@ -345,7 +340,11 @@ def _mixes(problem: Problem, start: _Start) -> bool:
         _, alone = trace(problem, replicas, mask, x)
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
-    return alone.shape != expected.shape or not bool(close(alone, expected, typical(out)).all())
+    if alone.shape != expected.shape:
+        return True
+    change = None if probed is None else (out - probed).abs().amax(1)
+    change = None if change is None else change.expand(len(alone)) if single else change[smallest]
+    return not bool(close(alone, expected, typical(out), change=change).all())
 
 
 def _like(value: Tensor | None, other: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
-from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.agreement import changes, close
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -23,11 +23,12 @@ class Probe:
     """A second input beside the user's: rows of x dealt out anew and scaled at random, under a random edge mask.
 
     A dead ReLU hides what the border of a neighbourhood contributes until a mask brings it to life, so one input is not
-    enough. Rows are those of the user, scaled down, so that they stay within what the model expects.
+    enough. Rows are those of the user, scaled down, so that they stay within what the model expects; some are 0, which
+    ablations set features to, and which models take for a mark of padding, or of what is not known.
 
     Attributes:
         source: `[N]` the node whose features each node gets.
-        factor: `[N]` in (0, 1), which multiplies them; `None` for codes, and without features.
+        factor: `[N]` in [0, 1), which multiplies them; `None` for codes, and without features.
         edge_mask: `[E]` in (0, 1); `None` where masks cannot reach all messages.
     """
 
@@ -36,8 +37,8 @@ class Probe:
     edge_mask: Tensor | None
 
     @classmethod
-    def of(cls, graphs: Graphs, maskable: bool, dtype: torch.dtype) -> Probe:
-        """The probe of some data; the same in any order of its nodes and edges."""
+    def of(cls, graphs: Graphs, maskable: bool, dtype: torch.dtype, zeros: bool = True) -> Probe:
+        """The probe of some data, with rows of zeros or without; the same in any order of its nodes and edges."""
         key, x = graphs.node_key, graphs.x
         drawn = keyed_uniform(0, key)
         source = torch.empty_like(key)
@@ -45,7 +46,9 @@ class Probe:
             at = torch.arange(graphs.num_nodes, device=graphs.device)[nodes]
             order = at[torch.argsort(drawn[at], stable=True)]
             source[order] = order.roll(1)
-        factor = keyed_uniform(1, key).to(x.dtype) if x is not None and x.is_floating_point() else None
+        factor = keyed_uniform(1, key) if x is not None and x.is_floating_point() else None
+        if factor is not None and x is not None:
+            factor = (factor.masked_fill(_silent(graphs, factor), 0) if zeros else factor).to(x.dtype)
         return cls(source, factor, keyed_uniform(2, graphs.edge_key).to(dtype) if maskable else None)
 
     def x(self, graphs: Graphs, node: Tensor) -> Tensor | None:
@@ -54,6 +57,18 @@ class Probe:
             return None
         x = graphs.x[self.source[node]]
         return x if self.factor is None else x * self.factor[node].reshape(-1, *[1] * (x.dim() - 1))
+
+
+def _silent(graphs: Graphs, draw: Tensor) -> Tensor:
+    """Nodes whose features are 0 in a probe, `[N]` bool, by a random number of each: one in eight, one that sends and
+    one that receives among them.
+    """
+    edges = graphs.edge_index[:, graphs.edge_index[0] != graphs.edge_index[1]]
+    silent = draw < 1 / 8
+    for ends in edges:
+        if len(ends):
+            silent |= draw == draw[ends].min()
+    return silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +101,9 @@ class Neighborhoods:
 
     def agree(self, out: Tensor, expected: Tensor) -> Tensor:
         """Instances `[B]` whose outputs `[B, ways, C]` are those expected, in each way."""
-        same = close(out.flatten(0, 1), expected.flatten(0, 1), self.scale, self.rounding)
+        change = changes(expected)
+        change = None if change is None else change.repeat_interleave(expected.size(1))
+        same = close(out.flatten(0, 1), expected.flatten(0, 1), self.scale, self.rounding, change)
         return same.reshape(len(out), -1).all(1)
 
     def verified(

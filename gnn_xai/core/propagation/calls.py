@@ -27,6 +27,7 @@ class Call:
     gather: Tensor | None = None  # [E'] position of the mask for each message; E for edges the layer added
     transposed: bool = False  # it runs on the graph's edges turned around
     ambiguous: bool = False  # its edges are the graph's, but which copies of parallel ones is unknown
+    changing: bool = False  # it runs on other edges where features are others
     bytes: int = 0
     problem: str = ""  # why the mask cannot reach this call, empty if it can
     form: Form | str = "it was not looked at"  # of its messages, or why they have none that can be fused
@@ -65,12 +66,19 @@ class ForwardTrace:
     @property
     def maskable(self) -> bool:
         """Whether an edge mask means what it says: it reaches layers, and no edge is hidden from it or mistaken."""
-        return bool(self.masked) and not self.opaque and not any(call.ambiguous for call in self.calls)
+        return bool(self.masked) and not self.opaque and not any(call.ambiguous or call.changing for call in self.calls)
 
     @property
     def silent(self) -> bool:
         """Nothing in the model was seen to use the edges."""
         return not self.calls and not self.opaque and not self.rewiring
+
+    def mark_changes(self, other: ForwardTrace) -> None:
+        """Mark calls that run on other edges in another trace on the same graph."""
+        for call, after in zip(self.calls, other.calls, strict=True):
+            edges, others = call.edge_index, after.edge_index
+            if edges is not None and edges is not others and (others is None or not torch.equal(edges, others)):
+                call.changing, call.problem = True, "it runs on edges that change with features or masks"
 
     @property
     def _over_the_graph(self) -> list[Call]:
@@ -111,6 +119,11 @@ class ForwardTrace:
                 f"{', '.join(ambiguous)} runs on some copies of parallel edges at a time, and nothing tells which, so masks "
                 "would reach the wrong ones; use a layer that runs on all edges at once (FastRGCNConv for RGCNConv), or "
                 "removal='structural'"
+            )
+        changing = {call.layer: "" for call in self.calls if call.changing}
+        if changing:
+            raise MaskingError(
+                f"{', '.join(changing)} runs on edges that change between forward passes; they cannot be masked"
             )
         skipped = [f"{call.layer}: {call.problem}" for call in self.calls if call.problem]
         if not self.masked:
