@@ -40,7 +40,9 @@ class MadeUp:
 
 def made_up(graphs: Graphs, select: Tensor) -> Iterator[MadeUp]:
     """Copies of some graphs `[G]` of the data, one of each kind; large ones kind by kind."""
-    kinds = torch.tensor([REWIRED, ONE_HALF, OTHER_HALF], device=graphs.device)
+    # An edge of a relation runs between nodes of two types, so those of a heterogeneous graph stay where they are.
+    some_kinds = [REWIRED, ONE_HALF, OTHER_HALF] if graphs.types is None else [ONE_HALF, OTHER_HALF]
+    kinds = torch.tensor(some_kinds, device=graphs.device)
     size = int((graphs.node_ptr.diff() + graphs.edge_ptr.diff())[select].sum())
     for some in [kinds] if len(kinds) * size <= TOGETHER else kinds.split(1):
         copies = _reweighted(graphs).take(select.repeat(len(some)))
@@ -72,15 +74,21 @@ def _reweighted(graphs: Graphs, small: Tensor | int = 0) -> Graphs:
     edges by half of it.
     """
     factor = (1 + keyed_uniform(3, graphs.edge_key)) / (2 + 2 * small)
-    return replace(
-        graphs,
-        edge_attrs={
-            name: value * factor.to(value.dtype).reshape(-1, *[1] * (value.dim() - 1))
-            if value.is_floating_point()
-            else value
-            for name, value in graphs.edge_attrs.items()
-        },
-    )
+    types = graphs.types
+    if types is not None:
+        typed = zip(types.edge_attrs, types.edges, strict=True)
+        types = replace(types, edge_attrs=tuple(_scaled(attributes, factor[edges]) for attributes, edges in typed))
+    return replace(graphs, edge_attrs=_scaled(graphs.edge_attrs, factor), types=types)
+
+
+def _scaled(attributes: dict[str, Tensor], factor: Tensor) -> dict[str, Tensor]:
+    """Floating attributes `[e, ...]` times the numbers of their rows `[e]`."""
+    return {
+        name: value * factor.to(value.dtype).reshape(-1, *[1] * (value.dim() - 1))
+        if value.is_floating_point()
+        else value
+        for name, value in attributes.items()
+    }
 
 
 def _ranked(graphs: Graphs) -> Tensor:
