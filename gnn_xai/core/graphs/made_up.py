@@ -17,7 +17,8 @@ from gnn_xai.core.arrays.segments import gather_segments, pointers
 from gnn_xai.core.graphs.source import Graphs
 
 REWIRED, ONE_HALF, OTHER_HALF = range(3)
-"""What is done to a copy of a graph: its edges run between other nodes, or about half of them are absent, or the rest."""
+"""What is done to a copy of a graph: its edges run between other nodes, some several times; or half of them are absent, or
+the rest."""
 
 TOGETHER = 250_000
 """Nodes and edges up to which all copies are run at once."""
@@ -29,7 +30,7 @@ class MadeUp:
 
     Attributes:
         graphs: the copies, with all their edges.
-        origin: `[E']` the edge of the data that each edge is a copy of.
+        origin: `[E']` the edge of the data that each edge comes from.
         absent: `[E']` bool, edges that are to be taken out.
     """
 
@@ -40,19 +41,38 @@ class MadeUp:
 
 def made_up(graphs: Graphs, select: Tensor) -> Iterator[MadeUp]:
     """Copies of some graphs `[G]` of the data, one of each kind; large ones kind by kind."""
-    # An edge of a relation runs between nodes of two types, so those of a heterogeneous graph stay where they are.
-    some_kinds = [REWIRED, ONE_HALF, OTHER_HALF] if graphs.types is None else [ONE_HALF, OTHER_HALF]
-    kinds = torch.tensor(some_kinds, device=graphs.device)
+    # Edges of a relation run between nodes of two types, and ids of edges name what is there: these stay where they are.
+    fixed = graphs.types is not None or bool(graphs.columns)
+    kinds = torch.tensor([ONE_HALF, OTHER_HALF] if fixed else [REWIRED, ONE_HALF, OTHER_HALF], device=graphs.device)
     size = int((graphs.node_ptr.diff() + graphs.edge_ptr.diff())[select].sum())
     for some in [kinds] if len(kinds) * size <= TOGETHER else kinds.split(1):
-        copies = _reweighted(graphs).take(select.repeat(len(some)))
+        copies = graphs.take(select.repeat(len(some)))
         origin, _ = gather_segments(graphs.edge_ptr, select.repeat(len(some)))
-        kind = some.repeat_interleave(len(select))[copies.edge_batch]
-        rewired = _rewired(copies)
-        edge_index = torch.where(kind == REWIRED, rewired, copies.edge_index)
-        even = _ranked(copies) % 2 == 0
-        absent = torch.where(kind == OTHER_HALF, ~even, even) & (kind != REWIRED)
-        yield MadeUp(replace(copies, edge_index=edge_index), origin, absent)
+        kind = some.repeat_interleave(len(select))
+        if not fixed:
+            times = torch.where(kind[copies.edge_batch] == REWIRED, _times(copies), 1)
+            copies, origin = _repeated(copies, times), origin.repeat_interleave(times)
+        of_edge, even = kind[copies.edge_batch], _ranked(copies) % 2 == 0
+        ends = torch.where(of_edge == REWIRED, _rewired(copies), copies.edge_index)
+        absent = torch.where(of_edge == OTHER_HALF, ~even, even) & (of_edge != REWIRED)
+        yield MadeUp(replace(_reweighted(copies), edge_index=ends), origin, absent)
+
+
+def _times(graphs: Graphs) -> Tensor:
+    """How often to take each edge, `[E]`: once, twice or three times in turn, a self loop once."""
+    loop = graphs.edge_index[0] == graphs.edge_index[1]
+    return torch.where(loop, 1, 1 + _ranked(graphs) % 3)
+
+
+def _repeated(graphs: Graphs, times: Tensor) -> Graphs:
+    """The same graphs with each edge so many times."""
+    count = torch.bincount(graphs.edge_batch.repeat_interleave(times), minlength=graphs.num_graphs)
+    return replace(
+        graphs,
+        edge_index=graphs.edge_index.repeat_interleave(times, 1),
+        edge_ptr=pointers(count),
+        edge_attrs={name: value.repeat_interleave(times, 0) for name, value in graphs.edge_attrs.items()},
+    )
 
 
 VARIANTS = 3
