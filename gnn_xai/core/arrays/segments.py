@@ -22,7 +22,7 @@ def owners(ptr: Int[Tensor, " pointers"]) -> Int[Tensor, " total"]:
     >>> owners(torch.tensor([0, 2, 2, 5])).tolist()
     [0, 0, 2, 2, 2]
     """
-    return torch.repeat_interleave(torch.arange(len(ptr) - 1, device=ptr.device), ptr.diff())
+    return torch.repeat_interleave(ptr.diff())
 
 
 def gather_segments(
@@ -36,9 +36,9 @@ def gather_segments(
     >>> positions.tolist(), new_ptr.tolist()
     ([2, 3, 4, 0, 1, 2, 3, 4], [0, 3, 5, 8])
     """
-    counts = ptr.diff()[select]
+    counts = ptr.diff().index_select(0, select)  # several times faster than indexing with brackets
     new_ptr = pointers(counts)
-    offset = torch.repeat_interleave(ptr[select] - new_ptr[:-1], counts)
+    offset = torch.repeat_interleave(ptr.index_select(0, select) - new_ptr[:-1], counts)
     return offset + torch.arange(int(new_ptr[-1]), device=ptr.device), new_ptr
 
 

@@ -19,6 +19,10 @@ from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 
 
+FORWARD = 2
+"""How much more a batch holds if no gradient is computed; many times more would fit, but were slower on a CPU."""
+
+
 def _nothing(share: float) -> None:
     """The progress of a run that nobody watches."""
 
@@ -90,6 +94,11 @@ class Session:
     def limit(self) -> float:
         """Cost that a batch may hold."""
         return 0.0 if self.alone else self.budget.limit
+
+    @property
+    def forward_limit(self) -> float:
+        """The same for passes without gradients, which keep nothing for a way back."""
+        return self.limit * (FORWARD if self.budget.in_bytes else 1)
 
     def cost(self, graphs: ComputationGraphs, instance: Tensor | None = None) -> Tensor:
         """Cost of each instance, or of each listed replica of one."""

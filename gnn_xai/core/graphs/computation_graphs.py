@@ -147,7 +147,7 @@ class ComputationGraphs:
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         node_owner, edge_owner = owners(node_ptr), owners(edge_ptr)
-        edge_index = self.edge_index[:, edge] + node_ptr[edge_owner]
+        edge_index = self.edge_index.index_select(1, edge) + node_ptr.index_select(0, edge_owner)
         rows = None if self.roots is None else self.roots[select] + node_ptr[:-1].unsqueeze(1)
         if by_depth:
             order = torch.argsort(self.node_depth[node], stable=True)
@@ -191,12 +191,12 @@ class Replicas:
     @cached_property
     def node_id(self) -> Int[Tensor, " nodes"]:
         """The node of the data that each node is."""
-        return self.source.node[self.node]
+        return self.source.node.index_select(0, self.node)
 
     @cached_property
     def edge_id(self) -> Int[Tensor, " edges"]:
         """The edge of the data that each edge is."""
-        return self.source.edge[self.edge]
+        return self.source.edge.index_select(0, self.edge)
 
     @property
     def data(self) -> Any:
@@ -226,13 +226,13 @@ class Replicas:
     def x(self) -> Shaped[Tensor, "nodes ..."] | None:
         """Node features of the union."""
         x = self.source.graphs.x
-        return None if x is None else x[self.node_id]
+        return None if x is None else x.index_select(0, self.node_id)
 
     @cached_property
     def features(self) -> Shaped[Tensor, "nodes ..."] | None:
         """The features that masks multiply, see `Graphs.features`."""
         factors = self.source.graphs.factors
-        return self.x if factors is None else factors[self.node_id]
+        return self.x if factors is None else factors.index_select(0, self.node_id)
 
     @cached_property
     def _bare(self) -> Any:
@@ -275,22 +275,20 @@ class Replicas:
         A root must not be among the removed.
         """
         keep_edges = torch.ones_like(self.edge, dtype=torch.bool) if edges is None else ~edges
-        if nodes is None:
-            keep_nodes = slice(None)
-            edge_index, rows = self.edge_index, self.rows
-        else:
-            keep_nodes = ~nodes
-            keep_edges = keep_edges & keep_nodes[self.edge_index].all(0)
-            place = keep_nodes.long().cumsum(0) - 1
-            edge_index = place[self.edge_index]
-            rows = None if self.rows is None else place[self.rows]
+        node, node_owner, edge_index, rows = self.node, self.node_owner, self.edge_index, self.rows
+        if nodes is not None:
+            keep_edges = keep_edges & ~nodes[edge_index].any(0)
+            place = (~nodes).long().cumsum(0) - 1
+            edge_index, rows = place[edge_index], None if rows is None else place[rows]
+            node, node_owner = node[~nodes], node_owner[~nodes]
+        kept = keep_edges.nonzero().flatten()
         return Replicas(
             self.source,
             self.instance,
-            self.node[keep_nodes],
-            self.node_owner[keep_nodes],
-            self.edge[keep_edges],
-            self.edge_owner[keep_edges],
-            edge_index[:, keep_edges],
+            node,
+            node_owner,
+            self.edge.index_select(0, kept),
+            self.edge_owner.index_select(0, kept),
+            edge_index.index_select(1, kept),
             rows,
         )

@@ -71,7 +71,7 @@ class IncrementalPropagation(Propagation):
         self.copied = torch.arange(len(self.node_shift), device=device) - self.node_shift
 
         touched = torch.zeros_like(self.node_shift, dtype=torch.bool)
-        touched[replicas.edge_index[:, edges].flatten() + size] = True
+        touched[replicas.edge_index.index_select(1, edges.nonzero().flatten()).flatten() + size] = True
         self.ratio: list[Tensor | None] = [None] * len(plan.coefficients)
         for position, loss in enumerate(lost or ()):
             degree = plan.coefficients[position].degree
@@ -83,7 +83,7 @@ class IncrementalPropagation(Propagation):
         self.place = []
         for at in self.at:
             own = torch.full_like(self.copied, -1).index_copy(0, at, torch.arange(len(at), device=device))
-            self.place.append(torch.where(own < 0, own[self.copied], own))
+            self.place.append(torch.where(own < 0, own.index_select(0, self.copied), own))
         if replicas.rows is None:
             kept = slice(None) if nodes is None else ~nodes
             self.wanted = torch.arange(size, len(self.node_shift), device=device)[kept]
@@ -116,9 +116,10 @@ class IncrementalPropagation(Propagation):
             assert route.coefficients is not None
             sender = spreading[size:].nonzero().flatten() + size
             ptr, receiver, _ = self._matrix(route.coefficients).csr.transposed
-            entry, entry_ptr = gather_segments(ptr, self.copied[sender])
+            entry, entry_ptr = gather_segments(ptr, self.copied.index_select(0, sender))
             reached = reached | touched
-            reached[receiver[entry] + torch.repeat_interleave(self.node_shift[sender], entry_ptr.diff())] = True
+            shift = torch.repeat_interleave(self.node_shift.index_select(0, sender), entry_ptr.diff())
+            reached[receiver.index_select(0, entry) + shift] = True
             if gone is not None:
                 reached &= ~gone
             if depth is not None:
@@ -154,12 +155,12 @@ class IncrementalPropagation(Propagation):
 
     def receivers(self, number: int, x: Shaped[Tensor, "entering ..."]) -> Shaped[Tensor, "rows ..."]:
         """The rows that call `number` computes, out of those that enter it."""
-        index = self.place[number][self.at[number + 1]]
+        index = self.place[number].index_select(0, self.at[number + 1])
         return plain(x.features, x.node[index]) if isinstance(x, MaskedFeatures) else x.index_select(0, index)
 
     def finish(self, out: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "outputs ..."]:
         """All nodes of the variants, or their targets."""
-        return out.index_select(0, self.place[-1][self.wanted])
+        return out.index_select(0, self.place[-1].index_select(0, self.wanted))
 
     def _masked(self, position: int, level: Matrix) -> Float[Tensor, " entries"]:
         assert level.coefficient is not None
@@ -169,21 +170,23 @@ class IncrementalPropagation(Propagation):
         """The rows that call `number` computes, copied from the originals' matrix without what is removed."""
         (position, coefficients), at = self._of(number), self.at[number + 1]
         matrix = self._matrix(position)
-        counts = matrix.csr.ptr.diff()[self.copied[at]]
-        entry, ptr = gather_segments(matrix.csr.ptr, self.copied[at])
+        entry, ptr = gather_segments(matrix.csr.ptr, self.copied.index_select(0, at))
+        counts = ptr.diff()
         row = torch.repeat_interleave(at, counts)
-        slot = matrix.slot[entry]
+        slot = matrix.slot.index_select(0, entry)
         loop = slot == len(self.replicas.edge)
-        slot = torch.where(loop, len(self.removed) - 1, slot + self.edge_shift[row])
-        kept = ~self.removed[slot]
+        slot = torch.where(loop, len(self.removed) - 1, slot + self.edge_shift.index_select(0, row))
+        kept = ~self.removed.index_select(0, slot)
         if self.structural or not coefficients.attention:  # attention under a mask sees the edge still
-            entry, row, slot, ptr = entry[kept], row[kept], slot[kept], pointers(kept.long())[ptr]
-        column = matrix.csr.col[entry] + self.node_shift[row]
-        csr = Csr(ptr, self.place[number][column], columns)
+            remaining = kept.nonzero().flatten()
+            entry, row, slot = (values.index_select(0, remaining) for values in (entry, row, slot))
+            ptr = pointers(kept.long()).index_select(0, ptr)
+        column = matrix.csr.col.index_select(0, entry) + self.node_shift.index_select(0, row)
+        csr = Csr(ptr, self.place[number].index_select(0, column), columns)
         if coefficients.attention:
             return Matrix(csr, (~self.removed[slot]).long(), None).by_head(heads)
         assert matrix.coefficient is not None
-        coefficient, ratio = matrix.coefficient[entry], self.ratio[position]
+        coefficient, ratio = matrix.coefficient.index_select(0, entry), self.ratio[position]
         if ratio is not None:
             coefficient = coefficient * (ratio[row] * ratio[column]).to(coefficient.dtype)
         if coefficients.mean and self.structural:
@@ -205,7 +208,8 @@ def _shifts(original: Replicas, replicas: Replicas) -> tuple[Int[Tensor, " place
         )
     )
     none = torch.zeros_like(original.node)
-    return torch.cat([none, node[replicas.node_owner]]), torch.cat([none, edge[replicas.node_owner]])
+    owner = replicas.node_owner
+    return torch.cat([none, node.index_select(0, owner)]), torch.cat([none, edge.index_select(0, owner)])
 
 
 def _ratio(before: Float[Tensor, " nodes"], lost: Float[Tensor, " nodes"], size: int) -> Float[Tensor, " places"]:
