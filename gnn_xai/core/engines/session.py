@@ -18,7 +18,6 @@ from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 
-
 FORWARD = 2
 """How much more a batch holds if no gradient is computed; many times more would fit, but were slower on a CPU."""
 
