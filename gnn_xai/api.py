@@ -495,9 +495,9 @@ def _explanations(
     """The scores of a chunk as explanations: what is in play, in original ids."""
     graphs = chunk.graphs
     source, size = graphs.graphs, len(graphs)
-    node_kept, edge_kept = graphs.node_in_play, graphs.edge_in_play
-    node_id, edge_id = graphs.node[node_kept], graphs.edge[edge_kept]
-    edge_index = source.edge_index[:, edge_id]
+    node_kept, edge_kept = graphs.node_in_play.nonzero().flatten(), graphs.edge_in_play.nonzero().flatten()
+    node_id, edge_id = graphs.node.index_select(0, node_kept), graphs.edge.index_select(0, edge_kept)
+    edge_index = source.edge_index.index_select(1, edge_id)
     types = type_columns(source, node_id, edge_id)
     if graphs.roots is None:  # ids within each graph
         edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]

@@ -84,13 +84,14 @@ def apply(model: MaskedModel, masks: Scores, complement: Tensor) -> Tensor:
     replicas: Replicas = model.replicas
     edge, x = None, None
     if masks.edge is not None:
-        edge = masks.edge[replicas.edge]
-        edge = torch.where(complement[replicas.edge_owner], 1 - edge, edge)
-        edge = torch.where(replicas.source.edge_in_play[replicas.edge], edge, 1.0)
+        edge = masks.edge.index_select(0, replicas.edge)
+        edge = torch.where(complement.index_select(0, replicas.edge_owner), 1 - edge, edge)
+        edge = torch.where(replicas.source.edge_in_play.index_select(0, replicas.edge), edge, 1.0)
     if masks.node is not None and replicas.features is not None:
         common = masks.node_type == "common_attributes"
-        node = masks.node[replicas.instance[replicas.node_owner] if common else replicas.node]
-        node = torch.where(complement[replicas.node_owner].unsqueeze(1), 1 - node, node)
-        node = torch.where(replicas.source.node_in_play[replicas.node].unsqueeze(1), node, 1.0)
+        owner = replicas.instance.index_select(0, replicas.node_owner) if common else replicas.node
+        node = masks.node.index_select(0, owner)
+        node = torch.where(complement.index_select(0, replicas.node_owner).unsqueeze(1), 1 - node, node)
+        node = torch.where(replicas.source.node_in_play.index_select(0, replicas.node).unsqueeze(1), node, 1.0)
         x = (replicas.features.reshape(len(node), -1) * node).reshape(replicas.features.shape)
     return model(edge_mask=edge, x=x)

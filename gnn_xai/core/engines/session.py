@@ -18,6 +18,9 @@ from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 
+SMALL = 20_000
+"""Nodes and edges up to which an instance runs in all ways in one batch, and beyond which in one way after the other."""
+
 FORWARD = 2
 """How much more a batch holds if no gradient is computed; many times more would fit, but were slower on a CPU."""
 
@@ -79,12 +82,15 @@ class Session:
         """
         parts: list[tuple[Tensor, Tensor]] = []
         size = len(graphs)
+        together = ways if len(graphs.node) + len(graphs.edge) <= SMALL else 1
 
         def work(select: Tensor) -> None:
             with torch.no_grad(), self.model(self.replicas(graphs, select % size)) as model:
-                parts.append((select, call(model, select // size)))
+                parts.extend(
+                    (select + first * size, call(model, select // size + first)) for first in range(0, ways, together)
+                )
 
-        instance = torch.arange(size * ways, device=graphs.edge.device) % size
+        instance = torch.arange(size * together, device=graphs.edge.device) % size
         batches.for_each_batch(work, self.cost(graphs, instance), self.limit)
         order = torch.argsort(torch.cat([select for select, _ in parts]))
         return torch.cat([out for _, out in parts])[order].unflatten(0, (ways, size)).transpose(0, 1)

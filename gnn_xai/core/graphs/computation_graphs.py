@@ -22,10 +22,10 @@ from gnn_xai.core.graphs.columns import Placement
 from gnn_xai.core.graphs.source import Graphs
 
 REUSED = 16
-"""Unions of so few replicas are kept for the next call, and so many of them."""
+"""Unions that are kept for the next call; those of fewer replicas than this, or than there are instances."""
 
-SMALL = 20_000
-"""Nodes and edges of a union that is kept."""
+KEPT = 4_000_000
+"""Numbers that they may hold together, about."""
 
 WHOLE_GRAPH = -1
 """The value of `hops` where the computation graph is the whole graph because no neighbourhood was enough."""
@@ -126,21 +126,22 @@ class ComputationGraphs:
             select: instances.
             by_depth: sort nodes by depth, the roots of all instances first, and not by instance.
         """
-        if len(select) > REUSED:
+        if len(select) > max(REUSED, len(self)):
             return self._replicas(select, by_depth)
         key = (by_depth, *select.tolist())
         if key not in self._reused:
-            if len(self._reused) == REUSED:
-                self._reused.clear()
             replicas = self._replicas(select, by_depth)
-            if len(replicas.node) + len(replicas.edge) > SMALL:
+            if replicas.numbers > KEPT:
                 return replicas
+            kept = sum(union.numbers for union in self._reused.values())
+            if len(self._reused) == REUSED or kept + replicas.numbers > KEPT:
+                self._reused.clear()
             self._reused[key] = replicas
         return self._reused[key]
 
     @cached_property
     def _reused(self) -> dict[tuple[int, ...], Replicas]:
-        """Small unions of a few instances: engines ask for the same ones again and again."""
+        """Unions of which engines ask for the same ones again and again."""
         return {}
 
     def _replicas(self, select: Int[Tensor, " replicas"], by_depth: bool) -> Replicas:
@@ -182,6 +183,12 @@ class Replicas:
 
     def __len__(self) -> int:
         return len(self.instance)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its tensors hold, about."""
+        x = self.source.graphs.x
+        return len(self.node) * (8 + (0 if x is None else x[:1].numel())) + len(self.edge) * 8
 
     @cached_property
     def built(self) -> dict[Any, Any]:
