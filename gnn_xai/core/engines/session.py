@@ -86,8 +86,9 @@ class Session:
 
         def work(select: Tensor) -> None:
             with torch.no_grad(), self.model(self.replicas(graphs, select % size)) as model:
+                # Appended at once: a batch that runs out of memory is tried again.
                 parts.extend(
-                    (select + first * size, call(model, select // size + first)) for first in range(0, ways, together)
+                    [(select + first * size, call(model, select // size + first)) for first in range(0, ways, together)]
                 )
 
         instance = torch.arange(size * together, device=graphs.edge.device) % size
