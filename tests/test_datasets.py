@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save as tensors_to_bytes
 from torch_geometric.data import Batch
 
+import gnn_xai as gx
 from gnn_xai import datasets
 from gnn_xai.datasets import ba_shapes, files, nci, planted, train
 from gnn_xai.datasets.recipe import Benchmark, Material
@@ -27,7 +28,7 @@ from gnn_xai.molecules import one_hot
 from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
-WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate"]
+WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women"]
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def test_names_and_summaries():
         "tree_grid",
         "ba_2motifs",
         "karate",
+        "southern_women",
         "nci_nitro",
         "nci_benzene",
         "nci_halogen_carbonyl",
@@ -111,14 +113,17 @@ def test_every_model_is_what_the_card_says(name: str, checkpoint: str):
 @pytest.mark.usefixtures("every_load_reads")
 @pytest.mark.parametrize("name", WITHOUT_RDKIT)
 def test_every_load_is_independent(name: str):
+    def features(benchmark: Benchmark) -> list[torch.Tensor]:
+        graphs = benchmark.data if isinstance(benchmark.data, list) else [benchmark.data]
+        return [store.x for graph in graphs for store in graph.node_stores]
+
     first, second = datasets.load(name), datasets.load(name)
-    for graph in first.data if isinstance(first.data, list) else [first.data]:
-        graph.x.zero_()
+    for x in features(first):
+        x.zero_()
     for parameter in first.model.parameters():
         parameter.data.zero_()
     for benchmark in (second, datasets.load(name)):
-        graph = benchmark.data[0] if isinstance(benchmark.data, list) else benchmark.data
-        assert graph.x.any()
+        assert all(x.any() for x in features(benchmark))
     assert all(weight.any() for weight in second.model.state_dict().values() if weight.dim() > 1)
 
 
@@ -170,6 +175,42 @@ def test_recipe_makes_the_frozen_data(name: str):
 
 def test_recipe_depends_on_its_seed():
     assert not torch.equal(ba_shapes.generate(1)["split"], ba_shapes.generate(0)["split"])
+
+
+# Southern Women
+
+
+def test_southern_women_is_the_table_of_the_study():
+    women = datasets.load("southern_women")
+    data, names = women.data, women.node_names
+    assert women.node_type == "woman"
+    assert (data["woman"].num_nodes, data["event"].num_nodes) == (18, 14)
+    attends = data["woman", "attends", "event"].edge_index
+    assert attends.size(1) == 89
+    assert attends.flip(0).equal(data["event", "attended_by", "woman"].edge_index)
+    graph = nx.davis_southern_women_graph()
+    assert all(graph.has_edge(names["woman"][woman], names["event"][event]) for woman, event in attends.t().tolist())
+    # The groups that the study reports: women 1 to 9 and 9 to 18, woman 9 in both.
+    assert data["woman"].y.tolist() == [0] * 8 + [-1] + [1] * 9
+    assert names["woman"][8] == "Ruth DeSand"
+    core = ["Evelyn Jefferson", "Laura Mandeville", "Theresa Anderson", "Brenda Rogers"]
+    core += ["Sylvia Avondale", "Nora Fayette", "Helen Lloyd"]
+    assert [names["woman"][woman] for woman in women.split["train"]] == core
+    assert not set(women.split["train"].tolist()) & set(women.split["test"].tolist())
+    assert 8 not in women.split["test"]
+
+
+def test_southern_women_are_told_by_the_events_of_one_group():
+    """Events 1 to 4 saw women of the first group alone, and 10 to 14 of the second alone."""
+    women = datasets.load("southern_women")
+    algorithm = gx.IntegratedGradients(edge_mask_type=None)
+    explained = women.split["train"]
+    explanations = gx.explain(
+        women.model, women.data, algorithm, task=women.task, node_type=women.node_type, index=explained, progress=False
+    )
+    for e in explanations:
+        event = next(number for (kind, number), _ in e.top_nodes() if kind == "event")
+        assert event in (range(5) if e.target == 0 else range(9, 14)), women.node_names["woman"][e.index]
 
 
 # The other benchmarks of the papers

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WRITES = {
     "node_classification": {"members.png", "karate.safetensors"},
+    "heterogeneous": {"women.png"},
     "molecules": {"bonds.png", "bonds.safetensors"},
     "research_code": {"table.tex", "comparison.png", "run"},
 }

@@ -59,6 +59,7 @@ def compare(
             ground_truth=subject.ground_truth,
             labels=subject.labels,
             task=subject.task,
+            node_type=subject.node_type,
             target=choice.target,
             seeds=keys,
             level=level,  # type: ignore[arg-type]

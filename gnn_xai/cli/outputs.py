@@ -127,7 +127,9 @@ def explain_and_measure(
         **options: `index`, `target`, `seed`, `max_neighbors` and `progress` of `gnn_xai.explain`.
     """
     start = time.perf_counter()
-    explanations = explain(subject.model, subject.data, algorithm, task=subject.task, **options)
+    explanations = explain(
+        subject.model, subject.data, algorithm, task=subject.task, node_type=subject.node_type, **options
+    )
     seconds = time.perf_counter() - start
     area = None
     scores_elements = explanations.node_mask_type in ("object", "attributes")

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai import datasets
@@ -29,6 +29,7 @@ class Subject:
     Attributes:
         name: what to call it in tables.
         index: the outputs worth explaining, [B].
+        feature_names, node_names: lists; by node type for `HeteroData`, whose nodes of `node_type` are explained.
         featurizer: the encodings of molecules that the model reads, see `gnn_xai.molecules.featurizers`.
     """
 
@@ -39,13 +40,16 @@ class Subject:
     index: Tensor | None = None
     ground_truth: GroundTruth | None = None
     class_names: Sequence[str] | None = None
-    feature_names: Sequence[str] | None = None
-    node_names: Sequence[Any] | None = None
+    feature_names: Any = None
+    node_names: Any = None
     featurizer: str | None = None
+    node_type: str | None = None
 
     @property
     def labels(self) -> Tensor | None:
         """The true classes or values of all outputs, where the data carry them as `y`."""
+        if isinstance(self.data, HeteroData):
+            return None if self.node_type is None else self.data[self.node_type].get("y")
         graphs = [self.data] if isinstance(self.data, Data) else self.data
         labels = [getattr(graph, "y", None) for graph in graphs]
         tensors = [torch.atleast_1d(y) for y in labels if isinstance(y, Tensor)]
@@ -82,6 +86,7 @@ def from_benchmark(name: str) -> Subject:
         feature_names=benchmark.feature_names,
         node_names=benchmark.node_names,
         featurizer=benchmark.featurizer,
+        node_type=benchmark.node_type,
     )
 
 

@@ -21,6 +21,7 @@ from gnn_xai.datasets import (
     nci_logp,
     nci_nitro,
     nci_tpsa,
+    southern_women,
     tree_cycles,
     tree_grid,
 )
@@ -36,6 +37,7 @@ _MODULES = (
     tree_grid,
     ba_2motifs,
     karate,
+    southern_women,
     nci_nitro,
     nci_benzene,
     nci_halogen_carbonyl,
@@ -106,6 +108,7 @@ def load(name: str, checkpoint: str = REFERENCE) -> Benchmark:
         atom_values=material.atom_values,
         featurizer=recipe.featurizer,
         checkpoint=checkpoint,
+        node_type=recipe.node_type,
     )
 
 

@@ -5,7 +5,7 @@ Classifiers return raw logits, one column per class; `AtomSum` returns a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -15,7 +15,9 @@ from torch_geometric.nn import (
     GINConv,
     GINEConv,
     GraphConv,
+    HeteroConv,
     MessagePassing,
+    SAGEConv,
     global_add_pool,
     global_max_pool,
     global_mean_pool,
@@ -86,6 +88,51 @@ class NodeGIN(GCN):
     def layer(width_in: int, width_out: int) -> MessagePassing:
         """One convolution from ``width_in`` to ``width_out`` columns."""
         return GINConv(_mlp(width_in, width_out))
+
+
+class HeteroSAGE(nn.Module):
+    """GraphSAGE on a heterogeneous graph, with weights for each relation (Hamilton et al., NeurIPS 2017; Schlichtkrull et
+    al., ESWC 2018).
+
+    A layer adds up, over the relations into a node, the mean of the neighbours and the node itself, each through a matrix of
+    its relation.
+
+    Args:
+        in_channels: width of the features of each node type.
+        relations: source type, name and target type of each.
+        hidden_channels: width of the hidden layers.
+        out_channels: number of classes.
+        num_layers: number of convolutions, so the receptive field in hops.
+        node_type: the type of node that is classified.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        relations: Sequence[tuple[str, str, str]],
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int,
+        node_type: str,
+    ) -> None:
+        super().__init__()
+        self.node_type = node_type
+        widths = [in_channels, *[dict.fromkeys(in_channels, hidden_channels)] * (num_layers - 1)]
+        outs = [hidden_channels] * (num_layers - 1) + [out_channels]
+        self.convs = nn.ModuleList()
+        for width, out in zip(widths, outs, strict=True):
+            convs: dict[tuple[str, str, str], MessagePassing] = {
+                relation: SAGEConv((width[relation[0]], width[relation[2]]), out) for relation in relations
+            }
+            self.convs.append(HeteroConv(convs))
+
+    def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[tuple[str, str, str], Tensor]) -> Tensor:
+        """Logits ``[nodes of the type, out_channels]``."""
+        for layer, conv in enumerate(self.convs):
+            x_dict = conv(x_dict, edge_index_dict)
+            if layer < len(self.convs) - 1:
+                x_dict = {name: x.relu() for name, x in x_dict.items()}
+        return x_dict[self.node_type]
 
 
 class PooledGraphConvs(nn.Module):

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.explain import ModelConfig
 
 from gnn_xai.results.ground_truth import GroundTruth
+
+Names = Sequence[str] | Mapping[str, Sequence[str]]
+"""Names of one kind of things, or by node type."""
 
 SPLITS = ("train", "val", "test")
 REFERENCE = "reference"  # the checkpoint that every benchmark has
@@ -22,22 +25,23 @@ class Material:
     """Everything of a benchmark but its model.
 
     Args:
-        data: one graph, or a list of graphs for a graph-level task.
+        data: one graph, of one or several node types, or a list of graphs for a graph-level task.
         ground_truth: the elements that make the label, or None where nobody knows them.
         split: instance ids under "train", "val" and "test"; "val" may be missing.
         class_names: one name per output column.
-        feature_names: one name per column of ``x``, or None where columns mean nothing.
-        node_names: labels for drawing; one list, or one list per graph; None where ids do.
+        feature_names: one name per column of ``x``, or None where columns mean nothing; in a heterogeneous graph by node
+            type.
+        node_names: labels for drawing; one list, one list per graph, or lists by node type; None where ids do.
         atom_values: what each atom adds to the value of its graph, one ``[N_g]`` per graph; None
             where no such thing is known.
     """
 
-    data: Data | list[Data]
+    data: Data | HeteroData | list[Data]
     ground_truth: GroundTruth | None
     split: dict[str, Tensor]
     class_names: Sequence[str]
-    feature_names: Sequence[str] | None = None
-    node_names: Sequence[str] | Sequence[Sequence[str]] | None = None
+    feature_names: Names | None = None
+    node_names: Names | Sequence[Sequence[str]] | None = None
     atom_values: Sequence[Tensor] | None = None
 
 
@@ -72,6 +76,7 @@ class Recipe:
         measure: scores ``{split: {measure: value}}`` of a trained model in eval mode.
         instances: ids of the outputs worth explaining, ``[B]``, in a stable order.
         mode: "multiclass_classification" or "regression".
+        node_type: the type of the nodes that are classified in a heterogeneous graph.
         featurizer: the encoding of molecules in ``gnn_xai.molecules`` that the model reads; None for
             other graphs.
         seed: of the training run.
@@ -89,6 +94,7 @@ class Recipe:
     measure: Callable[[nn.Module, Material], dict[str, dict[str, float]]]
     instances: Callable[[nn.Module, Material], Tensor]
     mode: str = "multiclass_classification"
+    node_type: str | None = None
     featurizer: str | None = None
     seed: int = 0
     others: Mapping[str, Training] = field(default_factory=dict)
@@ -110,7 +116,7 @@ class Benchmark:
 
     Attributes:
         name, title: as in `load`, and as papers write it.
-        data: ``Data``, or a list of ``Data`` for a graph-level task.
+        data: ``Data`` or ``HeteroData``, or a list of ``Data`` for a graph-level task.
         model: the trained model in eval mode: raw logits ``[instances, classes]``, or a value
             ``[instances, 1]``.
         checkpoint: which of its trainings the model comes from; see `checkpoints`.
@@ -123,8 +129,9 @@ class Benchmark:
         featurizer: the name of the encoding that makes graphs for this model out of molecules, for
             ``gnn_xai.molecules.from_smiles``; None for other graphs.
         class_names, feature_names, node_names: words for outputs, columns of ``x`` and nodes;
-            ``node_names`` is a list of lists for graphs. None where there are no better words
-            than the numbers.
+            ``node_names`` is a list of lists for graphs, and the last two are by node type for
+            ``HeteroData``. None where there are no better words than the numbers.
+        node_type: for ``HeteroData``, the type of the nodes that are classified, for `explain`; else None.
         card: the data card, markdown: source, licence, truth, training, accuracy, checksums.
         reference: the facts of the training run of this checkpoint: seed, versions,
             ``accuracy[split][measure]``, and the SHA-256 of each file of the benchmark.
@@ -132,20 +139,21 @@ class Benchmark:
 
     name: str
     title: str
-    data: Data | list[Data]
+    data: Data | HeteroData | list[Data]
     model: nn.Module
     task: ModelConfig
     ground_truth: GroundTruth | None
     index: Tensor
     split: dict[str, Tensor]
     class_names: Sequence[str]
-    feature_names: Sequence[str] | None
-    node_names: Sequence[str] | Sequence[Sequence[str]] | None
+    feature_names: Names | None
+    node_names: Names | Sequence[Sequence[str]] | None
     card: str
     reference: dict[str, Any]
     atom_values: Sequence[Tensor] | None = None
     featurizer: str | None = None
     checkpoint: str = REFERENCE
+    node_type: str | None = None
 
     def __repr__(self) -> str:
         size = (
