@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from gnn_xai._checks import integer
 from gnn_xai._version import __version__
-from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, removal
+from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, one_pass, removal
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_what_was_prepared
@@ -331,7 +331,8 @@ class _Call:
         prepared = self.prepared
         if prepared is None:
             tied = as_undirected(self.undirected, problem.graphs)
-            prepared = core_prepare(problem, undirected=tied, batch_budget=budget_asked, index=index)
+            brief = one_pass(method) and cap is None  # under a cap, the ways differ in the degrees that they count
+            prepared = core_prepare(problem, undirected=tied, batch_budget=budget_asked, index=index, brief=brief)
         structural = removal(method) == "structural"
         session = prepared.session(
             self.seed, structural=structural, edge_masks=masks_edges(method), batch_budget=budget_asked

@@ -6,6 +6,7 @@ import math
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines import choice, first_look, samples
+from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH
 from gnn_xai.core.graphs.expansion import SCOPES, Cap, TooLarge, around_nodes, in_chunks, of_graphs
 from gnn_xai.core.graphs.reading import as_graphs
@@ -74,7 +76,8 @@ def test_around_nodes(graphs: Graphs, steps: int, flow: str, data: st.DataObject
     size = data.draw(st.integers(1, 5))
     index = data.draw(st.lists(st.integers(0, graphs.num_nodes - 1), min_size=size, max_size=size))
     scope = data.draw(st.lists(st.integers(0, len(SCOPES) - 1), min_size=size, max_size=size))
-    found = around_nodes(graphs, torch.tensor(index), steps, torch.tensor(scope), flow)
+    with mock.patch.object(expansion, "DENSE", data.draw(st.sampled_from([0, 10**6]))):  # by pairs, or in tables
+        found = around_nodes(graphs, torch.tensor(index), steps, torch.tensor(scope), flow)
     assert len(found) == size
     assert torch.equal(found.node_owner, owners(found.node_ptr))
     for i in range(size):
@@ -131,6 +134,12 @@ def test_union_holds_replicas_that_can_be_rebuilt(graphs: Graphs, steps: int, da
     assert ends[replicas.rows].tolist() == [[node] for node in select]
     assert torch.equal(replicas.node_owner[replicas.edge_index[0]], replicas.edge_owner)
     assert torch.equal(replicas.data.edge_number, graphs.edge_attrs["edge_number"][found.edge[replicas.edge]])
+
+    few, times = found.first(min(3, len(found))), data.draw(st.integers(1, 3))
+    all_of_them = torch.arange(len(few)).repeat(times)
+    as_they_lie, gathered = few.replicas(all_of_them), few._replicas(all_of_them, by_depth=False)
+    for name in ("instance", "node", "node_owner", "edge", "edge_owner", "edge_index", "rows"):
+        assert torch.equal(getattr(as_they_lie, name), getattr(gathered, name)), name
 
     random = torch.Generator().manual_seed(0)
     edges = torch.rand(len(replicas.edge), generator=random) < 0.3
@@ -481,6 +490,6 @@ def test_rounding_costs_neither_the_fused_way_nor_the_neighbourhood() -> None:
     torch.manual_seed(0)
     model = Cancelling().eval()
     data = Data(x=torch.randn(200, 8), edge_index=torch.randint(200, (2, 1200)))
-    found = gx.explain(model, data, "saliency", index=[3, 5, 7], progress=False)
+    found = gx.explain(gx.prepare(model, data), "saliency", index=[3, 5, 7], progress=False)
     assert found.hops.tolist() == [2, 2, 2]
     assert [layer["path"] for layer in found.provenance["layers"]] == ["fused", "fused"]

@@ -250,12 +250,12 @@ def test_trap_08_nothing_is_left_behind() -> None:
     def forward(module: nn.Module, data: Data) -> Tensor:
         nonlocal passes
         passes += 1
-        if passes == 30:  # among the epochs: looking at the model takes fewer
+        if passes == 14:  # among the epochs: looking at the model takes fewer
             raise Interrupted
         return module(data.x, data.edge_index)
 
     with pytest.raises(InputError, match="Interrupted") as raised:
-        explain(model, graph, gx.GNNExplainer(epochs=40), forward=forward)
+        explain(model, graph, gx.GNNExplainer(epochs=15), forward=forward)
     assert isinstance(raised.value.__cause__, Interrupted)
     after = model.state_dict()
     assert list(before) == list(after)

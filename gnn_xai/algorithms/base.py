@@ -70,7 +70,14 @@ T = TypeVar("T", bound=type)
 
 @dataclass_transform(frozen_default=True)
 def algorithm(
-    name: str, summary: str, *, signed: bool, stochastic: bool = False, uses_model: bool = True, edge_masks: bool = True
+    name: str,
+    summary: str,
+    *,
+    signed: bool,
+    stochastic: bool = False,
+    uses_model: bool = True,
+    edge_masks: bool = True,
+    one_pass: bool = False,
 ) -> Callable[[T], T]:
     """Class decorator that makes an algorithm of a class with `attribute`: a frozen dataclass that refuses unknown
     hyper-parameters, and values that a `bool` or `Literal` annotation does not allow. Nothing is registered.
@@ -80,6 +87,7 @@ def algorithm(
         stochastic: the scores depend on the seed.
         uses_model: the scores depend on the model, as those of everything but a baseline should.
         edge_masks: edge masks are used, so they must reach the model's layers; see `masks_edges`.
+        one_pass: the model runs on each instance once at most, so a faster way to run it is not sought for few of them.
     """
 
     def decorate(cls: T) -> T:
@@ -93,7 +101,7 @@ def algorithm(
         cls.__post_init__ = __post_init__
         cls = dataclasses.dataclass(frozen=True)(cls)
         cls.name, cls.summary, cls.signed = name, summary, signed
-        cls.stochastic, cls.uses_model, cls.edge_masks = stochastic, uses_model, edge_masks
+        cls.stochastic, cls.uses_model, cls.edge_masks, cls.one_pass = stochastic, uses_model, edge_masks, one_pass
         construct = cls.__init__
         fields = [f.name for f in dataclasses.fields(cls)]
 
@@ -151,6 +159,11 @@ def stochastic(algorithm: Algorithm) -> bool:
 def uses_model(algorithm: Algorithm) -> bool:
     """True if the scores depend on the model."""
     return getattr(algorithm, "uses_model", True)
+
+
+def one_pass(algorithm: Algorithm) -> bool:
+    """True if the model runs on each instance once at most."""
+    return getattr(algorithm, "one_pass", False)
 
 
 def removal(algorithm: Algorithm) -> str:

@@ -14,7 +14,12 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Objective
 
 
-@algorithm("input_x_gradient", "gradient times input, first-order contribution (Shrikumar et al. 2017)", signed=True)
+@algorithm(
+    "input_x_gradient",
+    "gradient times input, first-order contribution (Shrikumar et al. 2017)",
+    signed=True,
+    one_pass=True,
+)
 class InputXGradient:
     """Gradient × input (Shrikumar et al. 2017): x · ∂ score / ∂ x for features, and 1 · ∂ score / ∂ m for edge masks.
 

@@ -21,6 +21,7 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
     stochastic=True,
     uses_model=False,
     edge_masks=False,
+    one_pass=True,
 )
 class Random:
     """Uniform scores in (0, 1) for every node and edge in play, keyed by seed, instance and element.

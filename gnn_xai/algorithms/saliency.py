@@ -15,7 +15,12 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Objective
 
 
-@algorithm("saliency", "absolute gradient for features and tied edge masks (Simonyan et al. 2014)", signed=True)
+@algorithm(
+    "saliency",
+    "absolute gradient for features and tied edge masks (Simonyan et al. 2014)",
+    signed=True,
+    one_pass=True,
+)
 class Saliency:
     """Saliency (Simonyan et al., ICLR workshop 2014): |∂ score / ∂ x| for features and |∂ score / ∂ m| at m = 1 for edges.
 

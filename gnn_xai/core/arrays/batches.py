@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +18,9 @@ from gnn_xai.errors import InputError
 MOST = {"cpu": 256 * 2**20, "cuda": 8 * 2**30}
 """What one batch may hold at most under `batch_budget="auto"`, however much memory is free: beyond this, larger batches
 were not faster on a CPU. A GPU wants more work at a time."""
+
+FEW = 16
+"""Instances that make one batch, in their own order, where they fit."""
 
 FREE = 0.25
 """The share of free memory that one batch may take."""
@@ -127,9 +130,13 @@ def for_each_batch(work: Callable[[Tensor], None], cost: Shaped[Tensor, " instan
     Raises:
         InputError: if a single instance does not fit into memory.
     """
-    cost, order = torch.sort(cost, descending=True, stable=True)
-    for batch in batches(cost, limit):
-        stack = [order[batch]]
+    if 0 < len(cost) <= FEW and float(cost.sum()) <= limit or len(cost) == 1:
+        parts: Iterable[Tensor] = [torch.arange(len(cost), device=cost.device)]
+    else:
+        cost, order = torch.sort(cost, descending=True, stable=True)
+        parts = (order[batch] for batch in batches(cost, limit))
+    for part in parts:
+        stack = [part]
         while stack:
             positions = stack.pop()
             try:

@@ -7,6 +7,8 @@ are not used.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -18,24 +20,30 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def _shift_right(z: Int64[Tensor, " *shape"], bits: int) -> Int64[Tensor, " *shape"]:
     """Logical right shift; `>>` on int64 would copy the sign bit."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def mix(z: Int64[Tensor, " *shape"]) -> Int64[Tensor, " *shape"]:
     """The splitmix64 finaliser, element by element."""
     z = z + _GOLDEN
-    z = (z ^ _shift_right(z, 30)) * _MIX_1
-    z = (z ^ _shift_right(z, 27)) * _MIX_2
-    return z ^ _shift_right(z, 31)
+    z.bitwise_xor_(_shift_right(z, 30)).mul_(_MIX_1)
+    z.bitwise_xor_(_shift_right(z, 27)).mul_(_MIX_2)
+    return z.bitwise_xor_(_shift_right(z, 31))
 
 
 def keyed_bits(seed: int, *keys: Int64[Tensor, " ..."]) -> Int64[Tensor, " ..."]:
     """64 random bits for every element of the broadcast `keys`."""
-    start = (seed + 2**63) % 2**64 - 2**63
-    state = mix(torch.full((), start, dtype=torch.int64, device=keys[0].device))
-    for key in keys:
+    first, *others = keys
+    state = mix(first ^ _mixed_seed(seed))
+    for key in others:
         state = mix(state ^ key)
     return state
+
+
+@lru_cache(maxsize=1024)
+def _mixed_seed(seed: int) -> int:
+    start = (seed + 2**63) % 2**64 - 2**63
+    return int(mix(torch.full((), start, dtype=torch.int64, device="cpu")))
 
 
 def keyed_uniform(seed: int, *keys: Int64[Tensor, " ..."]) -> Float64[Tensor, " ..."]:

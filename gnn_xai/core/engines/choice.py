@@ -13,8 +13,9 @@ from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines.agreement import changes, close, typical
 from gnn_xai.core.engines.first_look import warn_of_noise
 from gnn_xai.core.engines.look import Look
+from gnn_xai.core.engines.samples import SAMPLE, SMALL
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.engines.verification import Neighborhoods, Probe
+from gnn_xai.core.engines.verification import Neighborhoods, Probe, outputs
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.graphs.expansion import SCOPES
@@ -28,6 +29,10 @@ FEW = 2
 
 NOISE = 1e-3
 """Share of an output's scale above which what differs from pass to pass is no rounding any more."""
+
+LITTLE = 20_000
+"""Nodes and edges of computation graphs up to which an algorithm that runs the model once is done before a faster way to run
+it is chosen."""
 
 CHUNK = 4_000_000
 """Nodes and edges of computation graphs that are looked at together."""
@@ -66,7 +71,7 @@ class Way:
         """Every call of `propagate`: its layer, whether masks reach it, which path it takes, and why no faster one."""
         described = []
         for number, (layer, problem) in enumerate(look.layers):
-            path, why = "messages", look.plan.routes[number].why or self.why
+            path, why = "messages", (look.plan.routes[number].why if look.plan else "") or self.why
             if self.plan is not None:
                 path, why = self.plan.routes[number].path, self.plan.routes[number].why
             described.append({"layer": layer, "masked": not problem, "path": path, **({"why": why} if why else {})})
@@ -80,10 +85,46 @@ def choose(problem: Problem, look: Look, batch_budget: Any) -> Way:
     causes is measured, and allowed for.
     """
     way = _tried(problem, look, batch_budget, 0.0)
-    if look.neighborhoods is None or (way.local and (way.plan is not None or not look.plan.fuses)):
+    fuses = look.plan is not None and look.plan.fuses
+    if look.neighborhoods is None or (way.local and (way.plan is not None or not fuses)):
         return way
     rounding = _rounding(problem, look)
     return _tried(problem, look, batch_budget, rounding) if 0 < rounding <= NOISE * look.neighborhoods.scale else way
+
+
+def is_little(problem: Problem, index: Tensor) -> bool:
+    """Whether explaining outputs `[B]` may be so little work that a faster way is not worth choosing."""
+    graphs = problem.graphs
+    if graphs.types is not None:  # relations are followed in turns, which takes several looks
+        return False
+    if problem.readout.rooted:
+        return len(index) <= SAMPLE and graphs.num_nodes + graphs.num_edges <= SMALL
+    return int((graphs.node_ptr.diff() + graphs.edge_ptr.diff())[index].sum()) <= LITTLE
+
+
+def in_brief(
+    problem: Problem, look: Look, index: Tensor, batch_budget: Any
+) -> tuple[Way, ComputationGraphs | None] | None:
+    """PyG's own way, for so little work that choosing a faster one would take longer; `None` where that is not known to give
+    the model's outputs.
+
+    One pass verifies the computation graphs of roots `[B]` together with those of the sample, all with the hop that degrees
+    at the border may need, and returns the former.
+    """
+    way = Way(None, None, first_scope=1, bytes_each=look.bytes_each, why="for so little work, no faster way was sought")
+    around = look.neighborhoods
+    if around is None:
+        return way, None
+    roots = torch.cat([index, look.sample])
+    try:
+        graphs = around.around(roots, torch.full((len(roots),), 1, device=index.device), LITTLE)
+    except expansion.TooLarge:
+        return None
+    found = outputs(_session(problem, look, way, batch_budget), graphs, look.probe)
+    if not look.complete or not bool(around.agree(found, look.outputs_of(roots)).all()):
+        return None
+    exact = torch.ones_like(graphs.exact)
+    return way, replace(graphs, exact=exact).first(len(index))
 
 
 def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", rounding: float = 0.0) -> Way:
@@ -103,7 +144,7 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
 
 def _tried(problem: Problem, look: Look, batch_budget: Any, rounding: float) -> Way:
     """The first of the planned ways that agrees with the plain one, or that one."""
-    plan, local, why = look.plan, look.complete and problem.readout.rooted, ""
+    plan, local, why = look.plan or Plan(), look.complete and problem.readout.rooted, ""
     chain = local and plan.is_chain and all(route.coefficients is not None for route in plan.routes)
     chain = chain and not any(coefficients.backwards for coefficients in plan.coefficients)
     ways = [(True, True)] * chain + [(True, False)] * local + [(False, False)]
@@ -303,7 +344,7 @@ def _with_gradients(model: MaskedModel, probe: Probe | None) -> list[Tensor]:
 
 def _rounding(problem: Problem, look: Look) -> float:
     """How far outputs of the sample are apart that differ by the order of the edges alone."""
-    with torch.no_grad(), MaskedModel(problem, _turned(_sampled(problem, look))) as model:
+    with torch.no_grad(), MaskedModel(problem, _turned(_sampled(problem, look)), record=False) as model:
         out = model()
     return float((out - look.predictions(look.sample)).abs().max())
 

@@ -27,13 +27,14 @@ from gnn_xai.core.propagation.routing import plan_of, settle, survey
 from gnn_xai.errors import InputError, MaskingError, warn
 
 
-def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+def look(problem: Problem, index: Tensor | None, batch_budget: Any, forms: bool = True) -> tuple[Problem, Look]:
     """Run a model on its data for the first time.
 
     Args:
         problem: model, data, task.
         index: `[B]` the outputs that will be explained; `None` for all.
         batch_budget: as in `gnn_xai.explain`.
+        forms: look at the form of messages, which tells what could be fused.
 
     Returns:
         the problem, with what its model does with codes where `x` holds codes; and what was seen.
@@ -42,18 +43,35 @@ def look(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Pro
         InputError: if the model fails, or its output is not what the task says.
     """
     try:
-        return (_look_around_roots if problem.readout.rooted else _look_at_graphs)(problem, index, batch_budget)
+        if problem.readout.rooted:
+            return _look_around_roots(problem, index, forms)
+        return _look_at_graphs(problem, index, batch_budget, forms)
     except WrittenInPlace as error:
         if error.attributes <= problem.written:
             raise
-        return look(replace(problem, written=problem.written | error.attributes), index, batch_budget)
+        return look(replace(problem, written=problem.written | error.attributes), index, batch_budget, forms)
 
 
-def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+def with_plan(problem: Problem, look: Look) -> Look:
+    """The same of a problem whose roots were looked at, with the form of messages, which two more passes tell."""
+    whole = expansion.everything(problem.graphs, problem.readout.every_row(problem.graphs))
+    traced, _ = trace(problem, whole)
+    _, again, _ = _probed(problem, whole, traced, forms=True)
+    return replace(look, plan=_plan(problem, whole, traced, again, look.reach))
+
+
+def _plan(problem: Problem, whole: Replicas, traced: ForwardTrace, again: ForwardTrace | None, reach: Reach) -> Plan:
+    """Which calls could be fused, as the trace of a pass over all of the data and one under the probe tell."""
+    plan = plan_of(problem.graphs, traced, [traced, again or traced], problem.dtype, reach)
+    survey(plan, traced, whole)
+    return settle(plan)
+
+
+def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> tuple[Problem, Look]:
     graphs = problem.graphs
     whole = expansion.everything(graphs, problem.readout.every_row(graphs))
     large = graphs.num_nodes + graphs.num_edges > SMALL
-    traced, out, reach = _first_run(problem, whole, chained=not large)
+    traced, out, reach = _first_run(problem, whole, not large, forms)
     scale, roots = typical(out), whole.rows
     assert roots is not None
     out = _by_node(graphs, roots, out)
@@ -67,11 +85,9 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     else:
         problem = _with_embeddings(problem, whole, out)
     graphs = problem.graphs
-    probe, again, probed = _probed(problem, whole, traced)
+    probe, again, probed = _probed(problem, whole, traced, forms)
     expected = torch.stack([out] if probed is None else [out, _by_node(graphs, roots, probed)], dim=1)
-    plan = plan_of(graphs, traced, [traced, again or traced], problem.dtype, reach)
-    survey(plan, traced, whole)
-    plan = settle(plan)
+    plan = _plan(problem, whole, traced, again, reach) if forms else None
     seen = _seen(traced, reach, plan, problem, whole)
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed)
     sample = sample[small(neighborhoods, sample)]
@@ -84,20 +100,22 @@ def _look_around_roots(problem: Problem, index: Tensor | None, batch_budget: Any
     )
 
 
-def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -> tuple[Problem, Look]:
+def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any, forms: bool) -> tuple[Problem, Look]:
     graphs = problem.graphs
     distinct = torch.arange(graphs.num_graphs, device=graphs.device) if index is None else index.unique()
     sample = of_different_size(graphs, distinct)
-    start, mixes = _together_or_alone(problem, sample)
+    start, mixes = _together_or_alone(problem, sample, forms)
     problem, sample, some, traced, out = start.problem, start.sample, start.some, start.traced, start.out
     graphs = problem.graphs
-    plan = plan_of(graphs, traced, [traced, start.again or traced], problem.dtype, start.reach)
+    inputs = [traced, start.again or traced]
+    plan = plan_of(graphs, traced, inputs, problem.dtype, start.reach) if forms else None
     seen = _seen(traced, start.reach, plan, problem, some)
     expected = out.new_full((graphs.num_graphs, 1, out.size(1)), torch.nan)
     known = torch.zeros(graphs.num_graphs, dtype=torch.bool, device=graphs.device)
     known[distinct] = True
     if len(sample) == len(distinct) and not mixes:
-        survey(plan, traced, some)
+        if plan is not None:
+            survey(plan, traced, some)
         expected[sample, 0] = out
     else:
         alone = mixes or problem.readout.alone
@@ -106,18 +124,19 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any) -
 
         def work(select: Tensor) -> None:
             replicas = rest.replicas(select)
-            more, out = trace(problem, replicas)
+            more, out = trace(problem, replicas, forms=forms)
             if out.size(1) != expected.size(2):
                 raise InputError(
                     f"expected as many output columns for one graph as for another, got {expected.size(2)} and "
                     f"{out.size(1)}; is this a graph-level model? Say task= or pass forward="
                 )
-            survey(plan, more, replicas)
+            if plan is not None:
+                survey(plan, more, replicas)
             expected[distinct[select], 0] = out
 
         batches.for_each_batch(work, budget.cost(rest.num_nodes, rest.num_edges), 0.0 if alone else budget.limit)
     problem.check(expected[distinct, 0])
-    plan = settle(plan)
+    plan = None if plan is None else settle(plan)
     return problem, replace(
         seen, plan=plan, probe=start.probe, sample=sample, expected=expected, known=known, mixes=mixes
     )
@@ -138,10 +157,10 @@ class _Start:
     probed: Tensor | None
 
     @classmethod
-    def on(cls, problem: Problem, sample: Tensor) -> _Start:
+    def on(cls, problem: Problem, sample: Tensor, forms: bool) -> _Start:
         """Run the model on graphs `[S]` as one batch."""
         some = expansion.of_graphs(problem.graphs, sample, 0).replicas(torch.arange(len(sample), device=sample.device))
-        traced, out, reach = _first_run(problem, some, chained=True)
+        traced, out, reach = _first_run(problem, some, True, forms)
         if len(sample) == 1 and out.size(1) == len(some.node) > 1 and problem.called(some.data).dim() == 1:
             raise InputError(
                 f"expected one output row per graph (1), got shape {list(out[0].shape)} for a graph with as many nodes; is "
@@ -149,10 +168,10 @@ class _Start:
                 "forward=lambda model, data: model(...).unsqueeze(0)"
             )
         problem = _with_embeddings(problem, some, out)
-        return cls(problem, sample, some, traced, out, reach, *_probed(problem, some, traced))
+        return cls(problem, sample, some, traced, out, reach, *_probed(problem, some, traced, forms))
 
 
-def _together_or_alone(problem: Problem, sample: Tensor) -> tuple[_Start, bool]:
+def _together_or_alone(problem: Problem, sample: Tensor, forms: bool) -> tuple[_Start, bool]:
     """A first run on a sample of graphs as one batch; or on one of them, and true, where a batch is not what its graphs are.
 
     Raises:
@@ -160,7 +179,7 @@ def _together_or_alone(problem: Problem, sample: Tensor) -> tuple[_Start, bool]:
     """
     why = "does not take several graphs at once"
     try:
-        start = _Start.on(problem, sample)
+        start = _Start.on(problem, sample, forms)
     except InputError:
         if len(sample) == 1:
             raise
@@ -169,7 +188,7 @@ def _together_or_alone(problem: Problem, sample: Tensor) -> tuple[_Start, bool]:
             return start, False
         warn_of_noise(start.problem, start.some, start.out)
         why = "mixes the graphs of a batch (a normalisation or pooling without batch?)"
-    start = _Start.on(problem, sample[:1])
+    start = _Start.on(problem, sample[:1], forms)
     warn(f"the model {why}, so instances are explained one at a time, which is slow")
     return start, True
 
@@ -177,25 +196,26 @@ def _together_or_alone(problem: Problem, sample: Tensor) -> tuple[_Start, bool]:
 # Passes ##############################################################################################################
 
 
-def _first_run(problem: Problem, replicas: Replicas, chained: bool) -> tuple[ForwardTrace, Tensor, Reach]:
+def _first_run(problem: Problem, replicas: Replicas, chained: bool, forms: bool) -> tuple[ForwardTrace, Tensor, Reach]:
     """A traced forward pass, its output `[R, C]`, and how its calls depend on one another.
 
     Args:
         problem: model, data, task.
         replicas: what it runs on.
         chained: follow the dependence of calls, which takes autograd's memory; else they count as one chain.
+        forms: look at the form of messages.
     """
     if chained:
         try:
-            return _chained(problem, replicas)
+            return _chained(problem, replicas, forms)
         except Exception:  # the model may not run with gradients; if it does not run at all, the next line says so
             pass
-    traced, out = trace(problem, replicas)
+    traced, out = trace(problem, replicas, forms=forms)
     return traced, out, Reach.chain(_counted(traced))
 
 
-def _chained(problem: Problem, replicas: Replicas) -> tuple[ForwardTrace, Tensor, Reach]:
-    with torch.enable_grad(), MaskedModel(problem, replicas) as model, marked(problem.model) as marks:
+def _chained(problem: Problem, replicas: Replicas, forms: bool) -> tuple[ForwardTrace, Tensor, Reach]:
+    with torch.enable_grad(), MaskedModel(problem, replicas, forms=forms) as model, marked(problem.model) as marks:
         out = model()
         traced = model.trace
     return traced, out.detach(), marks.reach(out, _counted(traced), unused=problem.graphs.types is not None)
@@ -227,14 +247,14 @@ def _followed(graphs: Graphs, traced: ForwardTrace, reach: Reach) -> Tensor | No
 def _reach_of_part(problem: Problem, part: Replicas, traced: ForwardTrace) -> Reach | None:
     """The dependence of calls, followed on a part of a large graph; `None` where that does not tell."""
     try:
-        other, _, reach = _chained(problem, part)
+        other, _, reach = _chained(problem, part, forms=False)
     except Exception:  # it runs on the whole graph alone
         return None
     return reach if _counted(other) == _counted(traced) else None
 
 
 def _probed(
-    problem: Problem, replicas: Replicas, traced: ForwardTrace
+    problem: Problem, replicas: Replicas, traced: ForwardTrace, forms: bool
 ) -> tuple[Probe | None, ForwardTrace | None, Tensor | None]:
     """A probe, with the trace and the output of a pass on it; `None` where the model does not run on it.
 
@@ -245,7 +265,7 @@ def _probed(
         probe = Probe.of(graphs, traced.maskable, problem.dtype, zeros)
         mask = None if probe.edge_mask is None else probe.edge_mask[replicas.edge_id]
         try:
-            again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced)
+            again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced, forms)
         except Exception:  # it may check its features
             continue
         if len(again.calls) == len(traced.calls) and bool(torch.isfinite(out).all()):
@@ -254,7 +274,7 @@ def _probed(
     return None, None, None
 
 
-def _seen(traced: ForwardTrace, reach: Reach, plan: Plan, problem: Problem, replicas: Replicas) -> Look:
+def _seen(traced: ForwardTrace, reach: Reach, plan: Plan | None, problem: Problem, replicas: Replicas) -> Look:
     """What a trace tells, to be completed."""
     refusal, notes = "", []
     try:
@@ -265,7 +285,7 @@ def _seen(traced: ForwardTrace, reach: Reach, plan: Plan, problem: Problem, repl
     size = max(len(replicas.node) + len(replicas.edge), 1)
     wide = 0 if x is None else x[:1].numel() * x.element_size() * len(replicas.node)
     return Look(
-        steps=reach.steps,
+        reach=reach,
         flow=traced.flow,
         complete=traced.complete,
         maskable=traced.maskable,
@@ -337,7 +357,8 @@ def _mixes(problem: Problem, start: _Start) -> bool:
         if probe.edge_mask is not None:
             mask = torch.where(way[replicas.edge_owner] > 0, probe.edge_mask[replicas.edge_id], 1.0)
     try:
-        _, alone = trace(problem, replicas, mask, x)
+        with torch.no_grad(), MaskedModel(problem, replicas, record=False) as model:
+            alone = model(mask, x)
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
     if alone.shape != expected.shape:

@@ -9,6 +9,7 @@ from torch import Tensor
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.propagation.plan import Plan
+from gnn_xai.core.propagation.reach import Reach
 from gnn_xai.errors import MaskingError, warn
 
 
@@ -17,7 +18,7 @@ class Look:
     """What a few forward passes told about a model and its data.
 
     Attributes:
-        steps: the longest chain of calls of `propagate` over the graph's edges, in hops.
+        reach: how the calls of `propagate` depend on one another.
         flow: the direction in which they pass messages.
         complete: all that the model does with the edges is among its calls, and masks reach them.
         maskable: edge masks reach messages, and no edge is hidden from them or mistaken.
@@ -26,7 +27,7 @@ class Look:
         refusal: why edge masks cannot reach the model's layers; empty if they can.
         notes: sentences on layers that run on another graph.
         bytes_each: a first guess at the memory that a node or an edge takes.
-        plan: which calls could be fused.
+        plan: which calls could be fused; `None` where the form of their messages was not looked at.
         probe: a second input; `None` where the model does not run on it.
         sample: `[S]` instances on which ways to run the model are tried.
         expected: `[N, ways, C]` the output for every node, for the user's input and for the probe; for graphs `[G, 1, C]`.
@@ -38,7 +39,7 @@ class Look:
             to go; `None` for all.
     """
 
-    steps: int
+    reach: Reach
     flow: Flow
     complete: bool
     maskable: bool
@@ -47,7 +48,7 @@ class Look:
     refusal: str
     notes: tuple[str, ...]
     bytes_each: float
-    plan: Plan
+    plan: Plan | None
     probe: Probe | None
     sample: Tensor
     expected: Tensor
@@ -56,6 +57,11 @@ class Look:
     neighborhoods: Neighborhoods | None = None
     mixes: bool = False
     followed: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """The longest chain of calls of `propagate` over the graph's edges, in hops."""
+        return self.reach.steps
 
     def predictions(self, index: Tensor) -> Tensor:
         """The output for instances, `[B, C]`."""

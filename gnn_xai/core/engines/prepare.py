@@ -65,6 +65,7 @@ class Prepared:
     look: Look
     batch_budget: Any = "auto"
     snapshot: Snapshot | None = None
+    _chosen: Way | None = None
     _kept: dict[Any, list[tuple[Tensor, ComputationGraphs]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -140,7 +141,7 @@ class Prepared:
 
     @cached_property
     def _way(self) -> Way:
-        return choice.choose(self.problem, self.look, self.batch_budget)
+        return self._chosen or choice.choose(self.problem, self.look, self.batch_budget)
 
     @cached_property
     def _structural_way(self) -> Way:
@@ -209,11 +210,8 @@ class Prepared:
             done: chunks to leave out, as ranges of positions. The others are cut, and computed, as they would be without.
         """
         predictions = self.look.predictions(index)
-        key = (
-            (index.cpu().numpy().tobytes(), cap, limit, session.structural and self._structural_way is not self._way)
-            if not done and len(index) <= KEPT
-            else None
-        )
+        other = session.structural and self._structural_way is not self._way
+        key = _key(index, cap, limit, other) if not done and len(index) <= KEPT else None
         if key in self._kept:
             for positions, graphs in self._kept[key]:
                 yield Chunk(positions, graphs, predictions[positions])
@@ -264,8 +262,19 @@ class Prepared:
         return graphs
 
 
+def _key(index: Tensor, cap: Cap | None, limit: int, apart: bool) -> tuple[Any, ...]:
+    """What computation graphs are kept by; `apart` for a way that removals alone take."""
+    return index.cpu().numpy().tobytes(), cap, limit, apart
+
+
 def prepare(
-    problem: Problem, *, undirected: bool, batch_budget: Any = "auto", index: Tensor | None = None, watch: bool = False
+    problem: Problem,
+    *,
+    undirected: bool,
+    batch_budget: Any = "auto",
+    index: Tensor | None = None,
+    watch: bool = False,
+    brief: bool = False,
 ) -> Prepared:
     """Look at a model and its data.
 
@@ -274,11 +283,21 @@ def prepare(
         undirected, batch_budget: as in `gnn_xai.explain`.
         index: `[B]` the outputs that will be explained; `None` for all.
         watch: notice when model or data change.
+        brief: the model will run on each of the outputs once, so where that is little work, no fast way is chosen.
 
     Raises:
         InputError, MaskingError: as in `gnn_xai.explain`.
     """
-    problem, look = first_look.look(problem, index, batch_budget)
+    brief = brief and index is not None and choice.is_little(problem, index)
+    problem, look = first_look.look(problem, index, batch_budget, forms=not brief)
+    if brief and index is not None:
+        chosen = choice.in_brief(problem, look, index, batch_budget)
+        if chosen is not None:
+            way, graphs = chosen
+            cut = [] if graphs is None else [(torch.arange(len(index), device=index.device), graphs)]
+            kept = {_key(index, None, CHUNK, False): cut} if cut else {}
+            return Prepared(problem, undirected, look, batch_budget, None, way, kept)
+        look = first_look.with_plan(problem, look)
     return Prepared(problem, undirected, look, batch_budget, Snapshot.of(problem) if watch else None)
 
 

@@ -8,7 +8,7 @@ with but never masked. Whether it is needed is not guessed but verified against 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,6 +119,25 @@ class ComputationGraphs:
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((reverse >= 0) & (keys[place] == wanted), place, -1)
 
+    def first(self, count: int) -> ComputationGraphs:
+        """Those of the first instances."""
+        nodes, edges = int(self.node_ptr[count]), int(self.edge_ptr[count])
+        return replace(
+            self,
+            index=self.index[:count],
+            node=self.node[:nodes],
+            node_ptr=self.node_ptr[: count + 1],
+            node_depth=self.node_depth[:nodes],
+            edge=self.edge[:edges],
+            edge_ptr=self.edge_ptr[: count + 1],
+            edge_in_play=self.edge_in_play[:edges],
+            edge_index=self.edge_index[:, :edges],
+            roots=None if self.roots is None else self.roots[:count],
+            hops=self.hops[:count],
+            exact=self.exact[:count],
+            capped=None if self.capped is None else self.capped[:count],
+        )
+
     def replicas(self, select: Int[Tensor, " replicas"], by_depth: bool = False) -> Replicas:
         """The disjoint union of the selected instances; one may be selected many times.
 
@@ -128,9 +147,12 @@ class ComputationGraphs:
         """
         if len(select) > max(REUSED, len(self)):
             return self._replicas(select, by_depth)
-        key = (by_depth, *select.tolist())
+        positions = select.tolist()
+        key = (by_depth, *positions)
         if key not in self._reused:
-            replicas = self._replicas(select, by_depth)
+            times = max(len(positions) // max(len(self), 1), 1)
+            whole = not by_depth and positions == times * list(range(len(self)))
+            replicas = self._every(select, times) if whole else self._replicas(select, by_depth)
             if replicas.numbers > KEPT:
                 return replicas
             kept = sum(union.numbers for union in self._reused.values())
@@ -143,6 +165,23 @@ class ComputationGraphs:
     def _reused(self) -> dict[tuple[int, ...], Replicas]:
         """Unions of which engines ask for the same ones again and again."""
         return {}
+
+    def _every(self, select: Int[Tensor, " replicas"], times: int) -> Replicas:
+        """All instances as they lie here, so many times."""
+        copy = torch.arange(times, device=select.device).unsqueeze(1)
+
+        def repeated(flat: Int[Tensor, " total"], more: int) -> Int[Tensor, " replicated"]:
+            return (flat + more * copy).reshape(-1)
+
+        node, edge = (torch.arange(len(some), device=some.device).repeat(times) for some in (self.node, self.edge))
+        sources, targets = self.edge_index + self.node_ptr[self.edge_owner]
+        edge_index = torch.stack([repeated(ends, len(self.node)) for ends in (sources, targets)])
+        node_owner, edge_owner = (repeated(owner, len(self)) for owner in (self.node_owner, self.edge_owner))
+        rows = None
+        if self.roots is not None:
+            roots = self.roots + self.node_ptr[:-1].unsqueeze(1)
+            rows = repeated(roots.reshape(-1), len(self.node)).reshape(-1, roots.size(1))
+        return Replicas(self, select, node, node_owner, edge, edge_owner, edge_index, rows)
 
     def _replicas(self, select: Int[Tensor, " replicas"], by_depth: bool) -> Replicas:
         node, node_ptr = gather_segments(self.node_ptr, select)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +29,10 @@ SCOPES = (
     Scope(extra=1, induced=True, whole=False),  # degrees of either direction (Laplacians)
     Scope(extra=0, induced=False, whole=True),  # not local: normalisation over all nodes, virtual nodes, ...
 )
+
+
+DENSE = 200_000
+"""Nodes and edges of all instances together, counted as if each had the whole graph, up to which tables are made of them."""
 
 
 class Cap(NamedTuple):
@@ -67,6 +70,10 @@ def around_nodes(
         followed: in a heterogeneous graph, the relations along which messages pass that have so many steps to go, the last
             one first; `None` for all. In the steps beyond, all are followed.
     """
+    if cap is None and followed is None and len(index) * (graphs.num_nodes + graphs.num_edges) <= DENSE:
+        scopes = [SCOPES[number] for number in scope.tolist()]
+        if not any(s.induced or s.whole for s in scopes):
+            return _in_tables(graphs, index, steps, [s.extra for s in scopes], flow, limit)
     device, stride = graphs.device, max(graphs.num_nodes, 1)
     extra = torch.tensor([s.extra for s in SCOPES], device=device)[scope]
     induced = torch.tensor([s.induced for s in SCOPES], device=device)[scope]
@@ -117,6 +124,44 @@ def around_nodes(
 
     hops = torch.where(whole, WHOLE_GRAPH, steps + extra)
     return _flat(graphs, index, (seen, depth), (pairs, in_play), steps, hops, None if cap is None else capped)
+
+
+def _in_tables(
+    graphs: Graphs,
+    index: Int[Tensor, "instances ..."],
+    steps: int,
+    extra: Sequence[int],
+    flow: Flow,
+    limit: int | None,
+) -> ComputationGraphs:
+    """The same as `around_nodes`, where a table of all nodes and edges for each instance is small: by far fewer operations.
+
+    Args:
+        graphs, index, steps, flow, limit: as there.
+        extra: hops of each instance beyond those that carry messages.
+    """
+    size, (row, col) = len(index), graphs.edge_index
+    ends = {"source_to_target": [(row, col)], "target_to_source": [(col, row)], "both": [(row, col), (col, row)]}[flow]
+    depth = index.new_full((size, graphs.num_nodes), -1).scatter_(1, index.reshape(size, -1), 0)
+    near = index.new_full((size, graphs.num_edges), -1)  # the depth of an edge's nearer receiver
+    wider = torch.tensor(extra, dtype=torch.int64, device=graphs.device)
+    frontier = depth == 0
+    for hop in range(1, steps + max(extra, default=0) + 1):
+        if hop > steps:
+            frontier = frontier & (wider >= hop - steps).unsqueeze(1)
+        count = torch.zeros(depth.shape, device=graphs.device)
+        met = [frontier.index_select(1, receiver) for _, receiver in ends]
+        for (sender, _), carries in zip(ends, met, strict=True):
+            near.masked_fill_(carries & (near < 0), hop - 1)
+            count.scatter_add_(1, sender.expand(near.shape), carries.float())
+        frontier = (count > 0) & (depth < 0)
+        depth.masked_fill_(frontier, hop)
+    seen, pairs = (table.reshape(-1).add(1).nonzero().flatten() for table in (depth, near))
+    if limit is not None and len(seen) + len(pairs) > limit:
+        raise TooLarge
+    nodes = seen, depth.reshape(-1)[seen]
+    edges = pairs, near.reshape(-1)[pairs] < steps
+    return _flat(graphs, index, nodes, edges, steps, wider + steps, None)
 
 
 def _flat(
@@ -294,8 +339,26 @@ def of_graphs(graphs: Graphs, index: Int[Tensor, " instances"], steps: int) -> C
 
 def everything(graphs: Graphs, rows: Int[Tensor, "rows roots"] | None) -> Replicas:
     """All of the data as one union, where these rows are read, or for `None` its graphs."""
-    every = torch.arange(graphs.num_graphs, device=graphs.device)
-    return replace(of_graphs(graphs, every, 0).replicas(every), rows=rows)
+    every, node, edge = (
+        torch.arange(size, device=graphs.device) for size in (graphs.num_graphs, graphs.num_nodes, graphs.num_edges)
+    )
+    source = ComputationGraphs(
+        graphs,
+        every,
+        node,
+        graphs.node_ptr,
+        torch.zeros_like(node),
+        edge,
+        graphs.edge_ptr,
+        torch.ones_like(edge, dtype=torch.bool),
+        graphs.edge_index - graphs.node_ptr[graphs.batch[graphs.edge_index[0]]],
+        None,
+        torch.zeros_like(every),
+        torch.ones_like(every, dtype=torch.bool),
+        0,
+    )
+    batch, edge_index = graphs.batch.clone(), graphs.edge_index.clone()  # which the model may write to
+    return Replicas(source, every, node, batch, edge, graphs.edge_batch, edge_index, rows)
 
 
 def in_chunks(

@@ -54,6 +54,7 @@ class MaskedModel:
         propagation: how calls run, where it is not the plan's own way on the union.
         known: an earlier trace on this union; calls that run on the same edges need not be matched again.
         record: write down in `trace` what the first forward pass does, where there is no plan.
+        forms: and the form of its messages.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class MaskedModel:
         propagation: Propagation | None = None,
         known: ForwardTrace | None = None,
         record: bool = True,
+        forms: bool = True,
     ) -> None:
         self.problem, self.replicas, self.features = problem, replicas, features
         self.trace = ForwardTrace()
@@ -75,7 +77,7 @@ class MaskedModel:
         self._plan = plan if propagation is None else propagation.plan
         self._propagation = propagation
         self._run = ForwardPass(None if self._plan is None else len(self._plan.routes))
-        self._recording = record and self._plan is None
+        self._recording, self._forms = record and self._plan is None, forms
         self._matching = Matching(self._run, replicas, () if known is None else known.calls)
         self._lookups: Lookups | None = None
         self._stack = ExitStack()
@@ -109,7 +111,7 @@ class MaskedModel:
             return
         yield hooked(self._matching.hooks(layers))
         if self._recording:
-            yield hooked(recording(self._matching, problem, self.trace))
+            yield hooked(recording(self._matching, problem, self.trace, self._forms))
         yield hooked(masking(self._matching, layers))
 
     def __call__(
@@ -213,9 +215,9 @@ def masking(matching: Matching, layers: Sequence[tuple[MessagePassing, str]]) ->
 # Record ##############################################################################################################
 
 
-def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iterator[Hook]:
-    """Hooks that write down in a trace the calls of the first forward pass, the form and size of their messages, and the
-    modules that see the edges without passing messages.
+def recording(matching: Matching, problem: Problem, trace: ForwardTrace, forms: bool) -> Iterator[Hook]:
+    """Hooks that write down in a trace the calls of the first forward pass, the size of their messages and where `forms` is
+    set their form, and the modules that see the edges without passing messages.
     """
     run, edges, by_type = matching.run, matching.replicas.edge_index, matching.replicas.by_type
     handed = matching.replicas.data
@@ -231,7 +233,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace) -> Iter
         call = matching.current
         if run.calls is None and call is not None and isinstance(out, Tensor):
             call.bytes = out.numel() * out.element_size()
-            if call.edge_index is not None and not call.problem and not call.relations:
+            if forms and call.edge_index is not None and not call.problem and not call.relations:
                 call.form = form_of(module, inputs[0], out)
 
     def is_edges(value: Any) -> bool:
@@ -263,12 +265,13 @@ def trace(
     edge_mask: Float[Tensor, " edges"] | None = None,
     x: Shaped[Tensor, "nodes ..."] | None = None,
     known: ForwardTrace | None = None,
+    forms: bool = True,
 ) -> tuple[ForwardTrace, Float[Tensor, "outputs columns"]]:
     """Run the model once in its own way, under masks where they are passed; what it did, and its output.
 
-    `known` is an earlier trace on the same union, which spares work.
+    `known` is an earlier trace on the same union, which spares work; `forms` asks for the form of messages, too.
     """
-    with torch.no_grad(), MaskedModel(problem, replicas, known=known) as model:
+    with torch.no_grad(), MaskedModel(problem, replicas, known=known, forms=forms) as model:
         out = model(edge_mask, x)
         return model.trace, out
 

@@ -139,7 +139,13 @@ def _positions(query: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, bool]:
     graph's edges turned around, as layers for directed graphs do. In an undirected graph only the order tells the two
     apart, so order comes first, and PyG's layers keep that of all edges but self loops.
     """
-    turned = edges.flip(0)
+    size, turned = edges.size(1), edges.flip(0)
+    if query.size(1) >= size and (query is edges or torch.equal(query[:, :size], edges)):
+        added = query[:, size:]
+        if bool((added[0] == added[1]).all()) and (not added.numel() or not bool((edges[0] == edges[1]).any())):
+            found = torch.arange(query.size(1), device=query.device)
+            found[size:] = -1
+            return found, False
     query_loops, loops = query[0] == query[1], edges[0] == edges[1]
     others, kept = (~loops).nonzero().flatten(), query[:, ~query_loops]
     for transposed, known in ((False, edges), (True, turned)):
@@ -164,6 +170,8 @@ def _some_copies(query: Tensor, edges: Tensor, found: Tensor, nodes: int) -> boo
     """
     left = edges[0] != edges[1]
     left[found[found >= 0]] = False
+    if not bool(left.any()):
+        return False
     return bool(torch.isin(edges[0, left] * nodes + edges[1, left], query[0] * nodes + query[1]).any())
 
 
