@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, 
 
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
+from gnn_xai.testing.comparing import by_identity, require_same, require_state, state_of
+from tests.covering import pairwise
+from tests.heterogeneous import Relations, edges_of, margin, masked_messages, seeded, without_edge
+from tests.test_laws import FEW
 
 INDEX = [0, 3, 7]
 
@@ -114,26 +119,6 @@ def output(model: nn.Module, data: HeteroData) -> Tensor:
     return out["author"] if isinstance(out, dict) else out
 
 
-def margin(out: Tensor, target: int) -> Tensor:
-    """The log-odds of a class, from logits `[C]`."""
-    others = torch.arange(len(out)) != target
-    return out[target] - out[others].logsumexp(0)
-
-
-def edges_of(data: HeteroData) -> Iterator[tuple[Any, int]]:
-    """All edges, in the order of their flat ids."""
-    for relation in data.edge_types:
-        yield from ((relation, number) for number in range(data[relation].num_edges))
-
-
-def without_edge(data: HeteroData, relation: Any, number: int) -> HeteroData:
-    """The data without an edge."""
-    left = copy.copy(data)
-    kept = torch.arange(data[relation].num_edges) != number
-    left[relation].edge_index = data[relation].edge_index[:, kept]
-    return left
-
-
 @pytest.mark.filterwarnings("ignore:the model is not local")  # han averages over all nodes
 @pytest.mark.parametrize("name", MODELS)
 def test_ablated_edges_are_those_of_the_whole_graph(name: str) -> None:
@@ -229,6 +214,139 @@ def test_bad_questions(options: dict[str, Any], sentence: str) -> None:
     data = bibliography()
     with pytest.raises(InputError, match=sentence):
         gx.explain(model_of("sage", data), data, "saliency", progress=False, **options)
+
+
+# Laws over every algorithm ############################################################################################
+
+
+def explained(name: str, model: nn.Module, data: HeteroData, **options: Any) -> gx.Explanations:
+    """Three authors, explained by an algorithm."""
+    method = gx.algorithms.get(name, **FEW.get(name, {}))
+    return gx.explain(model, data, method, **{"node_type": "author", "index": INDEX, "progress": False, **options})
+
+
+def layers_of(kind: str, data: HeteroData) -> Relations:
+    """A model whose messages can be masked by hand."""
+    model = seeded(lambda: Relations(data, kind, "author"))
+    assert isinstance(model, Relations)
+    return model
+
+
+@pairwise(name=list(gx.algorithms.REGISTRY), kind=["sage", "gat", "hgt"])
+def test_instances_are_explained_as_if_alone(name: str, kind: str) -> None:
+    data = bibliography()
+    model = layers_of(kind, data)
+    together = explained(name, model, data)
+    backwards = explained(name, model, data, index=INDEX[::-1])
+    for position, author in enumerate(INDEX):
+        alone = explained(name, model, data, index=author, batch_budget=1)[0]
+        require_same(by_identity(together[position]), by_identity(alone), f"author {author} alone and with others")
+        require_same(by_identity(together[position]), by_identity(backwards[-1 - position]), "index in reverse order")
+
+
+@pairwise(name=list(gx.algorithms.REGISTRY), kind=["sage", "transformer", "hgt"])
+def test_predictions_under_masks_are_those_of_messages_and_features_multiplied(name: str, kind: str) -> None:
+    data = bibliography()
+    model = layers_of(kind, data)
+    for e in explained(name, model, data, undirected=False):
+        for complement, got in ((False, e.prediction_masked), (True, e.prediction_complement)):
+            messages = {relation: torch.ones(data[relation].num_edges) for relation in data.edge_types}
+            x = {kind: value.clone() for kind, value in data.x_dict.items()}
+            scale = [1.0, 1.0]
+            if e.signed:
+                scale = [1.0 if mask is None else float(mask.abs().max()) or 1.0 for mask in (e.edge_mask, e.node_mask)]
+            if e.edge_mask is not None:
+                for (relation, mask), ids in zip(e.edge_mask_dict.items(), _inside(e, "edge"), strict=True):
+                    soft = (mask.abs() / scale[0])[ids]
+                    messages[relation] = (
+                        messages[relation].double().index_copy(0, ids, 1 - soft if complement else soft)
+                    )
+            if e.node_mask is not None:
+                for (kind, mask), ids in zip(e.node_mask_dict.items(), _inside(e, "node"), strict=True):
+                    soft = (mask.abs() / scale[1]).expand(len(x[kind]), -1)[ids]
+                    x[kind][ids] *= 1 - soft if complement else soft
+            with torch.no_grad(), masked_messages(model, messages):
+                want = model(x, data.edge_index_dict)[e.index]
+            torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+
+
+def _inside(e: gx.Explanation, level: str) -> list[Tensor]:
+    """The ids within each type of the nodes or edges that are in play."""
+    kinds, numbers = getattr(e, f"{level}_type"), getattr(e, f"{level}_number")
+    assert e.source.types is not None
+    count = len(e.source.types.node_types if level == "node" else e.source.types.edge_types)
+    return [numbers[kinds == number] for number in range(count)]
+
+
+@pairwise(name=list(gx.algorithms.REGISTRY), fails=[False, True])
+def test_model_and_data_come_back_as_they_were(name: str, fails: bool) -> None:
+    data = bibliography()
+    model = layers_of("sage", data).train()
+    stores = {f"{store._key}": store.to_dict() for store in data.stores}
+    before = state_of(model, []), {key: {k: v.clone() for k, v in store.items()} for key, store in stores.items()}
+    calls = 0
+
+    def forward(module: nn.Module, batch: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if fails and calls == 4:
+            raise KeyboardInterrupt
+        return module(batch.x_dict, batch.edge_index_dict)
+
+    if fails:
+        with pytest.raises(KeyboardInterrupt):
+            explained(name, model, data, forward=forward)
+    else:
+        explained(name, model, data, forward=forward)
+    require_state(before[0], state_of(model, []), "after a run")
+    for key, store in before[1].items():
+        assert all(torch.equal(value, stores[key][name]) for name, value in store.items())
+
+
+@pytest.mark.parametrize("name", list(gx.algorithms.REGISTRY))
+def test_files_tables_runs_and_pygs_form_keep_what_was_explained(name: str, tmp_path: Path) -> None:
+    data = bibliography()
+    model = layers_of("sage", data)
+    explanations = explained(name, model, data)
+    again = gx.load(explanations.save(tmp_path / "one.safetensors"))
+    stored = explained(name, model, data, out=tmp_path / "run")
+    assert isinstance(again, gx.Explanations)
+    assert again.types == explanations.types
+    for e, f, g in zip(explanations, again, stored, strict=True):
+        require_same(by_identity(e), by_identity(f), "saved and loaded", 0.0)
+        require_same(by_identity(e), by_identity(g), "in a folder")
+        if e.edge_mask is not None:
+            (relation, (u, v), score), *_ = e.top_edges(1)
+            place = (data[relation].edge_index == torch.tensor([[u], [v]])).all(0)
+            assert (e.edge_mask_dict[relation][place] == score).any()
+    for position, e in enumerate(explanations):
+        theirs = explanations.to_pyg(position)
+        assert theirs.validate(raise_on_error=True)
+        for relation, mask in e.edge_mask_dict.items() if e.edge_mask is not None else ():
+            assert torch.equal(theirs[relation].edge_mask, mask)
+    if explanations.edge_mask is not None:
+        table = explanations.to_pandas("edge")
+        first = table.iloc[0]
+        source, name_of, target = first["edge_type"].split("→")
+        ends = data[source, name_of, target].edge_index[:, int(first["edge_id"])]
+        assert ends.tolist() == [first["source"], first["destination"]]
+
+
+def test_prepared_problems_comparisons_and_metrics_take_heterogeneous_graphs() -> None:
+    data = bibliography()
+    model = layers_of("sage", data)
+    prepared = pickle.loads(pickle.dumps(gx.prepare(model, data, node_type="author")))
+    assert len(prepared) == 9
+    one = explained("saliency", model, data)
+    two = gx.explain(prepared, "saliency", index=INDEX, progress=False)
+    require_same(by_identity(one[0]), by_identity(two[0]), "prepared")
+    fresh = gx.metrics.fidelity(model, data, one)
+    assert torch.allclose(fresh.plus.values, gx.metrics.fidelity(prepared, one).plus.values)
+    table = gx.compare(model, data, ["saliency"], ["fidelity", "ges"], node_type="author", index=INDEX, progress=False)
+    assert set(table.to_pandas()["algorithm"]) == {"random", "saliency"}
+    prepared.graphs.source["paper"].x[0, 0] += 1
+    with pytest.raises(InputError, match=r"data.paper.x changed since"):
+        gx.explain(prepared, "saliency", index=INDEX, progress=False)
 
 
 # Inside PyG's Explainer ###############################################################################################
