@@ -110,7 +110,7 @@ class Session:
         """Cost of each instance, or of each listed replica of one."""
         cost = self.budget.cost(graphs.num_nodes, graphs.num_edges)
         # A model that needs the whole graph may mix the graphs of a batch: nothing shares a batch with such an instance.
-        cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.limit, 1.0), cost)
+        cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.forward_limit, 1.0), cost)
         return cost if instance is None else cost[instance]
 
     def tied(self, graphs: ComputationGraphs) -> Tensor:
