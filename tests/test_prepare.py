@@ -23,8 +23,9 @@ from torch_geometric.explain.config import ModelConfig
 import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.algorithms import base
-from gnn_xai.core.engines import choice, first_look
+from gnn_xai.core.engines import choice, first_look, session
 from gnn_xai.core.engines.samples import SAMPLE
+from gnn_xai.core.graphs import computation_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError
 
 ROOT = Path(__file__).parent.parent
@@ -620,3 +621,40 @@ def test_counterfactuals_take_model_and_task() -> None:
         assert [item.smiles for item in one] == [item.smiles for item in other]
     with pytest.raises(InputError, match="expected task= where the problem is prepared"):
         gx.molecules.counterfactuals(prepared, molecules, task="graph")
+
+
+# Unions and batches #################################################################################################
+
+
+@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("limit", ["session.SMALL", "session.FORWARD", "computation_graphs.KEPT"])
+def test_how_runs_share_unions_changes_nothing(level: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = network(level)
+    methods = [gx.Saliency(), gx.EdgeAblation(), gx.GNNExplainer(epochs=3, node_mask_type="attributes")]
+
+    def explained() -> list[gx.Explanations]:
+        prepared = gx.prepare(model, data)
+        return [gx.explain(prepared, method, progress=False) for method in [*methods, *methods]]
+
+    expected = explained()
+    module, name = limit.split(".")
+    monkeypatch.setattr({"session": session, "computation_graphs": computation_graphs}[module], name, 0.01)
+    for one, other in zip(expected, explained(), strict=True):
+        equal(one, other)
+
+
+def test_runs_on_the_same_instances_share_a_union(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    make = computation_graphs.ComputationGraphs._replicas
+
+    def counted(self: Any, select: Tensor, by_depth: bool) -> Any:
+        made.append(len(select))
+        return make(self, select, by_depth)
+
+    model, data = network("graph")
+    prepared = gx.prepare(model, data * 10)
+    monkeypatch.setattr(session, "SMALL", 0)
+    monkeypatch.setattr(computation_graphs.ComputationGraphs, "_replicas", counted)
+    for _ in range(2):
+        gx.explain(prepared, "saliency", progress=False)
+    assert made == [len(prepared)]
