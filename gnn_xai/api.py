@@ -392,9 +392,9 @@ def _stored(
             if call.prepared is not None:
                 known, local = None, positions[block]
             problem = call.problem(shelf.take(known) if call.prepared is None else call.prepared.graphs)
-            here = None if targets is None else targets[block]
+            block_targets = None if targets is None else targets[block]
             for first, part in call.answers(
-                problem, local, here, shown, run.budget, run.manifest["shard_size"], done, start
+                problem, local, block_targets, shown, run.budget, run.manifest["shard_size"], done, start
             ):
                 run.add(start + first, part if known is None else replace(part, index=known[part.index]))
     return call.finished(StoredExplanations(out, data))

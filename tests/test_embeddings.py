@@ -235,7 +235,7 @@ class Halving:
 def test_variants_that_follow_a_change_carry_codes_and_factors(
     looked_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Following is given up where it does not give what whole variants give, so it is seen to go on after its test."""
+    """Following is given up where it does not give what whole variants give, so it is seen to follow after its test."""
     calls: list[int] = []
     followed = engine._followed
 

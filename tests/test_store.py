@@ -198,7 +198,7 @@ def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
     assert said[-2] == "30 rows"
 
 
-# A run goes on ######################################################################################################
+# A run is resumed ###################################################################################################
 
 
 @pytest.mark.slow
@@ -276,7 +276,7 @@ def test_other_hardware_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(KeyboardInterrupt):
             explained(tmp_path / "run")
     monkeypatch.setattr(runs, "_hardware", lambda device: "an abacus")
-    with pytest.warns(GnnXaiWarning, match="goes on with an abacus: the last digits"):
+    with pytest.warns(GnnXaiWarning, match="is resumed on an abacus: the last digits"):
         stored = explained(tmp_path / "run")
     assert stored.manifest["hardware"][1] == "an abacus"
     explained(tmp_path / "run")  # told once
@@ -291,7 +291,7 @@ def test_shards_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     before, add = files(tmp_path / "run"), runs.RunWriter.add
     monkeypatch.setattr(runs.RunWriter, "add", lambda self, start, part: add(self, start - 1, part))
     with pytest.raises(
-        StorageError, match="was begun on cpu .*, where its computation graphs were cut otherwise; go on"
+        StorageError, match="was begun on cpu .*, where its computation graphs were cut otherwise; resume it"
     ):
         explained(tmp_path / "run")
     assert files(tmp_path / "run") == before
@@ -331,7 +331,10 @@ def other_forward(model: nn.Module, data: Any) -> Tensor:
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        ("one weight", r"another model \(its weights\); choose another folder, or go on with what it was started with"),
+        (
+            "one weight",
+            r"another model \(its weights\); choose another folder, or resume it with what it was started with",
+        ),
         ("buffer", r"another model \(its weights\);"),
         ("setting", r"another model \(its modules or their settings\);"),
         ("class", r"another model \('Net', and now 'Other'\)"),
@@ -355,7 +358,7 @@ def other_forward(model: nn.Module, data: Any) -> Tensor:
 def test_nothing_else_is_mixed_into_a_run(other: Any, sentence: str, tmp_path: Path) -> None:
     stored = explained(tmp_path / "run")
     before = files(tmp_path / "run")
-    explained(tmp_path / "run", **changed("nothing"))  # the same, made anew, goes on
+    explained(tmp_path / "run", **changed("nothing"))  # the same, made anew, resumes it
     with pytest.raises(StorageError, match=f"run holds a run with {sentence}"):
         explained(tmp_path / "run", **(changed(other) if isinstance(other, str) else other))
     assert files(tmp_path / "run") == before

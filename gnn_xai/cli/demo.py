@@ -159,8 +159,8 @@ def _sheet(
 
     def draw(subject: Subject, results: Results) -> Figure:
         chosen = [results[name][position] for position in positions for name in names]
-        each = [{**subject.drawing(e), "mark": subject.true_nodes(e)} for e in chosen]
-        return viz.grid(chosen, columns=len(names), panel_options=each, aligned=True, panel=panel, **options)
+        options_of = [{**subject.drawing(e), "mark": subject.true_nodes(e)} for e in chosen]
+        return viz.grid(chosen, columns=len(names), panel_options=options_of, aligned=True, panel=panel, **options)
 
     return draw
 

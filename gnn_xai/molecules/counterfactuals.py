@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 BEAM = 20
-"""Molecules of a round that the next one goes on from."""
+"""Molecules of a round that the next round edits."""
 
 MOST = 2000
 """Edits that are tried in a round after the first."""

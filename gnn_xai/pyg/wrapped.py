@@ -150,8 +150,8 @@ class _Wrapped(ExplainerAlgorithm):
         task = ModelConfig("regression", "node", "raw")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = explain(SimpleConv(), data, self.algorithm, task=task, index=0, target=0, progress=False)
-        return found.node_mask_type, None if found.edge_mask is None else "object"
+            probe = explain(SimpleConv(), data, self.algorithm, task=task, index=0, target=0, progress=False)
+        return probe.node_mask_type, None if probe.edge_mask is None else "object"
 
     def forward(
         self,
@@ -207,16 +207,16 @@ def read(
     signed: bool | None = None,
 ) -> Explanations:
     """See `gnn_xai.Explanations.from_pyg`."""
-    given = [explanations] if isinstance(explanations, Data) else list(explanations)
-    for e in given:
+    results = [explanations] if isinstance(explanations, Data) else list(explanations)
+    for e in results:
         if not isinstance(e, PyGExplanation):
             raise InputError(
                 "expected explanations of homogeneous graphs by torch_geometric.explain, or by to_pyg, got "
                 f"{type(e).__name__}"
             )
-    if not given:
+    if not results:
         raise InputError("expected at least one explanation, got an empty list")
-    written: ModelConfig | None = getattr(given[0], "_model_config", None)
+    written: ModelConfig | None = getattr(results[0], "_model_config", None)
     settings: dict[str, Any] = {}
     if isinstance(model, Prepared):
         refuse_what_was_prepared(task=task, forward=forward)
@@ -228,25 +228,25 @@ def read(
         config = as_task(written if task is None else task, data)
         graphs = as_graphs(data, device_of(model))
         settings = {"data": data, "task": config, "forward": forward}
-    named = [None] * len(given) if index is None else list_of(index) if len(given) > 1 else [index]
-    if len(named) != len(given):
-        raise InputError(f"expected one index for each of {len(given)} explanations, got {len(named)}")
-    laid = [_lay(e, number, graphs, config, at) for number, (e, at) in enumerate(zip(given, named, strict=True))]
-    rows = [each.rows for each in laid]
-    which = torch.repeat_interleave(torch.arange(len(given)), torch.tensor([len(r) for r in rows]))
-    masks = _Given(laid, which.to(graphs.device), name, signed)
-    if target is None and all(each.targets is not None for each in laid):
-        target = torch.cat([each.targets for each in laid if each.targets is not None])
-    found = explain(model, algorithm=masks, index=torch.cat(rows), target=target, progress=False, **settings)
-    said = [each.prediction for each in laid]
-    if all(each is not None for each in said):
-        noted = torch.cat([each for each in said if each is not None])
-        if noted.shape != found.prediction.shape or not bool(close(found.prediction, noted).all()):
+    named = [None] * len(results) if index is None else list_of(index) if len(results) > 1 else [index]
+    if len(named) != len(results):
+        raise InputError(f"expected one index for each of {len(results)} explanations, got {len(named)}")
+    laid = [_lay(e, number, graphs, config, at) for number, (e, at) in enumerate(zip(results, named, strict=True))]
+    rows = [one.rows for one in laid]
+    which = torch.repeat_interleave(torch.arange(len(results)), torch.tensor([len(r) for r in rows]))
+    masks = _Recorded(laid, which.to(graphs.device), name, signed)
+    if target is None and all(one.targets is not None for one in laid):
+        target = torch.cat([one.targets for one in laid if one.targets is not None])
+    masked = explain(model, algorithm=masks, index=torch.cat(rows), target=target, progress=False, **settings)
+    recorded = [one.prediction for one in laid if one.prediction is not None]
+    if len(recorded) == len(laid):
+        noted = torch.cat(recorded)
+        if noted.shape != masked.prediction.shape or not bool(close(masked.prediction, noted).all()):
             raise InputError(
                 "the model's output is not the one that was explained; pass the same model, with the same weights, and the "
                 "same data"
             )
-    return dataclasses.replace(found, provenance={**found.provenance, "undirected": masks.tied})
+    return dataclasses.replace(masked, provenance={**masked.provenance, "undirected": masks.tied})
 
 
 @dataclasses.dataclass(eq=False)
@@ -297,17 +297,17 @@ def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at
                 f"explanation {number} is not of this data: its masks, x or edge_index differ; pass the data that was "
                 f"explained{remedy}"
             )
-    target, said = e.get("target"), e.get("prediction")
+    target, prediction = e.get("target"), e.get("prediction")
     if config.mode == ModelMode.regression or not isinstance(target, Tensor):
         target = None
     elif target.numel() == 1 or target.numel() == count:
         target = target.reshape(-1).expand(count)[rows].to(graphs.device)
     else:
         target = None
-    if isinstance(said, Tensor):
-        said = said.detach().reshape(len(said), -1) if said.dim() else said.reshape(1, 1)
-        said = said.expand(count, -1)[rows].to(graphs.device) if len(said) in (1, count) else None
-    return _Laid(rows, target, said, edge, node, _kinds(node, nodes.stop - nodes.start), nodes.start, edges.start)
+    if isinstance(prediction, Tensor):
+        prediction = prediction.detach().reshape(len(prediction) if prediction.dim() else 1, -1)
+        prediction = prediction.expand(count, -1)[rows].to(graphs.device) if len(prediction) in (1, count) else None
+    return _Laid(rows, target, prediction, edge, node, _kinds(node, nodes.stop - nodes.start), nodes.start, edges.start)
 
 
 def _kinds(mask: Tensor | None, num_nodes: int) -> set[NodeMaskType | None]:
@@ -332,7 +332,7 @@ def _is_of(e: PyGExplanation, graphs: Graphs, nodes: slice, edges: slice) -> boo
     return all(check(value) for value, check in fits if isinstance(value, Tensor))
 
 
-class _Given:
+class _Recorded:
     """The algorithm whose scores are there already: those of explanations, laid on computation graphs in the order of
     `which` `[B]`.
     """
@@ -343,16 +343,16 @@ class _Given:
     def __init__(self, laid: list[_Laid], which: Tensor, name: str, signed: bool | None) -> None:
         device = which.device
         self.name, self.which, self.done, self.tied = name, which, 0, True
-        self.first_node = torch.tensor([each.first_node for each in laid], device=device)
-        self.first_edge = torch.tensor([each.first_edge for each in laid], device=device)
-        kinds = set.intersection(*(each.kinds for each in laid))
-        if not kinds or len({each.edge is None for each in laid}) > 1:
+        self.first_node = torch.tensor([one.first_node for one in laid], device=device)
+        self.first_edge = torch.tensor([one.first_edge for one in laid], device=device)
+        kinds = set.intersection(*(one.kinds for one in laid))
+        if not kinds or len({one.edge is None for one in laid}) > 1:
             raise InputError(
                 "expected explanations with the same kinds of masks, got several; read each kind by itself"
             )
         self.kind: NodeMaskType | None = next((kind for kind in NODE_MASK_TYPES if kind in kinds), None)
-        self.edge, self.edge_start = _joined([each.edge for each in laid], device)
-        self.node, self.node_start = _joined([each.node for each in laid], device)
+        self.edge, self.edge_start = _joined([one.edge for one in laid], device)
+        self.node, self.node_start = _joined([one.node for one in laid], device)
         scores = [mask for mask in (self.edge, self.node) if mask is not None]
         outside = any(bool(((mask < 0) | (mask > 1)).any()) for mask in scores)
         self.signed = outside if signed is None else signed

@@ -106,7 +106,7 @@ class RunWriter:
         if any(shard["start"] < stop and start < shard["stop"] for shard in self.manifest["shards"]):
             raise StorageError(
                 f"{self.folder} was begun on {self.manifest['hardware'][0]}, where its computation graphs were cut "
-                "otherwise; go on there, or choose another folder"
+                "otherwise; resume it there, or choose another folder"
             )
         content = packed(part.columns(), part.about())
         name = f"{start:09d}-{stop:09d}.safetensors"
@@ -138,7 +138,7 @@ class RunWriter:
         part, manifest = self.folder / f"{name}{PART}", self.manifest
         remedy = (
             f"{manifest['done']} of {manifest['asked']} explanations are finished and stay: when it can be written again, "
-            "start again to go on"
+            "start it again to resume"
         )
         with storage_errors(f"cannot write {self.folder / name}", remedy):
             try:
@@ -196,7 +196,7 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
         run.sweep()
         if hardware not in run.manifest["hardware"]:
             warn(
-                f"{folder} was started on {run.manifest['hardware'][0]} and goes on with {hardware}: the last digits of its "
+                f"{folder} was started on {run.manifest['hardware'][0]} and is resumed on {hardware}: the last digits of its "
                 "scores may not be those of an uninterrupted run"
             )
             run.manifest["hardware"].append(hardware)
@@ -331,8 +331,8 @@ def _refuse_another(folder: Path, manifest: dict[str, Any], asked: dict[str, Any
             hashed = any(isinstance(value, str) and value.startswith("sha256:") for value in values)
             detail = "" if hashed else f" ({values[0]!r}, and now {values[1]!r})"
             raise StorageError(
-                f"{folder} holds a run with another {_NAMES.get(key, key)}{detail}; choose another folder, or go on with "
-                "what it was started with"
+                f"{folder} holds a run with another {_NAMES.get(key, key)}{detail}; choose another folder, or resume "
+                "it with what it was started with"
             )
 
 
@@ -443,7 +443,7 @@ class StoredExplanations:
 
     def _by_position(self) -> Iterator[tuple[int, Explanations]]:
         if len(self) == 0:
-            raise StorageError(f"{self.path} holds no explanations yet; go on with explain and the same out=")
+            raise StorageError(f"{self.path} holds no explanations yet; resume it with explain and the same out=")
         return zip(self._ptr.tolist(), self.shards(), strict=False)
 
     def _shard(self, number: int) -> Explanations:
@@ -456,5 +456,5 @@ class StoredExplanations:
 
     def _read(self, number: int) -> Explanations:
         if number >= len(self.manifest["shards"]):
-            raise StorageError(f"{self.path} holds no explanations yet; go on with explain and the same out=")
+            raise StorageError(f"{self.path} holds no explanations yet; resume it with explain and the same out=")
         return replace(read(_checked(self.path, self.manifest["shards"][number])), data=self._data)

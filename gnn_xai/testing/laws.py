@@ -282,11 +282,11 @@ def check(
 
 
 @contextmanager
-def _blaming(who: str) -> Iterator[None]:
+def _blaming(prefix: str) -> Iterator[None]:
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"{who}: {error}") from error
+        raise AssertionError(f"{prefix}: {error}") from error
 
 
 class _Witness:

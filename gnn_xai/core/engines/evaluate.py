@@ -129,7 +129,7 @@ def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
     if session.plan is not None:
         lost = lost_degrees(session.plan, replicas, change.edges, change.nodes, session.undirected)
         if change.nodes is not None:
-            lost = [each[~change.nodes] for each in lost]
+            lost = [degrees[~change.nodes] for degrees in lost]
         propagation = Propagation(session.plan, smaller, lost)
     with session.model(smaller, propagation) as model:
         return model(x=x)

@@ -77,11 +77,11 @@ def gradients(
                     mask_k = (ones if mask_k is None else mask_k).detach().clone().requires_grad_()
                     inputs.append(mask_k)
                 score = problem.score(model(edge_mask=mask_k, x=x_k), target[select], objective).sum()
-                found = _grad(score, inputs)
+                gradients = _grad(score, inputs)
                 if edges:
-                    found[-1] = torch.zeros_like(found[-1]).index_add(0, shared, found[-1])[shared]
-                found = [weight * gradient**power for gradient in found]
-                total = found if k == 0 else [a + b for a, b in zip(total, found, strict=True)]
+                    gradients[-1] = torch.zeros_like(gradients[-1]).index_add(0, shared, gradients[-1])[shared]
+                terms = [weight * gradient**power for gradient in gradients]
+                total = terms if k == 0 else [a + b for a, b in zip(total, terms, strict=True)]
         if by_node is not None:
             by_node[replicas.node] = total[0].reshape(len(replicas.node), -1)
         if by_edge is not None:
@@ -98,5 +98,5 @@ def _grad(score: Tensor, inputs: list[Tensor]) -> list[Tensor]:
         if any(value.numel() for value in inputs):
             warn(NO_GRADIENT)
         return [torch.zeros_like(value) for value in inputs]
-    found = torch.autograd.grad(score, inputs, allow_unused=True)
-    return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, found, strict=True)]
+    gradients = torch.autograd.grad(score, inputs, allow_unused=True)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, gradients, strict=True)]

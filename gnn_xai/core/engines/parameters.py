@@ -189,8 +189,8 @@ class ColumnMask(NodeMask):
         self.columns = Columns(
             _features(session, replicas), replicas.node_id, replicas.node_owner, fixed=~in_play, size=len(replicas)
         )
-        there = (self.columns.x[in_play] != 0).to(torch.int32)
-        owner, feature = (segment_sum(there, replicas.node_owner[in_play], len(replicas)) > 0).nonzero(as_tuple=True)
+        nonzero = (self.columns.x[in_play] != 0).to(torch.int32)
+        owner, feature = (segment_sum(nonzero, replicas.node_owner[in_play], len(replicas)) > 0).nonzero(as_tuple=True)
         shape = len(replicas), self.columns.x.size(1)
         element = torch.full_like(feature, -1), feature
         places = owner * shape[1] + feature
@@ -226,8 +226,8 @@ def cost_of_values(session: Session, graphs: ComputationGraphs, kind: NodeMaskTy
         return _PER_VALUE * segment_sum(
             features.nonzero[0].diff()[graphs.node].double(), graphs.node_owner, len(graphs)
         )
-    each = _PER_VALUE if kind == "attributes" else 4 * graphs.graphs.features.element_size()
-    return each * graphs.graphs.features[:1].numel() * graphs.num_nodes.double()
+    per_value = _PER_VALUE if kind == "attributes" else 4 * graphs.graphs.features.element_size()
+    return per_value * graphs.graphs.features[:1].numel() * graphs.num_nodes.double()
 
 
 def _features(session: Session, replicas: Replicas) -> Features:

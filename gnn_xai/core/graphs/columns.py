@@ -2,7 +2,7 @@
 
 A row belongs to a node, to an edge or, with any number of others, to a graph; and the integers in it may count nodes, edges
 or something else of their graph. In a union of graphs, rows stand side by side and ids are counted on from graph to graph;
-where nodes or edges are taken out, ids go on naming what they named before.
+where nodes or edges are taken out, ids still name what they named before.
 """
 
 from __future__ import annotations

@@ -157,18 +157,18 @@ class Problem:
         model, arguments = type(self.model).__name__, getattr(self.forward, "arguments", "forward=")
         kind = type(error).__name__
         text = textwrap.shorten(str(error), 160, placeholder=" ...") or "without a message"
-        said = f"{kind}: {text}" if str(error) else f"{kind} {text}"
+        raised = f"{kind}: {text}" if str(error) else f"{kind} {text}"
         sentences: dict[RunOn, str] = {
             "data": f"{model} raised {kind} ({text}) when called with {arguments}; if that is not how to call it, pass "
             "forward=lambda model, data: model(...)",
-            "part": f"the model runs on the whole graph but not on computation graphs cut out of it ({said}); if it holds "
+            "part": f"the model runs on the whole graph but not on computation graphs cut out of it ({raised}); if it holds "
             "something for every node, such as an embedding, look it up by ids that the data carries as data.n_id; "
             "torch_geometric.explain.Explainer(model, gnn_xai.pyg.algorithm(...)) keeps the graph whole",
-            "rebuilt": f"{model} runs on the data but not without some of its edges or nodes ({said}); use "
+            "rebuilt": f"{model} runs on the data but not without some of its edges or nodes ({raised}); use "
             "removal='message', which takes nothing out, or pass forward= that makes what it needs of data.edge_index",
-            "messages": f"{model} runs on the data but not where an edge mask multiplies its messages ({said}); use an "
+            "messages": f"{model} runs on the data but not where an edge mask multiplies its messages ({raised}); use an "
             "algorithm over nodes or features, such as gnn_xai.NodeAblation()",
-            "features": f"{model} runs on the data but not where a mask multiplies its features ({said}); use "
+            "features": f"{model} runs on the data but not where a mask multiplies its features ({raised}); use "
             "node_mask_type=None, or gnn_xai.EdgeAblation()",
         }
         return InputError(sentences[on])

@@ -150,26 +150,26 @@ def _positions(query: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, bool]:
     others, kept = (~loops).nonzero().flatten(), query[:, ~query_loops]
     for transposed, known in ((False, edges), (True, turned)):
         if kept.shape == (2, len(others)) and torch.equal(kept, known[:, others]):
-            found = torch.empty_like(query[0])
-            found[~query_loops] = others
+            position = torch.empty_like(query[0])
+            position[~query_loops] = others
             at = loops.nonzero().flatten()
             place = match_edges(query[:, query_loops], edges[:, at], nodes)
-            found[query_loops] = torch.where(place < 0, -1, at[place]) if len(at) else place
-            return found, transposed
-    found = match_edges(query, edges, nodes)
-    if bool(((found < 0) & ~query_loops).any()):
+            position[query_loops] = torch.where(place < 0, -1, at[place]) if len(at) else place
+            return position, transposed
+    position = match_edges(query, edges, nodes)
+    if bool(((position < 0) & ~query_loops).any()):
         other = match_edges(query, turned, nodes)
         if not bool(((other < 0) & ~query_loops).any()):
             return other, True
-    return found, False
+    return position, False
 
 
-def _some_copies(query: Tensor, edges: Tensor, found: Tensor, nodes: int) -> bool:
+def _some_copies(query: Tensor, edges: Tensor, position: Tensor, nodes: int) -> bool:
     """Whether a call holds some copies of a parallel edge and not others, so that their masks may be swapped. Copies of a
     self loop do not count: layers melt them into one of their own.
     """
     left = edges[0] != edges[1]
-    left[found[found >= 0]] = False
+    left[position[position >= 0]] = False
     if not bool(left.any()):
         return False
     return bool(torch.isin(edges[0, left] * nodes + edges[1, left], query[0] * nodes + query[1]).any())
@@ -188,8 +188,8 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
     counts = [int(s) for s in size or () if s is not None]
     x = kwargs.get("x")
     parts = x if isinstance(x, (tuple, list)) else (x,)
-    found = [value for value in parts if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim)]
-    return counts + [value.size(module.node_dim) for value in found]
+    features = [value for value in parts if isinstance(value, Tensor) and value.dim() >= abs(module.node_dim)]
+    return counts + [value.size(module.node_dim) for value in features]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
