@@ -196,8 +196,8 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
         run.sweep()
         if hardware not in run.manifest["hardware"]:
             warn(
-                f"{folder} was started on {run.manifest['hardware'][0]} and is resumed on {hardware}: the last digits of its "
-                "scores may not be those of an uninterrupted run"
+                f"{folder} was started on {run.manifest['hardware'][0]} and is resumed on {hardware}: the last digits of "
+                "its scores may not be those of an uninterrupted run"
             )
             run.manifest["hardware"].append(hardware)
         yield run
