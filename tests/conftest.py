@@ -28,7 +28,7 @@ settings.load_profile("few")
 
 
 # Rooms whose signatures `--check-shapes` checks.
-ROOMS = [f"gnn_xai.core.{room}" for room in ("arrays", "graphs", "inputs", "propagation", "model")]
+ROOMS = [f"gnn_xai.core.{room}" for room in ("arrays", "graphs", "inputs", "propagation", "model", "engines")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -119,7 +119,7 @@ class Call:
         else:
             return None
         try:
-            found = explain(
+            explained = explain(
                 self.model,
                 part,
                 method,
@@ -132,12 +132,12 @@ class Call:
             )
         except InputError:  # a model that runs on the whole graph alone, say; others fail again there
             return None
-        e, device = found[0], found.index.device
+        e, device = explained[0], explained.index.device
         edge, node = e.edge_mask, e.node_mask
         if edge is not None:
             edge = edge.new_zeros(self.size[1]).index_copy(0, edges.to(device)[e.edge_id], edge)
         if node is not None:
-            if found.node_mask_type == "common_attributes":
+            if explained.node_mask_type == "common_attributes":
                 node = node.unsqueeze(0)
             else:
                 whole = node.new_zeros(self.size[0], node.size(1))

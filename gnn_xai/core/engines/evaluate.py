@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
@@ -20,10 +21,10 @@ Removal = Literal["message", "structural"]
 REMOVALS: tuple[Removal, ...] = ("message", "structural")
 
 SHARED = 4
-"""IncrementalPropagation of an instance, on average, from which on it pays to run the original beside them."""
+"""Variants of an instance, on average, from which on it pays to run the original beside them."""
 
 SAMPLE = 8
-"""IncrementalPropagation on which following a change is compared with running them whole."""
+"""Variants on which following a change is compared with running them whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,47 +32,47 @@ class Change:
     """What is different in a union of variants.
 
     Attributes:
-        edges: `[ΣE]` bool, removed edges.
-        nodes: `[ΣN]` bool, removed nodes, with all edges at them; never a target.
-        x: `[ΣN, ...]` node features in place of the original ones; where these are codes, other codes, or factors on what
+        edges: removed edges.
+        nodes: removed nodes, with all edges at them; never a target.
+        x: node features in place of the original ones; where these are codes, other codes, or factors on what
             they are embedded as, see `Graphs.features`.
     """
 
-    edges: Tensor | None = None
-    nodes: Tensor | None = None
-    x: Tensor | None = None
+    edges: Bool[Tensor, " edges"] | None = None
+    nodes: Bool[Tensor, " nodes"] | None = None
+    x: Shaped[Tensor, "nodes ..."] | None = None
 
 
 def evaluate(
     session: Session,
     graphs: ComputationGraphs,
-    instance: Tensor,
-    change: Callable[[Replicas, Tensor], Change],
+    instance: Int[Tensor, " variants"],
+    change: Callable[[Replicas, Int[Tensor, " replicas"]], Change],
     removal: Removal,
-    reduce: Callable[[Tensor, Tensor], Tensor],
+    reduce: Callable[[Float[Tensor, "replicas columns"], Int[Tensor, " replicas"]], Shaped[Tensor, "replicas ..."]],
     share: float = 1.0,
-) -> Tensor:
-    """Run V variants and reduce their outputs on the fly.
+) -> Shaped[Tensor, "variants ..."]:
+    """Run variants and reduce their outputs on the fly.
 
     Args:
         session: the problem and how to run it.
-        graphs: B computation graphs.
-        instance: `[V]` which instance each variant is a variant of.
-        change: `(replicas, of variants, their numbers [R]) -> Change`.
+        graphs: computation graphs.
+        instance: which instance each variant is a variant of.
+        change: `(replicas, the numbers of their variants) -> Change`.
         removal: `message` multiplies the messages of removed edges by 0, so degrees and softmax still see them;
             `structural` rebuilds the graph without them. A removed node is zeroed and silenced, or taken out.
-        reduce: `(outputs [R, C], numbers [R]) -> values [R, ...]`.
+        reduce: `(outputs, the numbers of their variants) -> values`.
         share: the part of the algorithm's work that this is, for the progress bar.
 
     Returns:
-        `[V, ...]`, in the order of `instance`.
+        values in the order of `instance`.
     """
     if len(instance) == 0:  # instances without edges have no variants; nothing tells the shape of a value
         return torch.zeros(0, dtype=session.problem.dtype, device=instance.device)
     structural = removal == "structural"
     parts: list[tuple[Tensor, Tensor]] = []
 
-    def run(select: Tensor, follow: bool) -> Tensor:
+    def run(select: Int[Tensor, " replicas"], follow: bool) -> Float[Tensor, "replicas columns"]:
         which = instance[select]
         replicas = graphs.replicas(which) if follow else session.replicas(graphs, which)
         changed = change(replicas, select)
@@ -96,7 +97,7 @@ def evaluate(
         except Exception:  # the model adds its input to an output that has other rows, say
             follow = False
 
-    def work(select: Tensor) -> None:
+    def work(select: Int[Tensor, " replicas"]) -> None:
         parts.append((select, reduce(run(select, follow), select)))
         session.advance(share * len(select) / len(instance))
 
@@ -116,7 +117,7 @@ def _with_roots(replicas: Replicas, change: Change) -> Change:
     return Change(change.edges, change.nodes & ~stays, x)
 
 
-def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
+def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Float[Tensor, "replicas columns"]:
     if change.edges is change.nodes is None:  # the graph stays as it is
         return _masked(session, replicas, change)
     if session.problem.readout.nodes_stay:
@@ -135,7 +136,7 @@ def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Tensor:
         return model(x=x)
 
 
-def _masked(session: Session, replicas: Replicas, change: Change) -> Tensor:
+def _masked(session: Session, replicas: Replicas, change: Change) -> Float[Tensor, "replicas columns"]:
     change = _silenced(replicas, change)
     mask = None if change.edges is None else (~change.edges).to(session.problem.dtype)
     with session.model(replicas) as model:
@@ -152,7 +153,9 @@ def _silenced(replicas: Replicas, change: Change) -> Change:
     return Change(edges if change.edges is None else edges | change.edges, None, x)
 
 
-def _followed(session: Session, replicas: Replicas, change: Change, structural: bool) -> Tensor:
+def _followed(
+    session: Session, replicas: Replicas, change: Change, structural: bool
+) -> Float[Tensor, "replicas columns"]:
     assert session.plan is not None
     nodes, lost, left = None, None, replicas
     if structural:

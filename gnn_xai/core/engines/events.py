@@ -1,10 +1,11 @@
-"""What an observer is told while masks are learned."""
+"""Reports to an observer while masks are learned."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -15,28 +16,28 @@ class Epoch:
     Attributes:
         number: steps taken; 0 before the first.
         restart: which of the initial masks they started from.
-        positions: `[R]` which instances these are, as positions within the index of `explain`.
-        last: `[R]` bool, the masks are those that are returned (or that go into the mean over restarts).
-        losses: terms of the loss with their coefficients, `[R]` each: `prediction`, then `edge_size`, `edge_ent`,
+        positions: which instances these are, as positions within the index of `explain`.
+        last: the masks are those that are returned (or that go into the mean over restarts).
+        losses: terms of the loss with their coefficients: `prediction`, then `edge_size`, `edge_ent`,
             `node_feat_size` and `node_feat_ent` as far as there are such masks, and `total`, their sum.
-        edge_mask: `[P]` masks of edges, of which an undirected one is there once; `None` without.
-        edge_row: `[P]` the row of `positions` that each belongs to.
-        node_mask: `[Q]` masks of nodes or of features that are not 0; `None` without.
-        node_row: `[Q]` the row of `positions` that each belongs to.
+        edge_mask: masks of edges, an undirected one once; `None` without.
+        edge_row: the row of `positions` that each belongs to.
+        node_mask: masks of nodes or of features that are not 0; `None` without.
+        node_row: the row of `positions` that each belongs to.
     """
 
     number: int
     restart: int
-    positions: Tensor
-    last: Tensor
-    losses: dict[str, Tensor]
-    edge_mask: Tensor | None
-    edge_row: Tensor | None
-    node_mask: Tensor | None
-    node_row: Tensor | None
+    positions: Int[Tensor, " instances"]
+    last: Bool[Tensor, " instances"]
+    losses: dict[str, Float[Tensor, " instances"]]
+    edge_mask: Float[Tensor, " edges"] | None
+    edge_row: Int[Tensor, " edges"] | None
+    node_mask: Float[Tensor, " values"] | None
+    node_row: Int[Tensor, " values"] | None
 
-    def only(self, rows: Tensor) -> Epoch:
-        """The same for some of the instances, `[R]` bool."""
+    def only(self, rows: Bool[Tensor, " instances"]) -> Epoch:
+        """The same for some of the instances."""
         place = rows.long().cumsum(0) - 1
 
         def taken(mask: Tensor | None, row: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -51,10 +52,10 @@ class Epoch:
 
 @runtime_checkable
 class Observer(Protocol):
-    """Who is told. An instance whose batch ran out of memory starts anew, from epoch 0; what was told of it is void."""
+    """Receives reports. An instance whose batch ran out of memory starts anew, from epoch 0: discard its earlier reports."""
 
     def after(self, number: int) -> int:
-        """The next epoch to be told about after this one."""
+        """The next epoch to report after this one."""
         ...
 
     def epoch(self, epoch: Epoch) -> None:

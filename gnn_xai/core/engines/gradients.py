@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
@@ -19,13 +20,13 @@ NO_GRADIENT = (
     "out, or use an ablation"
 )
 
-Point = Callable[[Replicas, int], tuple[Tensor | None, Tensor | None]]
+Point = Callable[[Replicas, int], tuple[Float[Tensor, "nodes ..."] | None, Float[Tensor, " edges"] | None]]
 
 
 def gradients(
     session: Session,
     graphs: ComputationGraphs,
-    target: Tensor,
+    target: Int[Tensor, " instances"],
     *,
     features: bool,
     edges: bool,
@@ -33,13 +34,13 @@ def gradients(
     weights: Sequence[float] = (1.0,),
     point: Point | None = None,
     power: int = 1,
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Float[Tensor, "nodes features"] | None, Float[Tensor, " edges"] | None]:
     """Σ_k w_k · [∂ score(x_k, m_k) / ∂ (x_k, m_k)]^power.
 
     Args:
         session: the problem and how to run it.
-        graphs: B computation graphs.
-        target: `[B]`.
+        graphs: computation graphs.
+        target: of each instance.
         features, edges: what to differentiate with respect to.
         objective: the scalar to differentiate.
         weights: w_k, one for each point of the path.
@@ -47,7 +48,7 @@ def gradients(
         power: of each gradient before they are added up.
 
     Returns:
-        gradients for features `[ΣN, F]` and for edges `[ΣE]`; `None` where not asked. The gradient of an undirected edge
+        gradients for features and for edges; `None` where not asked. The gradient of an undirected edge
         is that of the one mask its two directions share: the sum over both, on each of them.
     """
     problem, tied = session.problem, session.tied(graphs)
@@ -58,7 +59,7 @@ def gradients(
     if edges:
         by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device)
 
-    def work(select: Tensor) -> None:
+    def work(select: Int[Tensor, " selected"]) -> None:
         replicas = session.replicas(graphs, select)
         at = torch.empty_like(tied).index_copy(0, replicas.edge, torch.arange(len(replicas.edge), device=tied.device))
         shared = at[tied[replicas.edge]]  # both directions of an edge lie in the same replica
@@ -92,7 +93,7 @@ def gradients(
     return by_node, by_edge
 
 
-def _grad(score: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+def _grad(score: Float[Tensor, ""], inputs: list[Float[Tensor, ...]]) -> list[Float[Tensor, ...]]:
     """Gradients, 0 where the score does not depend on an input (an isolated node, for one)."""
     if not score.requires_grad:
         if any(value.numel() for value in inputs):

@@ -1,8 +1,9 @@
-"""What the layers of a model make of instances."""
+"""Hidden representations of instances per layer."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_sum
@@ -14,12 +15,14 @@ TOGETHER = 1024
 """Graphs that run as one batch."""
 
 
-def layer_outputs(problem: Problem, index: Tensor) -> dict[str, Tensor]:
-    """Outputs of the model's message-passing layers, `[B, H]` by the name of the layer and the number of the call.
+def layer_outputs(
+    problem: Problem, index: Int[Tensor, "instances ..."]
+) -> dict[str, Float[Tensor, "instances features"]]:
+    """Outputs of the model's message-passing layers by the name of the layer and the number of the call.
 
     Args:
         problem: model, data, task.
-        index: `[B]` nodes or `[B, 2]` pairs of nodes, whose rows are read in a pass over all of the data, those of a pair
+        index: nodes or pairs of nodes, whose rows are read in a pass over all of the data, those of a pair
             side by side; or graphs, of whose nodes the mean is taken.
     """
     if problem.readout.rooted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gnn_xai.core.engines.agreement import close
@@ -16,8 +17,8 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.joint import Joint
 
 
-def computation_graph(prepared: Prepared, session: Session) -> tuple[ComputationGraphs, Tensor]:
-    """The whole graph of a joint problem, in play as far as it can reach the rows, and the prediction `[1, K · C]`.
+def computation_graph(prepared: Prepared, session: Session) -> tuple[ComputationGraphs, Float[Tensor, "1 numbers"]]:
+    """The whole graph of a joint problem, in play as far as it can reach the rows, and the prediction.
 
     What lies further than the model's layers is in play, too, if other features there, or no messages, change the rows: a
     normalisation over all nodes, say.
@@ -44,8 +45,10 @@ def computation_graph(prepared: Prepared, session: Session) -> tuple[Computation
     return replace(graphs, node_depth=depth, edge_in_play=edge), chunk.prediction
 
 
-def _reach(graphs: Graphs, read: Tensor, look: Look) -> tuple[Tensor, Tensor]:
-    """The nodes `[N]` and edges `[E]` that can send something to the nodes that are read, as bool."""
+def _reach(
+    graphs: Graphs, read: Bool[Tensor, " nodes"], look: Look
+) -> tuple[Bool[Tensor, " nodes"], Bool[Tensor, " edges"]]:
+    """The nodes and edges that can send something to the nodes that are read."""
     row, col = graphs.edge_index
     ways = [(row, col)] * (look.flow != "target_to_source") + [(col, row)] * (look.flow != "source_to_target")
     node, edge = read.clone(), torch.zeros_like(row, dtype=torch.bool)

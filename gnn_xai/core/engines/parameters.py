@@ -1,4 +1,4 @@
-"""What is learned: parameters behind edge and node masks, and how they become masks of a union.
+"""Learned parameters behind edge and node masks, and how they become masks of a union.
 
 Parameters are theirs to spread over the edges, nodes or values that share one; initial values are keyed by instance and
 element, so that they are the same in any batch.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_normal
@@ -40,9 +41,9 @@ class EdgeMask:
     """One parameter per undirected edge in play, or per directed edge where directions are not tied.
 
     Attributes:
-        start: `[P]` initial parameters, before the sigmoid.
-        owner: `[P]` the replica of each.
-        size, entropy: `[P]` coefficients of m and of H(m) in the loss, over directed edges in play.
+        start: initial parameters, before the sigmoid.
+        owner: the replica of each.
+        size, entropy: coefficients of m and of H(m) in the loss, over directed edges in play.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class EdgeMask:
         self.size = objective.edge_size * copies
         self.entropy = objective.edge_ent * copies / count[self.owner]
 
-    def spread(self, values: Tensor) -> Tensor:
-        """The mask of every edge of the union, `[ΣE]`; 1 for context."""
+    def spread(self, values: Float[Tensor, " parameters"]) -> Float[Tensor, " edges"]:
+        """The mask of every edge of the union; 1 for context."""
         return torch.cat([values, values.new_ones(1)]).index_select(0, self.slot)
 
-    def final(self, values: Tensor) -> Tensor:
-        """The mask of every edge of the union, `[ΣE]`; 0 for context."""
+    def final(self, values: Float[Tensor, " parameters"]) -> Float[Tensor, " edges"]:
+        """The mask of every edge of the union; 0 for context."""
         return torch.cat([values, values.new_zeros(1)]).index_select(0, self.slot)
 
 
@@ -87,14 +88,14 @@ class NodeMask:
         session: Session,
         replicas: Replicas,
         objective: MaskObjective,
-        places: Tensor,
-        owner: Tensor,
-        element: tuple[Tensor, Tensor],
+        places: Int[Tensor, " parameters"],
+        owner: Int[Tensor, " parameters"],
+        element: tuple[Int[Tensor, " parameters"], Int[Tensor, " parameters"]],
         shape: tuple[int, int],
         init_std: float,
         restart: int,
     ) -> None:
-        """Parameters at flat `places` `[P]` of a mask of a `shape`, each of a replica `owner` `[P]`, keyed by `element`."""
+        """Parameters at flat `places` of a mask of a `shape`, each of a replica `owner`, keyed by `element`."""
         graphs = replicas.source.graphs
         assert graphs.features is not None
         self.features = _features(session, replicas)
@@ -106,16 +107,16 @@ class NodeMask:
         count = torch.bincount(owner, minlength=len(replicas)).clamp(min=1).to(graphs.features.dtype)[owner]
         self.size, self.entropy = objective.node_feat_size / count, objective.node_feat_ent / count
 
-    def spread(self, values: Tensor) -> Tensor:
-        """The masked features of the union, `[ΣN, ...]`; context keeps its own."""
+    def spread(self, values: Float[Tensor, " parameters"]) -> Shaped[Tensor, "nodes ..."]:
+        """The masked features of the union; context keeps its own."""
         masked = self.masked(values)
         return masked if self.lazy else masked.dense()
 
-    def masked(self, values: Tensor) -> MaskedFeatures:
+    def masked(self, values: Float[Tensor, " parameters"]) -> MaskedFeatures:
         """The same, not multiplied yet."""
         raise NotImplementedError
 
-    def final(self, values: Tensor) -> Tensor:
+    def final(self, values: Float[Tensor, " parameters"]) -> Float[Tensor, "rows width"]:
         """The mask in the layout of `Scores.node`; 0 where it cannot matter."""
         rows, width = self.shape
         return values.new_zeros(rows * width).index_copy(0, self.places, values).reshape(rows, width)
@@ -136,7 +137,7 @@ class RowMask(NodeMask):
         )
         self.slot = _slots(len(replicas.node), node)
 
-    def masked(self, values: Tensor) -> MaskedFeatures:
+    def masked(self, values: Float[Tensor, " parameters"]) -> MaskedFeatures:
         """Rows times their parameter."""
         return by_row(self.features, self.node, _from_slots(values, self.slot))
 
@@ -174,7 +175,7 @@ class ValueMask(NodeMask):
         super().__init__(session, replicas, objective, places, owner, element, (rows, width), init_std, restart)
         self.slot = slot
 
-    def masked(self, values: Tensor) -> MaskedFeatures:
+    def masked(self, values: Float[Tensor, " parameters"]) -> MaskedFeatures:
         """Values times their parameters."""
         return by_value(self.features, self.node, self.entries, self.values * _from_slots(values, self.slot))
 
@@ -196,7 +197,7 @@ class ColumnMask(NodeMask):
         places = owner * shape[1] + feature
         super().__init__(session, replicas, objective, places, owner, element, shape, init_std, restart)
 
-    def masked(self, values: Tensor) -> MaskedFeatures:
+    def masked(self, values: Float[Tensor, " parameters"]) -> MaskedFeatures:
         """Rows times the parameters of their replica."""
         return by_column(self.features, self.node, self.columns, self.final(values))
 
@@ -216,8 +217,10 @@ _PER_VALUE = 56
 """Bytes that one masked feature value takes: its place, its value, mask, gradient and the optimiser's moments."""
 
 
-def cost_of_values(session: Session, graphs: ComputationGraphs, kind: NodeMaskType | None) -> Tensor:
-    """Bytes that masks on feature values take for each instance, `[B]`, beyond what the model does."""
+def cost_of_values(
+    session: Session, graphs: ComputationGraphs, kind: NodeMaskType | None
+) -> Float[Tensor, " instances"]:
+    """Bytes that masks on feature values take for each instance, beyond what the model does."""
     if kind is None or kind == "object":
         return torch.zeros(len(graphs), device=graphs.node.device)
     assert graphs.graphs.features is not None
@@ -237,7 +240,7 @@ def _features(session: Session, replicas: Replicas) -> Features:
     return session.features or Features(x)
 
 
-def _slots(total: int, active: Tensor) -> Tensor | None:
+def _slots(total: int, active: Int[Tensor, " active"]) -> Int[Tensor, " {total}"] | None:
     """The parameter of each of `total` elements, or one behind the last for those that are not active; `None` where every
     element has its own.
     """
@@ -247,6 +250,8 @@ def _slots(total: int, active: Tensor) -> Tensor | None:
     return slot.index_copy(0, active, torch.arange(len(active), device=active.device))
 
 
-def _from_slots(values: Tensor, slot: Tensor | None) -> Tensor:
+def _from_slots(
+    values: Float[Tensor, " parameters"], slot: Int[Tensor, " elements"] | None
+) -> Float[Tensor, " elements"]:
     """The mask of each element; 1 for those without a parameter."""
     return values if slot is None else torch.cat([values, values.new_ones(1)]).index_select(0, slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gnn_xai.core.engines.verification import Neighborhoods
@@ -21,7 +22,7 @@ SMALL = 250_000
 """Nodes and edges up to which a graph, or the neighbourhood of a node of the sample, is looked at whole."""
 
 
-def of_different_size(graphs: Graphs, index: Tensor) -> Tensor:
+def of_different_size(graphs: Graphs, index: Int[Tensor, " instances"]) -> Int[Tensor, " sample"]:
     """Up to `SAMPLE` graphs of an index, the smallest and the largest among them."""
     if len(index) <= SAMPLE:
         return index
@@ -31,12 +32,12 @@ def of_different_size(graphs: Graphs, index: Tensor) -> Tensor:
     return index[torch.cat([first[: SAMPLE - 2], ends]).unique()]
 
 
-def spread(graphs: Graphs, flow: Flow, roots: Tensor | None = None) -> Tensor:
+def spread(graphs: Graphs, flow: Flow, roots: Int[Tensor, "outputs roots"] | None = None) -> Int[Tensor, " sample"]:
     """A few nodes that something reaches in two steps (if there are none, in one): of `SAMPLE` that are spread over the
     graph, those with the smallest neighbourhoods and a middling one. Any nodes, where there are no edges.
 
     What a layer does with its neighbours, and with nodes that it need not compute, shows where there are some. Where only
-    some nodes have outputs, they are taken among these `roots` `[R, K]`.
+    some nodes have outputs, they are taken among these `roots`.
     """
     rooted = torch.ones(graphs.num_nodes, dtype=torch.int64, device=graphs.device)
     if roots is not None:
@@ -55,13 +56,13 @@ def spread(graphs: Graphs, flow: Flow, roots: Tensor | None = None) -> Tensor:
     return torch.cat(nodes).unique()
 
 
-def small(neighborhoods: Neighborhoods, sample: Tensor) -> Tensor:
-    """Nodes of a sample whose neighbourhoods can be looked at without a cap, `[S]` bool; at least one."""
+def small(neighborhoods: Neighborhoods, sample: Int[Tensor, " sample"]) -> Bool[Tensor, " sample"]:
+    """Whether the neighbourhood of a node of a sample can be looked at without a cap; that of one at least."""
     graphs = neighborhoods.graphs
     if graphs.num_nodes + graphs.num_edges <= SMALL:
         return torch.ones_like(sample, dtype=torch.bool)
 
-    def fits(node: Tensor, scope: int) -> bool:
+    def fits(node: Int[Tensor, " 1"], scope: int) -> bool:
         try:
             neighborhoods.around(node, torch.full_like(node, scope), SMALL)
         except TooLarge:

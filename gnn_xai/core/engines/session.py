@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
@@ -59,7 +60,7 @@ class Session:
     advance: Callable[[float], None] = _nothing
     observer: Observer | None = None
 
-    def replicas(self, graphs: ComputationGraphs, select: Tensor) -> Replicas:
+    def replicas(self, graphs: ComputationGraphs, select: Int[Tensor, " replicas"]) -> Replicas:
         """Copies of the selected instances side by side, in the order of nodes that the plan wants."""
         return graphs.replicas(select, by_depth=self.plan is not None and self.plan.trim)
 
@@ -70,21 +71,23 @@ class Session:
     def outputs(
         self,
         graphs: ComputationGraphs,
-        call: Callable[[MaskedModel, Tensor], Tensor] = lambda model, _: model(),
+        call: Callable[[MaskedModel, Int[Tensor, " replicas"]], Float[Tensor, "replicas columns"]] = lambda model, _: (
+            model()
+        ),
         ways: int = 1,
-    ) -> Tensor:
-        """The model's output on every computation graph, plain or in several ways, `[B, ways, C]`.
+    ) -> Float[Tensor, "instances {ways} columns"]:
+        """The model's output on every computation graph, plain or in several ways.
 
         Args:
-            graphs: B computation graphs.
-            call: runs the model on replicas, `(model, way of each replica [R]) -> [R, C]`.
+            graphs: computation graphs.
+            call: runs the model on replicas, `(model, way of each replica) -> outputs`.
             ways: how many replicas each instance gets.
         """
         parts: list[tuple[Tensor, Tensor]] = []
         size = len(graphs)
         together = ways if len(graphs.node) + len(graphs.edge) <= SMALL else 1
 
-        def work(select: Tensor) -> None:
+        def work(select: Int[Tensor, " replicas"]) -> None:
             with torch.no_grad(), self.model(self.replicas(graphs, select % size)) as model:
                 # Appended at once: a batch that runs out of memory is tried again.
                 parts.extend(
@@ -106,15 +109,17 @@ class Session:
         """The same for passes without gradients, which keep nothing for a way back."""
         return self.limit * (FORWARD if self.budget.in_bytes else 1)
 
-    def cost(self, graphs: ComputationGraphs, instance: Tensor | None = None) -> Tensor:
+    def cost(
+        self, graphs: ComputationGraphs, instance: Int[Tensor, " replicas"] | None = None
+    ) -> Float[Tensor, " costs"]:
         """Cost of each instance, or of each listed replica of one."""
         cost = self.budget.cost(graphs.num_nodes, graphs.num_edges)
         # A model that needs the whole graph may mix the graphs of a batch: nothing shares a batch with such an instance.
         cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.forward_limit, 1.0), cost)
         return cost if instance is None else cost[instance]
 
-    def tied(self, graphs: ComputationGraphs) -> Tensor:
-        """The edge, as a flat position `[ΣE]`, whose score each edge shares: the first of the two directions of an
+    def tied(self, graphs: ComputationGraphs) -> Int[Tensor, " edges"]:
+        """The edge, as a flat position, whose score each edge shares: the first of the two directions of an
         undirected edge where both are in play, its own elsewhere.
         """
         own = torch.arange(len(graphs.edge), device=graphs.edge.device)
@@ -124,8 +129,8 @@ class Session:
         both = (partner >= 0) & graphs.edge_in_play & graphs.edge_in_play[partner]
         return torch.where(both, torch.minimum(own, partner), own)
 
-    def removable(self, graphs: ComputationGraphs) -> tuple[Tensor, Tensor]:
-        """The edges in play as units that are removed whole: `(first edge of each unit [K], unit of each edge [ΣE])`.
+    def removable(self, graphs: ComputationGraphs) -> tuple[Int[Tensor, " units"], Int[Tensor, " edges"]]:
+        """The edges in play as units that are removed whole: `(first edge of each unit, unit of each edge)`.
 
         A unit is an undirected edge where directions are tied, with its other direction even where that is context (the
         degree it adds goes too); else a directed edge. Edges of no unit have -1.
@@ -140,8 +145,8 @@ class Session:
             unit = torch.where((unit < 0) & (graphs.partner >= 0), unit[graphs.partner], unit)
         return first, unit
 
-    def edge_key(self, graphs: ComputationGraphs) -> Tensor:
-        """The key of an edge's random numbers, `[ΣE]`: its id, the smaller one of two tied directions."""
+    def edge_key(self, graphs: ComputationGraphs) -> Int[Tensor, " edges"]:
+        """The key of an edge's random numbers: its id, the smaller one of two tied directions."""
         key = graphs.graphs.edge_key[graphs.edge]
         if not self.undirected:
             return key

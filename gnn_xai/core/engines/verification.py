@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
@@ -32,9 +33,9 @@ class Probe:
         edge_mask: `[E]` in (0, 1); `None` where masks cannot reach all messages.
     """
 
-    source: Tensor
-    factor: Tensor | None
-    edge_mask: Tensor | None
+    source: Int[Tensor, " nodes"]
+    factor: Float[Tensor, " nodes"] | None
+    edge_mask: Float[Tensor, " edges"] | None
 
     @classmethod
     def of(cls, graphs: Graphs, maskable: bool, dtype: torch.dtype, zeros: bool = True) -> Probe:
@@ -51,16 +52,16 @@ class Probe:
             factor = (factor.masked_fill(_silent(graphs, factor), 0) if zeros else factor).to(x.dtype)
         return cls(source, factor, keyed_uniform(2, graphs.edge_key).to(dtype) if maskable else None)
 
-    def x(self, graphs: Graphs, node: Tensor) -> Tensor | None:
-        """The features of nodes `[n]` of the data under the probe, `[n, ...]`."""
+    def x(self, graphs: Graphs, node: Int[Tensor, " rows"]) -> Shaped[Tensor, "rows ..."] | None:
+        """The features of nodes of the data under the probe."""
         if graphs.x is None:
             return None
         x = graphs.x[self.source[node]]
         return x if self.factor is None else x * self.factor[node].reshape(-1, *[1] * (x.dim() - 1))
 
 
-def _silent(graphs: Graphs, draw: Tensor) -> Tensor:
-    """Nodes whose features are 0 in a probe, `[N]` bool, by a random number of each: one in eight, one that sends and
+def _silent(graphs: Graphs, draw: Float[Tensor, " nodes"]) -> Bool[Tensor, " nodes"]:
+    """Nodes whose features are 0 in a probe, by a random number of each: one in eight, one that sends and
     one that receives among them.
     """
     edges = graphs.edge_index[:, graphs.edge_index[0] != graphs.edge_index[1]]
@@ -82,7 +83,7 @@ class Neighborhoods:
         probe: a second input, or `None` where the model does not run on it.
         scale: of a typical output.
         rounding: how far outputs are apart that differ by the order of edges alone.
-        followed: `[steps, R]` bool, the relations along which messages pass that have so many steps to go; `None` for all.
+        followed: the relations along which messages pass that have so many steps to go; `None` for all.
     """
 
     graphs: Graphs
@@ -91,16 +92,22 @@ class Neighborhoods:
     probe: Probe | None
     scale: float
     rounding: float = 0.0
-    followed: Tensor | None = None
+    followed: Bool[Tensor, "steps relations"] | None = None
 
     def around(
-        self, index: Tensor, scope: Tensor, limit: int | None = None, cap: Cap | None = None
+        self,
+        index: Int[Tensor, "instances ..."],
+        scope: Int[Tensor, " instances"],
+        limit: int | None = None,
+        cap: Cap | None = None,
     ) -> ComputationGraphs:
-        """The computation graphs of nodes `[B]`, or pairs `[B, 2]`, each with its `scope` `[B]`, not verified."""
+        """The computation graphs of nodes, or pairs of nodes, each with its `scope`, not verified."""
         return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap, self.followed)
 
-    def agree(self, out: Tensor, expected: Tensor) -> Tensor:
-        """Instances `[B]` whose outputs `[B, ways, C]` are those expected, in each way."""
+    def agree(
+        self, out: Float[Tensor, "instances ways columns"], expected: Float[Tensor, "instances ways columns"]
+    ) -> Bool[Tensor, " instances"]:
+        """Whether the outputs of an instance are those expected, in each way."""
         change = changes(expected)
         change = None if change is None else change.repeat_interleave(expected.size(1))
         same = close(out.flatten(0, 1), expected.flatten(0, 1), self.scale, self.rounding, change)
@@ -109,14 +116,14 @@ class Neighborhoods:
     def verified(
         self,
         session: Session,
-        index: Tensor,
-        expected: Tensor,
+        index: Int[Tensor, "instances ..."],
+        expected: Float[Tensor, "instances ways columns"],
         scopes: range,
         *,
         limit: int | None = None,
         cap: Cap | None = None,
         local: bool = True,
-    ) -> tuple[ComputationGraphs, Tensor]:
+    ) -> tuple[ComputationGraphs, Int[Tensor, " instances"]]:
         """Computation graphs by the first of `scopes` that gives what is `expected`, or else by the last.
 
         Edges that a cap left out are not added again: where it left out some, the first of `scopes` is taken, unless no
@@ -124,14 +131,14 @@ class Neighborhoods:
 
         Args:
             session: how to run the model.
-            index: `[B]` nodes, or `[B, 2]` pairs.
-            expected: `[B, ways, C]` the output on the full data, for the user's input and for the probe.
+            index: nodes, or pairs of nodes.
+            expected: the output on the full data, for the user's input and for the probe.
             scopes: which of `SCOPES` to try.
             limit, cap: see `gnn_xai.core.graphs.expansion.around_nodes`.
             local: some neighbourhood is enough for most nodes.
 
         Returns:
-            them, with `exact` set, and the scope of each, `[B]`.
+            them, with `exact` set, and the scope of each.
         """
         scope = torch.zeros(len(index), dtype=torch.int64, device=index.device)
         exact = torch.zeros_like(scope, dtype=torch.bool)
@@ -151,12 +158,16 @@ class Neighborhoods:
         return replace(graphs, exact=exact), scope
 
 
-def outputs(session: Session, graphs: ComputationGraphs, probe: Probe | None) -> Tensor:
-    """The model's output on computation graphs, for the user's input and for the probe, `[B, ways, C]`."""
+def outputs(
+    session: Session, graphs: ComputationGraphs, probe: Probe | None
+) -> Float[Tensor, "instances ways columns"]:
+    """The model's output on computation graphs, for the user's input and for the probe."""
     return session.outputs(graphs, lambda model, way: _under_probe(model, way, probe), 1 if probe is None else 2)
 
 
-def _under_probe(model: MaskedModel, way: Tensor, probe: Probe | None) -> Tensor:
+def _under_probe(
+    model: MaskedModel, way: Int[Tensor, " replicas"], probe: Probe | None
+) -> Float[Tensor, "replicas columns"]:
     """The output of replicas, those of `way` 1 under the probe."""
     if probe is None:
         return model()
@@ -168,7 +179,9 @@ def _under_probe(model: MaskedModel, way: Tensor, probe: Probe | None) -> Tensor
     return model(edge_mask=mask, x=_mixed(model, replicas, probed, probe))
 
 
-def _mixed(model: MaskedModel, replicas: Replicas, probed: Tensor, probe: Probe) -> Tensor | None:
+def _mixed(
+    model: MaskedModel, replicas: Replicas, probed: Bool[Tensor, " nodes"], probe: Probe
+) -> Shaped[Tensor, "nodes ..."] | None:
     """Features of replicas, those of `probed` nodes under the probe."""
     graphs, node = replicas.source.graphs, replicas.node_id
     if graphs.x is None:

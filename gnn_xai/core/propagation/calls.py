@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
-from torch_geometric.nn import (
-    MessagePassing,
-)
+from torch_geometric.nn import MessagePassing
 
 from gnn_xai.core.graphs.matching import match_edges
 from gnn_xai.core.graphs.source import Flow
@@ -23,8 +22,8 @@ class Call:
 
     layer: str
     module: MessagePassing
-    edge_index: Tensor | None = None  # None for a call on another graph
-    gather: Tensor | None = None  # [E'] position of the mask for each message; E for edges the layer added
+    edge_index: Int[Tensor, "2 messages"] | None = None  # None for a call on another graph
+    gather: Int[Tensor, " messages"] | None = None  # position of the mask for each; E for edges the layer added
     transposed: bool = False  # it runs on the graph's edges turned around
     ambiguous: bool = False  # its edges are the graph's, but which copies of parallel ones is unknown
     changing: bool = False  # it runs on other edges where features are others
@@ -134,10 +133,12 @@ class ForwardTrace:
         return [f"{label}: it makes another graph of this one" for label in self.rewiring] + skipped
 
 
-def _positions(query: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, bool]:
-    """The graph's edge for each edge of a call, -1 for one that it does not have, `[Q]`; and whether the call runs on the
-    graph's edges turned around, as layers for directed graphs do. In an undirected graph only the order tells the two
-    apart, so order comes first, and PyG's layers keep that of all edges but self loops.
+def _positions(
+    query: Int[Tensor, "2 messages"], edges: Int[Tensor, "2 edges"], nodes: int
+) -> tuple[Int[Tensor, " messages"], bool]:
+    """The graph's edge for each edge of a call, -1 for one that it does not have; and whether the call runs on the graph's
+    edges turned around, as layers for directed graphs do. In an undirected graph only the order tells the two apart, so
+    order comes first, and PyG's layers keep that of all edges but self loops.
     """
     size, turned = edges.size(1), edges.flip(0)
     if query.size(1) >= size and (query is edges or torch.equal(query[:, :size], edges)):
@@ -164,7 +165,9 @@ def _positions(query: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, bool]:
     return position, False
 
 
-def _some_copies(query: Tensor, edges: Tensor, position: Tensor, nodes: int) -> bool:
+def _some_copies(
+    query: Int[Tensor, "2 messages"], edges: Int[Tensor, "2 edges"], position: Int[Tensor, " messages"], nodes: int
+) -> bool:
     """Whether a call holds some copies of a parallel edge and not others, so that their masks may be swapped. Copies of a
     self loop do not count: layers melt them into one of their own.
     """
@@ -192,5 +195,5 @@ def _node_counts(module: MessagePassing, size: Any, kwargs: dict[str, Any]) -> l
     return counts + [value.size(module.node_dim) for value in features]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _same(one: Shaped[Tensor, ...], other: Shaped[Tensor, ...]) -> bool:
     return one is other or (one.shape == other.shape and torch.equal(one, other))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gnn_xai.core.graphs.computation_graphs import Replicas
@@ -77,7 +78,7 @@ def _of_messages(name: str) -> bool:
     return any(part in name for part in ("propagate", "message", "aggregate", "edge_update"))
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def _equal(one: Float[Tensor, " entries"], other: Float[Tensor, " others"]) -> bool:
     """Whether coefficients are the same but for rounding."""
     if one.shape != other.shape or one.numel() == 0:
         return one.shape == other.shape
