@@ -53,7 +53,7 @@ class Bound:
     positional: tuple[str, ...]
     named: dict[str, str]
 
-    def __call__(self, model: nn.Module, data: Any) -> Tensor:
+    def __call__(self, model: nn.Module, data: Any) -> Any:
         """The model's output on a data object."""
 
         def value(source: str) -> Any:
