@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.data import Data
 from torch_geometric.explain import ModelConfig
+from torch_geometric.utils import to_dense_batch
 
 import gnn_xai as gx
 from tests.models import FEATURES, random_graph, seeded, small_graph
@@ -102,3 +103,175 @@ def test_features_alone_leave_the_graph_as_it_is(name: str, graph: str) -> None:
     for e in found:
         expected = without_columns(model, GRAPHS[graph], e.index)
         torch.testing.assert_close(e.node_mask.flatten(), expected, rtol=1e-9, atol=1e-9)
+
+
+# Models that see more than their layers do ############################################################################
+
+
+class Wide(nn.Module):
+    """One layer of messages, and something that is made of all nodes."""
+
+    def __init__(self, norm: Callable[[Tensor], Tensor], unit: float = 1.0, zero: float = 0.0) -> None:
+        super().__init__()
+        self.layer, self.head, self.norm, self.unit, self.zero = (
+            pyg.SAGEConv(FEATURES, 6),
+            nn.Linear(6, 1),
+            norm,
+            unit,
+            zero,
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.zero + self.unit * self.head(self.norm(self.layer(x, edge_index)).tanh())
+
+
+NORMS = {
+    "mean": lambda h: h - h.mean(0),
+    "a_little": lambda h: h + 1e-3 * h.sum(0),
+    "pair": lambda h: pyg.PairNorm()(h),
+    "norm": lambda h: h / h.norm(),
+}
+FORMS = {
+    "three_parts": (6, [[0, 2, 4], [1, 3, 5]]),
+    "one_way": (5, [[0, 1, 2, 3], [1, 2, 3, 4]]),
+    "lonely": (6, [[0, 1], [1, 0]]),
+    "no_edges": (4, [[], []]),
+    "loops": (4, [[0, 1, 2, 3], [0, 1, 2, 3]]),
+    "two_rings": (6, [[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 5, 3]]),
+}
+
+
+def form(name: str) -> Data:
+    nodes, ends = FORMS[name]
+    x = torch.randn(nodes, FEATURES, generator=torch.Generator().manual_seed(nodes)).double()
+    return Data(x=x, edge_index=torch.tensor(ends, dtype=torch.long))
+
+
+def gradients(model: nn.Module, data: Data, node: int) -> Tensor:
+    x = data.x.clone().requires_grad_()
+    return torch.autograd.grad(model(x, data.edge_index)[node, 0], x)[0]
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("shape", FORMS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_reads_all_nodes_is_not_local(norm: str, shape: str) -> None:
+    """Whatever nodes are explained together, in any unit, and far from 0."""
+    data = form(shape)
+    for unit, zero in ((1.0, 0.0), (1e-7, 0.0), (1.0, 1e6)):
+        model = seeded(lambda unit=unit, zero=zero: Wide(NORMS[norm], unit, zero))
+        for index in (None, [0], [data.num_nodes - 1, 1]):
+            algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
+            for e in gx.explain(model, data, algorithm, index=index, task=VALUE, progress=False):
+                got = torch.zeros_like(data.x).index_copy(0, e.node_id, e.node_mask)
+                expected = gradients(model, data, e.index)
+                torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+
+
+# Units ###############################################################################################################
+
+LAYERS = {"gcn": pyg.GCNConv, "sage": pyg.SAGEConv, "gat": pyg.GATConv, "cluster": pyg.ClusterGCNConv}
+# Its squared loss has the square of the output's unit, and is weighed against sizes that have none.
+WITHOUT_UNIT = set(gx.algorithms.REGISTRY) - {"gnn_explainer", "captum", "fragment_ablation", "fragment_shapley"}
+
+
+class Scaled(nn.Module):
+    def __init__(self, layer: Callable[[int, int], nn.Module], unit: float) -> None:
+        super().__init__()
+        self.first, self.second, self.head, self.unit = layer(FEATURES, 6), layer(6, 6), nn.Linear(6, 1), unit
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.unit * self.head(self.second(self.first(x, edge_index).tanh(), edge_index).tanh())
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("name", sorted(WITHOUT_UNIT))
+def test_scores_have_the_unit_of_the_output(name: str, layer: str) -> None:
+    """Verdicts, paths, masks and fidelity do not change with the unit; attributions scale with it."""
+    data = Data(x=random_graph(2).x.float(), edge_index=random_graph(2).edge_index)
+    results = {}
+    for unit in (1.0, 2.0**-20, 2.0**20):  # exact, so that rounding is the same
+        model = seeded(lambda unit=unit: Scaled(LAYERS[layer], unit), dtype=torch.float32)
+        found = gx.explain(model, data, name, index=[7, 0, 3], task=VALUE, seed=1, progress=False)
+        level = "edge" if found.edge_mask is not None else "node"
+        fidelity = gx.metrics.fidelity(model, data, found, top=2, level=level)
+        results[unit] = found, [fidelity.plus.values / unit, fidelity.minus.values / unit]
+    want, faithful = results.pop(1.0)
+    for unit, (found, other) in results.items():
+        assert found.provenance["layers"] == want.provenance["layers"]
+        assert torch.equal(found.exact, want.exact)
+        assert torch.equal(found.hops, want.hops)
+        factor = unit if want.signed or gx.algorithms.get(name).__class__.__name__ in SLOPES else 1.0
+        for got, expected in ((found.edge_mask, want.edge_mask), (found.node_mask, want.node_mask)):
+            if expected is not None:
+                torch.testing.assert_close(got, expected * factor, rtol=1e-5, atol=1e-6 * factor)
+        for got, expected in zip(other, faithful, strict=True):
+            torch.testing.assert_close(torch.as_tensor(got), torch.as_tensor(expected), rtol=1e-4, atol=1e-6)
+
+
+SLOPES = {"Saliency", "SmoothGrad"}
+
+
+# Graphs that see one another #########################################################################################
+
+
+class Read(nn.Module):
+    """One layer, a readout, and something before it that may see the whole batch."""
+
+    def __init__(
+        self, readout: Callable[[], nn.Module] | None, norm: Callable[[Tensor], Tensor], width: int = 6
+    ) -> None:
+        super().__init__()
+        self.layer, self.head, self.norm = pyg.GraphConv(FEATURES, 6), nn.Linear(width, 1), norm
+        self.readout = pyg.aggr.SumAggregation() if readout is None else readout()
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        return self.head(self.readout(self.norm(self.layer(x, edge_index).tanh()), batch))
+
+
+class Padded(nn.Module):
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.read = read
+
+    def forward(self, h: Tensor, batch: Tensor) -> Tensor:
+        return self.read(to_dense_batch(h, batch)[0])
+
+
+def same(h: Tensor) -> Tensor:
+    return h
+
+
+READS: dict[str, Callable[[], nn.Module]] = {
+    "set": lambda: Read(lambda: pyg.aggr.Set2Set(6, 2), same, 12),
+    "sort": lambda: Read(lambda: pyg.aggr.SortAggregation(4), same, 24),
+    "multiset": lambda: Read(lambda: pyg.aggr.GraphMultisetTransformer(6, 3), same),
+    "lstm": lambda: Read(lambda: pyg.aggr.LSTMAggregation(6, 6), same),
+    "padded_mean": lambda: Read(lambda: Padded(lambda h: h.mean(1)), same),
+    "padded_last": lambda: Read(lambda: Padded(lambda h: h[:, -1]), same),
+    "padded_max": lambda: Read(lambda: Padded(lambda h: (h - 0.9).amax(1)), same),
+    "centred": lambda: Read(None, lambda h: h - h.mean(0)),
+    "a_little": lambda: Read(None, lambda h: h + 1e-3 * h.mean(0)),
+    "largest": lambda: Read(None, lambda h: h / h.abs().max()),
+    "median": lambda: Read(None, lambda h: h * (h > h.median())),
+    "count": lambda: Read(None, lambda h: h / len(h)),
+    "pair": lambda: Read(None, pyg.PairNorm()),
+    "graph_norm": lambda: Read(None, pyg.GraphNorm(6)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("sizes", [(6, 3, 6), (4, 4), (5, 5, 5), (4, 3, 3), tuple([4] * 18 + [7] + [4] * 5)], ids=len)
+@pytest.mark.parametrize("name", READS)
+def test_graphs_that_see_one_another(name: str, sizes: tuple[int, ...]) -> None:
+    """Each graph has the prediction and the gradient that it has alone."""
+    model = seeded(READS[name])
+    graphs = [small_graph(nodes, seed) for seed, nodes in enumerate(sizes)]
+    graphs = [Data(x=torch.randn(g.num_nodes, FEATURES).double(), edge_index=g.edge_index) for g in graphs]
+    algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
+    for e, data in zip(gx.explain(model, graphs, algorithm, task=GRAPH_VALUE, progress=False), graphs, strict=True):
+        x = data.x.clone().requires_grad_()
+        out = model(x, data.edge_index, torch.zeros(len(x), dtype=torch.long))
+        torch.testing.assert_close(e.prediction, out[0].detach(), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(e.node_mask, torch.autograd.grad(out, x)[0], rtol=1e-6, atol=1e-8)

@@ -333,21 +333,27 @@ def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
 
 
 def _mixes(problem: Problem, start: _Start) -> bool:
-    """Whether graphs of a batch see one another, or cannot be batched: the smallest graph of a sample alone, or a single
-    one beside itself under the probe.
+    """Whether graphs of a batch see one another, or cannot be batched: whether those of a sample give anything else where
+    others are beside them, every other one of them under the probe.
+
+    All but the largest run again, so that what is filled up to the largest shows, too; all, and the first twice, where they
+    are of one size.
     """
     graphs, sample, probe, out, probed = problem.graphs, start.sample, start.probe, start.out, start.probed
     few = expansion.of_graphs(graphs, sample, 0)
-    smallest = torch.argmin(few.num_nodes).reshape(1)
-    single = len(sample) == 1
-    if single and probe is None:
-        return False
-    replicas = few.replicas(smallest.repeat(2 if single else 1))
-    way = torch.arange(len(replicas), device=sample.device) if single else torch.ones_like(smallest)
+    size = few.num_nodes
     if probe is None or probed is None:
-        way, expected = torch.zeros_like(way), out[smallest]
+        if len(sample) == 1:
+            return False
+        which = torch.argmin(size).reshape(1)
+        way, expected, change = torch.zeros_like(which), out[which], None
     else:
-        expected = torch.cat([out, probed]) if single else probed[smallest]
+        which = (size < size.max()).nonzero().flatten()
+        which = which if len(which) else torch.arange(len(sample) + 1, device=sample.device) % len(sample)
+        way = (torch.arange(len(which), device=sample.device) + 1) % 2
+        expected = torch.where(way.unsqueeze(1) > 0, probed[which], out[which])
+        change = (out - probed).abs().amax(1)[which]
+    replicas = few.replicas(which)
     probing = way[replicas.node_owner] > 0
     x = mask = None
     if probe is not None:
@@ -361,11 +367,7 @@ def _mixes(problem: Problem, start: _Start) -> bool:
             alone = model(mask, x)
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
-    if alone.shape != expected.shape:
-        return True
-    change = None if probed is None else (out - probed).abs().amax(1)
-    change = None if change is None else change.expand(len(alone)) if single else change[smallest]
-    return not bool(close(alone, expected, typical(out), change=change).all())
+    return alone.shape != expected.shape or not bool(close(alone, expected, typical(out), change=change).all())
 
 
 def _like(value: Tensor | None, other: Tensor) -> Tensor:
