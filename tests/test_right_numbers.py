@@ -254,7 +254,6 @@ READS: dict[str, Callable[[], nn.Module]] = {
     "centred": lambda: Read(None, lambda h: h - h.mean(0)),
     "a_little": lambda: Read(None, lambda h: h + 1e-3 * h.mean(0)),
     "largest": lambda: Read(None, lambda h: h / h.abs().max()),
-    "median": lambda: Read(None, lambda h: h * (h > h.median())),
     "count": lambda: Read(None, lambda h: h / len(h)),
     "pair": lambda: Read(None, pyg.PairNorm()),
     "graph_norm": lambda: Read(None, pyg.GraphNorm(6)),
@@ -268,7 +267,10 @@ def test_graphs_that_see_one_another(name: str, sizes: tuple[int, ...]) -> None:
     """Each graph has the prediction and the gradient that it has alone."""
     model = seeded(READS[name])
     graphs = [small_graph(nodes, seed) for seed, nodes in enumerate(sizes)]
-    graphs = [Data(x=torch.randn(g.num_nodes, FEATURES).double(), edge_index=g.edge_index) for g in graphs]
+    draw = torch.Generator().manual_seed(len(sizes))
+    graphs = [
+        Data(x=torch.randn(g.num_nodes, FEATURES, generator=draw).double(), edge_index=g.edge_index) for g in graphs
+    ]
     algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
     for e, data in zip(gx.explain(model, graphs, algorithm, task=GRAPH_VALUE, progress=False), graphs, strict=True):
         x = data.x.clone().requires_grad_()
