@@ -334,10 +334,10 @@ def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
 
 def _mixes(problem: Problem, start: _Start) -> bool:
     """Whether graphs of a batch see one another, or cannot be batched: whether those of a sample give anything else where
-    others are beside them, every other one of them under the probe.
+    others are beside them.
 
-    All but the largest run again, so that what is filled up to the largest shows, too; all, and the first twice, where they
-    are of one size.
+    All but the largest run again, as they are and under the probe, so that what is filled up to the largest shows, too; all
+    of them, where they are of one size.
     """
     graphs, sample, probe, out, probed = problem.graphs, start.sample, start.probe, start.out, start.probed
     few = expansion.of_graphs(graphs, sample, 0)
@@ -349,9 +349,9 @@ def _mixes(problem: Problem, start: _Start) -> bool:
         way, expected, change = torch.zeros_like(which), out[which], None
     else:
         which = (size < size.max()).nonzero().flatten()
-        which = which if len(which) else torch.arange(len(sample) + 1, device=sample.device) % len(sample)
-        way = (torch.arange(len(which), device=sample.device) + 1) % 2
-        expected = torch.where(way.unsqueeze(1) > 0, probed[which], out[which])
+        which = which if len(which) else torch.arange(len(sample), device=sample.device)
+        way = torch.arange(2, device=sample.device).repeat_interleave(len(which))
+        expected, which = torch.cat([out[which], probed[which]]), which.repeat(2)
         change = (out - probed).abs().amax(1)[which]
     replicas = few.replicas(which)
     probing = way[replicas.node_owner] > 0
