@@ -9,6 +9,8 @@ the strongest node, and draws some.
 from __future__ import annotations
 
 import argparse
+import copy
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +24,10 @@ from torch_geometric.nn import HGTConv, SAGEConv, to_hetero
 from torch_geometric.typing import EdgeType
 
 import gnn_xai as gx
-from benchmarks.workloads import FOLDER, SEED, MissingError, drawn
+from benchmarks import workloads
+from benchmarks.workloads import SEED, MissingError, drawn
 from gnn_xai import viz
+from gnn_xai.datasets import models
 
 AREAS = ("databases", "data mining", "artificial intelligence", "information retrieval")
 WORDS = 200  # the most frequent terms, which features count
@@ -49,12 +53,13 @@ class Bibliography(NamedTuple):
     words: list[str]
 
 
-def read(path: Path = FOLDER / "dblp.npz") -> Bibliography:
+def read(path: Path | None = None) -> Bibliography:
     """Read the graph; no feature of an author, a paper or a term says where a paper appeared.
 
     Raises:
         MissingError: if the file is not there.
     """
+    path = path or workloads.FOLDER / "dblp.npz"
     if not path.is_file():
         raise MissingError(
             f"{path.name} is not there (looked beside the checkout; set GNN_XAI_DATA to the folder with it)"
@@ -84,6 +89,15 @@ def read(path: Path = FOLDER / "dblp.npz") -> Bibliography:
     names = raw["term"].tolist()
     words = [names[term] for term in frequent.tolist()]
     return Bibliography(T.ToUndirected()(data), train, test, raw["conf_name"].tolist(), names, words)
+
+
+def into(graph: Bibliography, *kinds: str) -> Bibliography:
+    """The graph with only the relations whose targets are of some types."""
+    data = copy.copy(graph.data)
+    for relation in data.edge_types:
+        if relation[2] not in kinds:
+            del data[relation]
+    return graph._replace(data=data)
 
 
 class Transformer(nn.Module):
@@ -127,6 +141,14 @@ class HeteroSAGE(nn.Module):
         return self.layers(x_dict, edge_index_dict)["author"]
 
 
+def relational(data: HeteroData) -> nn.Module:
+    """Two layers of GraphSAGE of the package's reference models, for data in which some types are only sources."""
+    widths = {name: data[name].x.size(1) for name in data.node_types}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There exist node types", UserWarning)  # such types have no second layer
+        return models.HeteroSAGE(widths, data.edge_types, WIDTH, len(AREAS), 2, "author")
+
+
 def trained(make: Callable[[HeteroData], nn.Module], graph: Bibliography, epochs: int = 20) -> tuple[nn.Module, float]:
     """A model in evaluation mode, trained on the training authors, with its accuracy on the test authors."""
     data, y = graph.data, graph.data["author"].y
@@ -155,9 +177,14 @@ ALGORITHMS = (
 )
 
 
+def explained(graph: Bibliography, count: int = 50) -> Tensor:
+    """Test authors in a seeded random order, `[count]`."""
+    return drawn(graph.test, count)
+
+
 def explain(model: nn.Module, graph: Bibliography, algorithm: Any, count: int = 50) -> gx.Explanations:
-    """Explanations of test authors in a seeded random order."""
-    index = drawn(graph.test, count)
+    """Explanations of `explained` authors."""
+    index = explained(graph, count)
     return gx.explain(model, graph.data, algorithm, node_type="author", index=index, seed=SEED, progress=False)
 
 

@@ -41,7 +41,7 @@ def main(out: Path) -> None:
     for e in explanations:
         strongest = ", ".join(f"{names[kind][node]} {score:+.2f}" for (kind, node), score in e.top_nodes(4))
         print(f"{names['woman'][e.index]}, {ds.class_names[e.target]}: {strongest}")
-    viz.grid(explanations[[0, 7, 13, 17]], columns=2, node_labels=names).savefig(out / "women.png")
+    viz.grid(explanations[[0, 7, 13, 17]], columns=2, top=9, node_labels=names).savefig(out / "women.png")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,20 @@ def tiny_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             train_mask=part,
             test_mask=~part,
         )
+    authors, papers, venues, terms = 24, 40, 3, 210
+    ends = {"author": authors, "conf": venues, "term": terms}
+    np.savez(
+        tmp_path / "dblp.npz",
+        num_nodes=np.array([authors, papers, venues, terms]),
+        author_label=np.arange(authors) % 4,
+        author_split=(np.arange(authors) % 2 * 2).astype(np.uint8),
+        conf_name=np.array([f"venue {i}" for i in range(venues)]),
+        term=np.array([f"term {i}" for i in range(terms)]),
+        **{
+            f"paper_{name}": np.stack([np.arange(papers), generator.integers(count, size=papers)]).astype(np.int32)
+            for name, count in ends.items()
+        },
+    )
 
 
 @pytest.mark.parametrize("name", list(workloads.WORKLOADS))
@@ -193,12 +207,13 @@ def test_cpu_times_are_printed_and_written(tmp_path: Path, tiny_files: None, mon
     pytest.importorskip("rdkit")
     monkeypatch.setattr(speed, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(cpu, "CASES", ("karate", "cora"))
-    rows = ("one_saliency", "one_gnn_explainer", "molecules_saliency")
+    rows = ("one_saliency", "one_gnn_explainer", "molecules_saliency", "dblp_authors")
     speed.main(["--rows", *rows, "--quick", "--rounds", "1", "--out", str(tmp_path)])
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
     assert page.split("\n\n", 2)[2] in capsys.readouterr().out
     found = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["cpu"]
-    assert [row["name"] for row in found] == [rows[0]] * 2 + [rows[1]] * 2 + [rows[2]]
+    assert [row["name"] for row in found] == [rows[0]] * 2 + [rows[1]] * 2 + [rows[2], rows[3]]
+    assert list(found[5]["ms"]) == ["PyG", "cold"]
     assert [list(row["ms"]) for row in found[::2]] == [
         ["PyG", "cold", "prepared"],
         ["PyG", "cold"],

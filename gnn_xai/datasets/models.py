@@ -129,7 +129,8 @@ class HeteroSAGE(nn.Module):
     def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[tuple[str, str, str], Tensor]) -> Tensor:
         """Logits ``[nodes of the type, out_channels]``."""
         for layer, conv in enumerate(self.convs):
-            x_dict = conv(x_dict, edge_index_dict)
+            # Types that no relation leads into are sources of the first layer alone.
+            x_dict = conv(x_dict, {key: edges for key, edges in edge_index_dict.items() if key[0] in x_dict})
             if layer < len(self.convs) - 1:
                 x_dict = {name: x.relu() for name, x in x_dict.items()}
         return x_dict[self.node_type]

@@ -39,7 +39,7 @@ Labels = bool | Mapping[Any, Any] | Sequence[object] | Callable[[Any], object]
 
 THIN, THICK = 1.0, 5.0  # line widths in points, at weight 0 and at the end of the scale
 BEND = 0.3  # between lines that join the same two nodes
-NAMES_ON_LINES = 12  # lines that carry the name of their relation; of more, the legend lists relations
+NAMES_ON_LINES = 6  # lines that have the name of their relation beside them; of more, the legend lists relations
 SMALLEST, LARGEST = 5.5, 11.0  # fonts of labels inside their nodes
 RING_GAP = 7.0  # how much wider than its node the ring is, in points
 
@@ -66,8 +66,8 @@ def draw(
     The explained node has a ring. The figure is never shown or saved: that is the caller's.
 
     In a heterogeneous graph every node type has a shape and a colour of its own: nodes without scores
-    are filled with it, others are outlined with it. A few lines carry the name of their relation; of
-    more, the legend lists them. Nodes are `(type, id)` in all arguments and results, and mappings by
+    are filled with it, others are outlined with it. A few lines have the name of their relation beside
+    them; of more, the legend lists them. Nodes are `(type, id)` in all arguments and results, and mappings by
     node may also be by type, then by id.
 
     Args:
@@ -251,8 +251,8 @@ def _draw_lines(
         for patch in patches:
             patch.set(capstyle="butt", joinstyle="miter", zorder=1 + i / len(lines), linestyle=styles[line.relation])
     if len(lines) <= NAMES_ON_LINES:
-        for line, bend in zip(lines, bends, strict=True):
-            _write_name(ax, line, positions, bend)
+        for line, bend, width in zip(lines, bends, widths, strict=True):
+            _write_name(ax, line, positions, bend, float(width))
 
 
 def _bends(lines: list[Line]) -> list[float]:
@@ -268,24 +268,29 @@ def _bends(lines: list[Line]) -> list[float]:
     return bends
 
 
-def _write_name(ax: Axes, line: Line, positions: dict[Any, np.ndarray], bend: float) -> None:
-    """The name of a line's relation along it, in the middle of its bow."""
+def _write_name(ax: Axes, line: Line, positions: dict[Any, np.ndarray], bend: float, width: float) -> None:
+    """The name of a line's relation along it, on the outer side of its bow."""
     if line.relation is None or line.u == line.v:
         return
     start, end = positions[line.u], positions[line.v]
     across = end - start
-    middle = (start + end) / 2 + bend / 2 * np.array([across[1], -across[0]])
+    aside = np.array([across[1], -across[0]])
+    middle = (start + end) / 2 + bend / 2 * aside
+    outwards = np.sign(bend) if bend else np.sign(aside[1]) or 1.0  # above a straight line
+    offset = outwards * aside / max(float(np.linalg.norm(aside)), 1e-9) * (width / 2 + 6.0)
     angle = float(np.degrees(np.arctan2(across[1], across[0])))
     ax.annotate(
         line.relation[1],
         (float(middle[0]), float(middle[1])),
+        (float(offset[0]), float(offset[1])),
+        textcoords="offset points",
         ha="center",
         va="center",
         rotation=(angle + 90) % 180 - 90,  # never upside down
         rotation_mode="anchor",
         fontsize=7.5,
         color=TEXT,
-        path_effects=[withStroke(linewidth=2.4, foreground="white")],
+        path_effects=[withStroke(linewidth=2.0, foreground="white")],
         zorder=2.5,
     )
 
@@ -328,6 +333,7 @@ def _draw_nodes(
             marker=look.marker,
             edgecolors=[MARK if of_truth else look.outline for of_truth in bold],
             linewidths=[2.0 if of_truth else width for of_truth in bold],
+            clip_on=False,  # the margin holds them, unless labels take it
             zorder=3,
         )
 
