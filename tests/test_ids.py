@@ -14,7 +14,7 @@ from torch_geometric.nn import ClusterGCNConv, GATConv, GCNConv, GraphConv, Simp
 import gnn_xai as gx
 from gnn_xai.core.graphs.expansion import everything, of_graphs
 from gnn_xai.core.graphs.reading import as_graphs
-from gnn_xai.errors import InputError
+from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import random_graph, seeded
 
 CPU = torch.device("cpu")
@@ -363,3 +363,97 @@ def test_graph_of_which_nothing_is_left(layer: Any) -> None:
     data.fragment = torch.zeros(5, dtype=torch.long)  # one fragment, which is all
     e = gx.explain(model, [data], gx.FragmentAblation(), task=VALUE, progress=False)[0]
     assert e.node_mask.flatten().tolist() == pytest.approx([float(e.prediction - nothing.detach())] * 5, abs=1e-5)
+
+
+# What the model reads ################################################################################################
+
+
+class Relative(nn.Module):
+    """Nodes relative to one that the data names, by the data object or not at all."""
+
+    def __init__(self, read: bool) -> None:
+        super().__init__()
+        self.read, self.conv, self.last = read, GraphConv(3, 4), GraphConv(4, 1)
+
+    def forward(self, data: Any) -> Tensor:
+        h = self.conv(data.x, data.edge_index).tanh()
+        return self.last(h - h[data.origin_index] if self.read else h, data.edge_index)
+
+
+NODE_VALUE = ModelConfig(mode="regression", task_level="node", return_type="raw")
+
+
+def with_origin() -> Data:
+    """Two far parts of a graph, and an origin in the other part than node 0 is in."""
+    ends = torch.tensor([[0, 1, 2, 5, 6, 7], [1, 2, 3, 6, 7, 8]])
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    return Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), origin_index=torch.tensor([7]))
+
+
+def test_node_that_the_data_names_is_in_play() -> None:
+    """What a model reads by an id may be anywhere: everything is in play, as a warning says, and scored as by hand."""
+    model, data = seeded(lambda: Relative(True))(), with_origin()
+    with pytest.warns(GnnXaiWarning, match="the model reads data.origin_index, which may name any node or edge"):
+        e = gx.explain(model, data, gx.NodeAblation(), task=NODE_VALUE, index=0, progress=False)[0]
+    full = float(model(data)[0].detach())
+    for node, score in zip(e.node_id.tolist(), e.node_mask.flatten().tolist(), strict=True):
+        if node not in (0, 7):
+            smaller, place = without(data, node)
+            smaller.origin_index = torch.tensor([place[7]])
+            assert score == pytest.approx(full - float(model(smaller)[0].detach()), abs=1e-5)
+    scores = dict(zip(e.node_id.tolist(), e.node_mask.flatten().tolist(), strict=True))
+    assert scores[6] != 0 != scores[8]
+
+
+def test_attributes_that_the_model_does_not_read_cost_nothing() -> None:
+    """Splits and other leftovers hold ids, too: neighbourhoods stay small, and nothing is refused."""
+    model, data = seeded(lambda: Relative(False))(), with_origin()
+    data.train_index = torch.arange(5)
+    e = gx.explain(model, data, gx.NodeAblation(), task=NODE_VALUE, index=0, progress=False)[0]
+    assert e.node_id.tolist() == [0, 1, 2]
+    graphs = [small_graph(0, 5, 6), small_graph(1, 6, 8)]
+    for graph in graphs:
+        graph.parent_index = torch.zeros(graph.num_nodes, dtype=torch.long)
+        graph.snapshots = [torch.rand(2), torch.rand(3)]
+    pooled = lambda model, data: global_add_pool(model(data), data.batch)  # noqa: E731
+    assert len(gx.explain(model, graphs, gx.NodeAblation(), task=VALUE, forward=pooled, progress=False)) == 2
+
+
+def test_what_does_not_say_whose_it_is_is_refused_where_it_is_read() -> None:
+    """Lists of tensors are batched place by place, and no place says which rows are whose."""
+    graphs = [small_graph(0, 5, 6), small_graph(1, 6, 8)]
+    for graph in graphs:
+        graph.snapshots = [torch.rand(graph.num_nodes), torch.rand(graph.num_nodes)]
+    conv = seeded(lambda: GraphConv(3, 1))()
+    reads = lambda model, data: global_add_pool(  # noqa: E731
+        model(data.x * data.snapshots[0].sum(), data.edge_index), data.batch
+    )
+    with pytest.raises(InputError, match=r"reads data.snapshots, of which the data does not say what belongs to which"):
+        gx.explain(conv, graphs, gx.EdgeAblation(), task=VALUE, forward=reads, progress=False)
+
+
+class WithPlaces(nn.Module):
+    """A learned vector for each of nine nodes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place, self.conv = nn.Parameter(torch.randn(9, 3)), GraphConv(3, 1)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv((x + self.place).tanh(), edge_index)
+
+
+def test_model_that_runs_on_the_whole_graph_alone() -> None:
+    """A vector for every node fits no part of the graph, so the whole is run; nodes leave by messages."""
+    model, data = seeded(WithPlaces)(), with_origin()
+    with pytest.warns(GnnXaiWarning, match="runs on the whole graph but not on computation graphs cut out of it"):
+        found = gx.explain(model, data, gx.EdgeAblation(), task=NODE_VALUE, undirected=False, progress=False)
+    for e in found:
+        for edge, score in zip(e.edge_id.tolist(), e.edge_mask.tolist(), strict=True):
+            others = data.edge_index[:, torch.arange(data.num_edges) != edge]
+            wanted = (model(data.x, data.edge_index) - model(data.x, others))[e.index].detach()
+            assert score == pytest.approx(float(wanted), abs=1e-5)
+    with pytest.warns(GnnXaiWarning), pytest.raises(InputError, match="removal='message'"):
+        gx.explain(model, data, gx.NodeAblation(), task=NODE_VALUE, progress=False)
+    with pytest.warns(GnnXaiWarning):
+        assert gx.explain(model, data, gx.NodeAblation("message"), task=NODE_VALUE, progress=False).node_mask.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from gnn_xai.core.inputs.features import Features, by_row
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.propagation.plan import Plan
+from gnn_xai.errors import InputError
 
 FEW = 2
 """Instances on which gradients are compared."""
@@ -51,6 +53,7 @@ class Way:
         bytes_each: memory that a pass through the model and back takes for each node and edge.
         why: why there is no plan, where calls could be fused.
         alone: instances and their variants never share a batch.
+        whole: why every instance needs the whole graph, as in `Neighborhoods`.
     """
 
     plan: Plan | None
@@ -61,11 +64,14 @@ class Way:
     bytes_each: float = 64.0
     why: str = ""
     alone: bool = False
+    whole: str = ""
 
     def neighborhoods(self, look: Look) -> Neighborhoods | None:
         """How computation graphs are cut out and verified in this way."""
         around = look.neighborhoods
-        return replace(around, rounding=self.rounding) if around is not None and self.rounding else around
+        if around is None or not (self.rounding or self.whole):
+            return around
+        return replace(around, rounding=self.rounding, whole=self.whole or around.whole)
 
     def describe(self, look: Look) -> list[dict[str, Any]]:
         """Every call of `propagate`: its layer, whether masks reach it, which path it takes, and why no faster one."""
@@ -132,9 +138,20 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
     way = Way(None, None, rounding=rounding, why=why)
     session = _session(problem, look, way, batch_budget)
     if look.neighborhoods is not None:
-        scope, local = _scope_of_most(way, session, look)
+        try:
+            scope, local = _scope_of_most(way, session, look)
+        except InputError as error:
+            if look.neighborhoods.whole:
+                raise
+            reason = error.__cause__ or error  # as the model raised it
+            scope, local = len(SCOPES) - 1, False
+            way = replace(
+                way,
+                whole="the model runs on the whole graph but not on computation graphs cut out of it "
+                f"({type(reason).__name__}: {textwrap.shorten(str(reason), 160, placeholder=' ...')})",
+            )
         way = replace(way, first_scope=scope, local=local)
-        if not local:
+        if not local and not way.whole:
             _look_for_noise(problem, look)
     graphs = _few(way, look)
     with batches.measuring() as kept:

@@ -12,6 +12,7 @@ from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
 from gnn_xai.core.engines.look import Look
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
+from gnn_xai.core.engines.unread import without_unread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
@@ -74,6 +75,11 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     traced, out, reach = _first_run(problem, whole, not large, forms)
     scale, roots = typical(out), whole.rows
     assert roots is not None
+    problem = without_unread(problem, whole, out)
+    graphs = problem.graphs
+    whole = (
+        expansion.everything(graphs, problem.readout.every_row(graphs)) if graphs is not whole.source.graphs else whole
+    )
     out = _by_node(graphs, roots, out)
     problem.check(out[index if index is not None else roots[:, 0]])
     sample = spread(graphs, traced.flow, roots)
@@ -89,7 +95,9 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     expected = torch.stack([out] if probed is None else [out, _by_node(graphs, roots, probed)], dim=1)
     plan = _plan(problem, whole, traced, again, reach) if forms else None
     seen = _seen(traced, reach, plan, problem, whole)
-    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed)
+    named = sorted(key for key, column in graphs.columns.items() if column.names)
+    why = f"the model reads data.{named[0]}, which may name any node or edge" if named else ""
+    neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed, whole=why)
     sample = sample[small(neighborhoods, sample)]
     return problem, replace(
         seen,
@@ -166,6 +174,11 @@ class _Start:
                 f"expected one output row per graph (1), got shape {list(out[0].shape)} for a graph with as many nodes; is "
                 "this a graph-level model? Say task=, or if that is the row of one graph, pass "
                 "forward=lambda model, data: model(...).unsqueeze(0)"
+            )
+        problem = without_unread(problem, some, out)
+        if problem.graphs is not some.source.graphs:
+            some = expansion.of_graphs(problem.graphs, sample, 0).replicas(
+                torch.arange(len(sample), device=sample.device)
             )
         problem = _with_embeddings(problem, some, out)
         return cls(problem, sample, some, traced, out, reach, *_probed(problem, some, traced, forms))

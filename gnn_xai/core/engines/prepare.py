@@ -251,7 +251,9 @@ class Prepared:
         scopes, expected = range(way.first_scope, len(SCOPES)), self.look.outputs_of(index)
         graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
         whole = int((graphs.hops == WHOLE_GRAPH).sum())
-        if whole:
+        if around.whole:
+            warn(f"{around.whole}, so the computation graph of every instance is the whole graph, which is slow")
+        elif whole:
             warn(
                 f"the model is not local: no neighbourhood of {around.steps} or {around.steps + 1} hops gives the "
                 f"prediction of {whole} of {len(index)} nodes (a normalisation over all nodes, a layer without "

@@ -84,6 +84,7 @@ class Neighborhoods:
         scale: of a typical output.
         rounding: how far outputs are apart that differ by the order of edges alone.
         followed: the relations along which messages pass that have so many steps to go; `None` for all.
+        whole: why every instance needs the whole graph; empty where neighbourhoods may be enough.
     """
 
     graphs: Graphs
@@ -93,6 +94,7 @@ class Neighborhoods:
     scale: float
     rounding: float = 0.0
     followed: Bool[Tensor, "steps relations"] | None = None
+    whole: str = ""
 
     def around(
         self,
@@ -102,6 +104,7 @@ class Neighborhoods:
         cap: Cap | None = None,
     ) -> ComputationGraphs:
         """The computation graphs of nodes, or pairs of nodes, each with its `scope`, not verified."""
+        scope = torch.full_like(scope, len(expansion.SCOPES) - 1) if self.whole else scope
         return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap, self.followed)
 
     def agree(

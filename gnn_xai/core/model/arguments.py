@@ -64,6 +64,16 @@ class Bound:
         return model(*map(value, self.positional), **{name: value(source) for name, source in self.named.items()})
 
     @property
+    def attributes(self) -> set[str]:
+        """The attributes that it hands over; an empty one is the data object itself."""
+        return {*self.positional, *self.named.values()}
+
+    @property
+    def takes_data(self) -> bool:
+        """The model gets the data object itself, and may read all of it."""
+        return "" in self.attributes
+
+    @property
     def arguments(self) -> str:
         """The arguments in words."""
         renamed = {name: f"data.{source}" if source else "data" for name, source in self.named.items()}

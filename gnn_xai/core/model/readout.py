@@ -214,8 +214,6 @@ def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn]
         return out.reshape(expected, -1)
     if on is not None and on() == "rebuilt":
         cure = " where some nodes were taken out; use removal='message', which takes nothing out"
-    elif what == "graph" and expected == 1 and out.dim() == 1:
-        cure = "; if that is the row of one graph, pass forward=lambda model, data: model(...).unsqueeze(0)"
     else:
         cure = f"; is this a {what}-level model? Say task= or pass forward="
     raise InputError(f"expected one output row per {what} ({expected}), got shape {list(out.shape)}{cure}")
