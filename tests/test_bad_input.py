@@ -246,10 +246,6 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: torch.inference_mode()(explain)(algorithm="gnn_explainer"),
         r"expected gradients to be possible, but torch.inference_mode\(\) is on; .*torch.no_grad\(\) instead",
     ),
-    "model holds an embedding of every node": (
-        lambda: explain(Transductive(), algorithm=gx.Saliency(node_mask_type=None)),
-        r"runs on the whole graph but not on computation graphs cut out of it \(.*data carries as data.n_id",
-    ),
     "model of counts": (
         lambda: explain(Refuses(not_counts), counts()),
         r"Refuses .*not where a mask multiplies its features \(AssertionError without a message\); use node_mask_type=None",
