@@ -279,6 +279,8 @@ def _probed(
         mask = None if probe.edge_mask is None else probe.edge_mask[replicas.edge_id]
         try:
             again, out = trace(problem, replicas, mask, probe.x(graphs, replicas.node_id), traced, forms)
+        except WrittenInPlace:
+            raise
         except Exception:  # it may check its features
             continue
         if len(again.calls) == len(traced.calls) and bool(torch.isfinite(out).all()):
@@ -378,6 +380,8 @@ def _mixes(problem: Problem, start: _Start) -> bool:
     try:
         with torch.no_grad(), MaskedModel(problem, replicas, record=False) as model:
             alone = model(mask, x)
+    except WrittenInPlace:
+        raise
     except (IndexError, InputError, RuntimeError, ValueError):
         return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
     return alone.shape != expected.shape or not bool(close(alone, expected, typical(out), change=change).all())
