@@ -49,7 +49,7 @@ def explain(
     data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
-    task: Literal["node", "graph"] | ModelConfig | None = ...,
+    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
     index: int | Sequence[int] | Tensor | slice | range | None = ...,
     target: int | Sequence[int] | Tensor | None = ...,
@@ -68,7 +68,7 @@ def explain(
     data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
-    task: Literal["node", "graph"] | ModelConfig | None = ...,
+    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
     index: int | Sequence[int] | Tensor | slice | range | None = ...,
     target: int | Sequence[int] | Tensor | None = ...,
@@ -88,7 +88,7 @@ def explain(
     data: Any = None,
     algorithm: str | Attributing = "gnn_explainer",
     *,
-    task: Literal["node", "graph"] | ModelConfig | None = None,
+    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
     index: int | Sequence[int] | Tensor | slice | range | None = None,
     target: int | Sequence[int] | Tensor | None = None,
@@ -112,7 +112,7 @@ def explain(
         data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
-            answer); a PyG `ModelConfig` for probabilities, binary and multi-label classification and regression. `None`:
+            answer); a PyG `ModelConfig`, or a dict of its settings, for probabilities, binary and multi-label classification and regression. `None`:
             node level for a `Data`, graph level for several.
         node_type: of the nodes whose predictions are explained, in a heterogeneous graph.
         index: which nodes or graphs to explain, nodes counted within their type; `None` for all.
@@ -187,7 +187,7 @@ def prepare(
     model: nn.Module,
     data: Any,
     *,
-    task: Literal["node", "graph"] | ModelConfig | None = None,
+    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
@@ -421,7 +421,7 @@ def as_undirected(undirected: Any, graphs: Graphs) -> bool:
     Raises:
         InputError: if it is neither a bool nor `"auto"`, or true for a directed graph.
     """
-    if undirected not in (True, False, "auto"):
+    if not isinstance(undirected, bool) and not (isinstance(undirected, str) and undirected == "auto"):
         raise InputError(f"expected undirected=True, False or 'auto', got {undirected!r}")
     if undirected is True and bool((graphs.reverse < 0).any()):
         lonely = int((graphs.reverse < 0).nonzero()[0])

@@ -14,6 +14,7 @@ from torch_geometric.data.dataset import Dataset
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
 from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.graphs.checks import checked
 from gnn_xai.core.graphs.collate import collate, detached
 from gnn_xai.core.graphs.columns import Column
 from gnn_xai.core.graphs.rules import Rules, plain
@@ -136,9 +137,11 @@ def _as_one(data: Any) -> Any:
                     "expected a list of torch_geometric Data, or of HeteroData, got "
                     f"{type(item).__name__} at position {position}"
                 )
+        if not isinstance(items[0], HeteroData):
+            items = [checked(item) for item in items]
         try:
             return collate(items)
-        except (KeyError, RuntimeError, TypeError) as error:
+        except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
             ) from error
@@ -149,6 +152,7 @@ def _as_one(data: Any) -> Any:
             "expected a torch_geometric Data, HeteroData, Batch, or a list or Dataset of them, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
         )
+    data = checked(data)
     batch = None if isinstance(data, Batch) else data.get("batch")
     if batch is not None and bool((batch != batch[:1]).any()):
         raise InputError(
@@ -171,9 +175,20 @@ def _num_nodes(data: Any, edge_index: Int[Tensor, "2 edges"]) -> int:
     if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_nodes):
         raise InputError(
             f"edge_index names nodes {int(edge_index.min())} to {int(edge_index.max())}, "
-            f"but the data has {num_nodes} nodes (0 to {num_nodes - 1})"
+            f"but the data has {num_nodes} nodes (0 to {num_nodes - 1}){_cure_of_nodes(data)}"
         )
-    return num_nodes
+    return int(num_nodes)
+
+
+def _cure_of_nodes(data: Any) -> str:
+    """A way that works for features that have another dimension before that of the nodes."""
+    x = data.get("x")
+    if x is None or x.dim() < 3:
+        return ""
+    return (
+        f"; x of shape {list(x.shape)} has its nodes along the first dimension, so pass one Data for each sample, with "
+        "x[sample], and forward=lambda model, data: model(data.x.unsqueeze(0), data.edge_index)"
+    )
 
 
 def _pointers(
@@ -213,15 +228,13 @@ def _edges(data: Data) -> tuple[Tensor, Tensor | None]:
     """`edge_index` as a plain tensor, from whichever adjacency the data carries; and edge weights found inside it."""
     edge_index = data.get("edge_index")
     if edge_index is not None:
-        if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
             raise InputError(
                 f"expected data.edge_index as integers of shape [2, num_edges], got {edge_index.dtype} "
                 f"{list(edge_index.shape)}"
             )
         return plain(edge_index).long(), None
-    adj_t = data.get("adj_t")
-    if adj_t is None:
-        raise InputError(f"expected data with edge_index or adj_t, got attributes {sorted(data.keys())}")
+    adj_t = data.adj_t
     if isinstance(adj_t, SparseTensor):
         row, col, value = adj_t.coo()
     else:

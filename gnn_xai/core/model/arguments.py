@@ -21,14 +21,22 @@ from gnn_xai.errors import InputError, warn
 _WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
 
 
-def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
-    """The task as a `ModelConfig`; a level alone means multiclass logits.
+def as_task(task: str | dict[str, Any] | ModelConfig | None, data: Any) -> ModelConfig:
+    """The task as a `ModelConfig`, or its settings as for PyG's `model_config`; a level alone means multiclass logits.
 
     Raises:
         InputError: for an unknown level, or one that is not supported.
     """
     if task is None:
         task = "node" if isinstance(data, (Data, HeteroData)) and not isinstance(data, Batch) else "graph"
+    if isinstance(task, dict):
+        try:
+            task = ModelConfig(**task)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "expected task=dict(mode=..., task_level=..., return_type=...) as torch_geometric.explain.ModelConfig "
+                f"takes them, got {task!r} ({error})"
+            ) from error
     if isinstance(task, ModelConfig):
         if task.task_level == ModelTaskLevel.edge:
             raise InputError(
@@ -36,7 +44,7 @@ def as_task(task: str | ModelConfig | None, data: Any) -> ModelConfig:
                 "torch_geometric.explain.Explainer"
             )
         return task
-    if task not in ("node", "graph"):
+    if not isinstance(task, str) or task not in ("node", "graph"):
         raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
     return ModelConfig("multiclass_classification", task, "raw")
 

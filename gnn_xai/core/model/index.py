@@ -21,7 +21,7 @@ def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " insta
     if index is None:
         index = torch.arange(size, device=device)
     elif isinstance(index, slice):
-        index = torch.arange(size, device=device)[index]
+        index = torch.tensor(_sliced(index, size), dtype=torch.int64, device=device)
     else:
         index = as_integers(index, device)
     if index.dtype == torch.bool:
@@ -45,10 +45,19 @@ def as_integers(index: Any, device: torch.device) -> Shaped[Tensor, ...]:
     Raises:
         InputError: if that is not possible.
     """
+    if isinstance(index, Tensor) and (index.layout != torch.strided or index.is_meta):
+        raise InputError(f"expected index as a dense tensor of integers, got a {index.layout} one on {index.device}")
     try:
         return torch.as_tensor(copy.copy(index) if isinstance(index, Tensor) else list_of(index), device=device)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"expected index as integers, got {index!r}") from error
+
+
+def _sliced(index: slice, size: int) -> list[int]:
+    try:
+        return list(range(size)[index])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected index as a slice of integers with a step other than 0, got {index!r}") from error
 
 
 def list_of(index: Any) -> Any:

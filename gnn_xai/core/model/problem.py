@@ -145,6 +145,11 @@ class Problem:
                 f"expected the model to return one tensor, got {type(out).__name__}; "
                 "pass forward=lambda model, data: ... that picks the predictions"
             )
+        if 0 in out.shape[1:]:
+            raise InputError(
+                f"expected output columns, such as one for each class, got an output of shape {list(out.shape)} without any; "
+                "pass forward=lambda model, data: ... that returns the predictions"
+            )
         if not out.is_floating_point():
             raise InputError(
                 f"expected the model to return floating-point scores, got {out.dtype}; return what it is computed from "

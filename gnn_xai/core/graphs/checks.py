@@ -1,0 +1,128 @@
+"""What a graph may hold: every data object is checked here before anything else looks at it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
+
+from gnn_xai.errors import InputError
+
+_IDS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""Types of integers that every operation on tensors knows."""
+
+
+def checked(data: Any) -> Any:
+    """A graph as it is, or with its `edge_index` as a tensor where that is a list, a tuple or a NumPy array.
+
+    Raises:
+        InputError: if an attribute is not what it should be.
+    """
+    values = vars(data._store)["_mapping"]
+    edge_index, x = values.get("edge_index"), values.get("x")
+    for key, value in values.items():
+        if isinstance(value, Tensor) and value.is_meta:
+            raise InputError(
+                f"expected data.{key} with values, got a tensor on the meta device; load or compute it first"
+            )
+    if x is not None:
+        _check_features(x)
+    if "num_nodes" in values:
+        _check_count(values["num_nodes"])
+    if "batch" in values:
+        _check_batch(values["batch"], "x" if isinstance(x, Tensor) else "num_nodes", _nodes(values))
+    elif isinstance(data, Batch):
+        raise InputError(
+            "expected a Batch with the graph of each node as batch, got none; build it with Batch.from_data_list"
+        )
+    if edge_index is None:
+        _check_adjacency(values)
+        return data
+    if isinstance(edge_index, Tensor) and edge_index.dtype in (torch.int64, torch.int32):
+        return data
+    data = copy.copy(data)
+    data.edge_index = _as_edges(edge_index)
+    return data
+
+
+def _as_edges(edge_index: Any) -> Tensor:
+    """`edge_index` of another type, as 64-bit integers."""
+    got = type(edge_index).__name__
+    if isinstance(edge_index, Tensor):
+        got = f"{edge_index.dtype} {list(edge_index.shape)}"
+    elif isinstance(edge_index, (np.ndarray, Sequence)) and not isinstance(edge_index, str):
+        try:
+            rows = [row.tolist() if isinstance(row, Tensor) else row for row in edge_index]
+            edge_index = torch.from_numpy(np.array(rows, dtype=None if len(rows) and len(rows[0]) else np.int64))
+            got = f"{got} of {edge_index.dtype} {list(edge_index.shape)}"
+        except (TypeError, ValueError, OverflowError):  # ragged, text, numbers too large
+            edge_index = None
+    if not isinstance(edge_index, Tensor) or edge_index.layout != torch.strided or not _integers(edge_index):
+        raise InputError(f"expected data.edge_index as integers of shape [2, num_edges], got {got}")
+    return edge_index.long()
+
+
+def _integers(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex() or value.is_quantized or value.dtype == torch.bool)
+
+
+def _check_features(x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise InputError(f"expected data.x as a tensor, got {type(x).__name__}; pass torch.as_tensor(x)")
+    if x.layout != torch.strided or x.is_nested or x.is_quantized:
+        kind = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
+        ways = {"nested": "torch.nested.to_padded_tensor(x, 0)", "quantized": "x.dequantize()"}
+        way = ways.get(kind, "x.to_dense()")
+        raise InputError(f"expected data.x as a dense tensor, got a {kind} one; pass {way}")
+    if x.dim() == 0:
+        raise InputError("expected data.x with a row for each node, got a single number; pass x.reshape(1, 1)")
+    if x.is_complex():
+        raise InputError(f"expected data.x as real numbers, got {x.dtype}; pass torch.view_as_real(x).flatten(1)")
+    if not (x.is_floating_point() or x.dtype == torch.bool or x.dtype in _IDS):
+        raise InputError(
+            f"expected data.x as numbers that PyTorch computes with, got {x.dtype}; pass x.long() or x.float()"
+        )
+
+
+def _check_count(count: Any) -> None:
+    whole = isinstance(count, (int, np.integer)) or (
+        isinstance(count, Tensor) and count.numel() == 1 and _integers(count)
+    )
+    if isinstance(count, bool) or not whole or not 0 <= int(count) < 2**40:
+        raise InputError(f"expected data.num_nodes as a number of nodes, got {count!r}; pass an int")
+
+
+def _nodes(values: dict[str, Any]) -> int | None:
+    x = values.get("x")
+    count = values.get("num_nodes")
+    return len(x) if isinstance(x, Tensor) else None if count is None else int(count)
+
+
+def _check_batch(batch: Any, of: str, count: int | None) -> None:
+    right = isinstance(batch, Tensor) and batch.dim() == 1 and batch.layout == torch.strided and _integers(batch)
+    if not right or (batch.numel() > 0 and int(batch.min()) < 0):
+        got = f"{batch.dtype} {list(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+        got = "negative numbers" if right else got
+        raise InputError(f"expected data.batch as the graph of each node, integers from 0 on, got {got}")
+    if count is not None and len(batch) != count:
+        raise InputError(
+            f"expected data.batch with one number for each node, as data.{of} says {count}, got {len(batch)}"
+        )
+
+
+def _check_adjacency(values: dict[str, Any]) -> None:
+    adj_t = values.get("adj_t")
+    if adj_t is None:
+        have = sorted(key for key, value in values.items() if value is not None)
+        raise InputError(f"expected data with edge_index or adj_t, got attributes {have}")
+    if isinstance(adj_t, SparseTensor):
+        return
+    if not isinstance(adj_t, Tensor) or adj_t.dim() != 2 or adj_t.size(0) != adj_t.size(1):
+        got = f"shape {list(adj_t.shape)}" if isinstance(adj_t, Tensor) else type(adj_t).__name__
+        raise InputError(f"expected data.adj_t as a square matrix, got {got}; set data.edge_index instead")
