@@ -112,7 +112,8 @@ def explain(
         data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
-            answer); a PyG `ModelConfig`, or a dict of its settings, for probabilities, binary and multi-label classification and regression. `None`:
+            answer); a PyG `ModelConfig`, or a dict of its settings, for probabilities, binary and multi-label classification
+            and regression. `None`:
             node level for a `Data`, graph level for several.
         node_type: of the nodes whose predictions are explained, in a heterogeneous graph.
         index: which nodes or graphs to explain, nodes counted within their type; `None` for all.

@@ -174,5 +174,5 @@ def test_task_as_a_dictionary() -> None:
 def test_model_without_output_columns() -> None:
     """Nothing can be explained."""
     model = GCNConv(3, 0).eval()
-    with pytest.raises(InputError, match="expected .* output columns"):
+    with pytest.raises(InputError, match="expected output columns, such as one for each class"):
         gx.explain(model, Data(x=X, edge_index=ENDS), "saliency", progress=False)

@@ -147,7 +147,7 @@ class Problem:
             )
         if 0 in out.shape[1:]:
             raise InputError(
-                f"expected output columns, such as one for each class, got an output of shape {list(out.shape)} without any; "
+                f"expected output columns, such as one for each class, got an output of shape {list(out.shape)}; "
                 "pass forward=lambda model, data: ... that returns the predictions"
             )
         if not out.is_floating_point():
