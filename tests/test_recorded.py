@@ -100,6 +100,7 @@ REFUSED: dict[str, Callable[[Tensor], Tensor]] = {
     "a number": lambda state: state + float(state[0]),
     "a branch": lambda state: state + 1 if state[0] < 5 else state - 100,
     "a list": lambda state: state + state.tolist()[0],
+    "a branch on a list": lambda state: state + 1 if state.tolist()[0] < 5 else state - 100,
     "an array": lambda state: state + torch.from_numpy(state.numpy() * 2),
     "an array made of it": lambda state: state + float(np.asarray(state)[0]),
     "flags": lambda state: state + state[state > 0].sum(),
