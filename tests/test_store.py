@@ -785,7 +785,11 @@ KINDS = {
 
 def test_the_table_of_columns_knows_every_tensor() -> None:
     e = explained(index=[3])
-    assert {f.name for f in fields(e) if isinstance(getattr(e, f.name), Tensor)} | {"node_mask"} == set(LEVELS)
+    absent = {"node_mask", "node_type", "node_number", "edge_type", "edge_number"}  # those of types are for heterogeneous data
+    held = {f.name for f in fields(e) if isinstance(getattr(e, f.name), Tensor)}
+    assert held | absent == set(LEVELS)
+    assert not held & absent
+    assert absent <= {f.name for f in fields(e)}
     for name in set(LEVELS) - {"node_ptr", "edge_ptr"}:
         assert name in dir(e[0])
     assert not hasattr(e[0], "node_ptr")
