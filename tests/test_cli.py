@@ -161,6 +161,17 @@ def test_every_algorithm_can_be_run(work):
                    "--out", name, *settings) == 0  # fmt: skip
 
 
+def test_explain_a_heterogeneous_data_set(work, capsys):
+    arguments = ["--dataset", "southern_women", "--algorithm", "edge_ablation", "--index", "0", "--out", "o"]
+    assert run("explain", *arguments, "--figures", "1") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "woman 0 · predicted first group" in out
+    assert "event 8 attended_by woman 0" in out
+    assert (work / "o" / "figures" / "node-0.png").stat().st_size > 10_000
+    (row,) = json.loads((work / "o" / "summary.json").read_text())["explanations"]
+    assert row["top_edges"][0][0] == ["event", "attended_by", "woman"]
+
+
 def test_explain_an_own_model(work, capsys):
     sys.path.insert(0, str(work))
     import mine

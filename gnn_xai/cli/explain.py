@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,7 +54,20 @@ def explain(
 
 def _strongest(explanations: Explanations, e: Explanation) -> str:
     if e.edge_mask is not None:
-        return ", ".join(f"{u}–{v} {score:.2f}" for u, v, score in e.top_edges(3))
+        return ", ".join(_edge(*edge) for edge in e.top_edges(3))
     if explanations.node_mask_type != "common_attributes":
-        return ", ".join(f"{node} {score:.2f}" for node, score in e.top_nodes(4))
-    return ", ".join(f"feature {column} {score:.2f}" for column, score in e.top_features(3))
+        return ", ".join(f"{_name(node)} {score:.2f}" for node, score in e.top_nodes(4))
+    return ", ".join(f"{_name(column, 'feature ')} {score:.2f}" for column, score in e.top_features(3))
+
+
+def _edge(first: Any, second: Any, score: float) -> str:
+    """An edge `(u, v, score)`, or `(relation, (u, v), score)` of a heterogeneous graph."""
+    if not isinstance(first, tuple):
+        return f"{first}–{second} {score:.2f}"
+    source, name, target = first
+    return f"{source} {second[0]} {name} {target} {second[1]} {score:.2f}"
+
+
+def _name(element: Any, word: str = "") -> str:
+    """A node or feature, with its type where there are several."""
+    return f"{element[0]} {word}{element[1]}" if isinstance(element, tuple) else f"{word}{element}"
