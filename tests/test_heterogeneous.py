@@ -12,15 +12,15 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, HeteroData
 from torch_geometric.explain import Explainer, HeteroExplanation
-from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, to_hetero
+from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, global_mean_pool, to_hetero
 
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing.comparing import by_identity, require_same, require_state, state_of
 from tests.covering import every_value, pairwise
-from tests.heterogeneous import Relations, edges_of, margin, masked_messages, seeded, without_edge
+from tests.heterogeneous import Relations, edges_of, margin, masked_messages, seeded, without_edge, without_node
 from tests.test_laws import FEW
 
 INDEX = [0, 3, 7]
@@ -409,3 +409,42 @@ def test_several_nodes_inside_pyg_share_one_mask_that_reaches_no_further_than_th
         rows, width = data[kind].x.shape
         shape = {"object": (rows, 1), "attributes": (rows, width), "common_attributes": (1, width)}[node]
         assert of_pyg[kind].node_mask.shape == shape
+
+
+# Several graphs #######################################################################################################
+
+
+class Pooled(nn.Module):
+    """The mean over the nodes of one type, for each graph."""
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__()
+        self.inner = Relations(data, "sage", "author")
+        self.inner.head, self.head = nn.Identity(), nn.Linear(4, 3)
+
+    def forward(self, x_dict: Any, edge_index_dict: Any, batch_dict: Any) -> Tensor:
+        """`[G, 3]`."""
+        return self.head(global_mean_pool(self.inner(x_dict, edge_index_dict), batch_dict["author"]))
+
+
+def test_graphs_of_several_types_are_explained_as_if_alone(tmp_path: Path) -> None:
+    graphs = [bibliography(seed) for seed in range(3)]
+    graphs[1] = without_node(graphs[1], "author", 2)
+    model = seeded(lambda: Pooled(graphs[0]))
+    one = torch.zeros(9, dtype=torch.int64)
+    explanations = gx.explain(
+        model, graphs, gx.EdgeAblation(), task="graph", index=[1, 2], undirected=False, progress=False
+    )
+    for e in explanations:
+        data = graphs[e.index]
+        batch = {"author": one[: data["author"].num_nodes]}
+        for relation, mask in e.edge_mask_dict.items():
+            left = without_edge(data, relation, 0)
+            with torch.no_grad():
+                full, rest = (model(d.x_dict, d.edge_index_dict, batch)[0] for d in (data, left))
+            assert abs(float(mask[0] - margin(full, e.target) + margin(rest, e.target))) < 1e-9
+    batched = gx.explain(model, Batch.from_data_list(graphs), "saliency", task="graph", index=[1, 2], progress=False)
+    stored = gx.explain(model, graphs, "saliency", task="graph", index=[1, 2], out=tmp_path / "run", progress=False)
+    for e, f in zip(batched, stored, strict=True):
+        require_same(by_identity(e), by_identity(f), "a batch and a list")
+    assert explanations.to_pyg(0).validate(raise_on_error=True)
