@@ -246,17 +246,6 @@ def _by_node(graphs: Graphs, roots: Tensor, out: Tensor) -> Tensor:
     return out.new_full((graphs.num_nodes, out.size(1)), torch.nan).index_copy(0, roots[:, 0], out)
 
 
-def _followed(graphs: Graphs, traced: ForwardTrace, reach: Reach) -> Tensor | None:
-    """The relations along which messages pass that have 0, 1, ... steps to go, `[steps, R]` bool; `None` for all."""
-    if graphs.types is None or not traced.complete:
-        return None
-    followed = torch.zeros(reach.steps, len(graphs.types.relations), dtype=torch.bool, device=graphs.device)
-    for call, remaining in zip(traced.calls, reach.remaining, strict=True):
-        if remaining >= 0:
-            followed[remaining, list(call.relations)] = True
-    return followed
-
-
 def _reach_of_part(problem: Problem, part: Replicas, traced: ForwardTrace) -> Reach | None:
     """The dependence of calls, followed on a part of a large graph; `None` where that does not tell."""
     try:
@@ -310,7 +299,7 @@ def _seen(traced: ForwardTrace, reach: Reach, plan: Plan | None, problem: Proble
         notes=tuple(notes),
         bytes_each=4 * (traced.message_bytes + wide) / size + 64.0,
         plan=plan,
-        followed=_followed(problem.graphs, traced, reach),
+        followed=traced.followed(problem.graphs, reach),
         probe=None,
         sample=replicas.instance,
         expected=torch.zeros(0),

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.core.graphs.matching import match_edges
-from gnn_xai.core.graphs.source import Flow
+from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.propagation.coefficients import Form
+from gnn_xai.core.propagation.reach import Reach
 from gnn_xai.errors import MaskingError
 
 
@@ -94,6 +95,16 @@ class ForwardTrace:
         """The direction in which these calls pass messages."""
         flows: set[Flow] = {call.flow for call in self._over_the_graph}
         return "both" if len(flows) > 1 else flows.pop() if flows else "source_to_target"
+
+    def followed(self, graphs: Graphs, reach: Reach) -> Bool[Tensor, "steps relations"] | None:
+        """The relations of a heterogeneous graph along which messages pass that have 0, 1, ... steps to go; `None` for all."""
+        if graphs.types is None or not self.complete:
+            return None
+        followed = torch.zeros(reach.steps, len(graphs.types.relations), dtype=torch.bool, device=graphs.device)
+        for call, remaining in zip(self.calls, reach.remaining, strict=True):
+            if remaining >= 0:
+                followed[remaining, list(call.relations)] = True
+        return followed
 
     @property
     def message_bytes(self) -> int:
