@@ -29,6 +29,7 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
+from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
@@ -49,13 +50,14 @@ def explain(
     data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
-    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = ...,
+    task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
-    index: int | Sequence[int] | Tensor | slice | range | None = ...,
+    index: Index = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
     seed: int = ...,
     undirected: bool | Literal["auto"] = ...,
+    exclude_pair: bool = ...,
     max_neighbors: int | None = ...,
     batch_budget: int | Literal["auto"] = ...,
     progress: bool = ...,
@@ -68,13 +70,14 @@ def explain(
     data: Any = ...,
     algorithm: str | Attributing = ...,
     *,
-    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = ...,
+    task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
-    index: int | Sequence[int] | Tensor | slice | range | None = ...,
+    index: Index = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
     seed: int = ...,
     undirected: bool | Literal["auto"] = ...,
+    exclude_pair: bool = ...,
     max_neighbors: int | None = ...,
     batch_budget: int | Literal["auto"] = ...,
     progress: bool = ...,
@@ -88,13 +91,14 @@ def explain(
     data: Any = None,
     algorithm: str | Attributing = "gnn_explainer",
     *,
-    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = None,
+    task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
-    index: int | Sequence[int] | Tensor | slice | range | None = None,
+    index: Index = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
     seed: int = 0,
     undirected: bool | Literal["auto"] = "auto",
+    exclude_pair: bool = False,
     max_neighbors: int | None = None,
     batch_budget: int | Literal["auto"] = "auto",
     progress: bool = True,
@@ -112,23 +116,29 @@ def explain(
         data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
-            answer); a PyG `ModelConfig`, or a dict of its settings, for probabilities, binary and multi-label classification
-            and regression. `None`:
-            node level for a `Data`, graph level for several.
+            answer); `"edge"` for link prediction, one logit for each pair of nodes; a PyG `ModelConfig`, or a dict of its
+            settings, for probabilities, binary and multi-label classification and regression. `None`: node level for a
+            `Data`, graph level for several.
         node_type: of the nodes whose predictions are explained, in a heterogeneous graph.
-        index: which nodes or graphs to explain, nodes counted within their type; `None` for all.
+        index: which nodes or graphs to explain, nodes counted within their type; `None` for all. For an edge-level task,
+            pairs of nodes `[2, B]`, whether there is an edge or not; also one tuple `(u, v)` or a list of them; or positions
+            in `data.edge_label_index`, of which `None` takes all.
         target: the class (or output column) to explain, one for all or one for each; `None` for the predicted class, or
             the label with the highest score.
-        forward: `(model, data) -> output` where the model's arguments cannot be bound by name from the data.
+        forward: `(model, data) -> output` where the model's arguments cannot be bound by name from the data. For an
+            edge-level task, `data.edge_label_index` holds the pairs that are asked about, in the numbers of `data`; a model
+            whose `forward` takes none is called as `model.decode(model.encode(...), edge_label_index)`.
         seed: the same seed gives the same result.
         undirected: `"auto"` gives the two directions of an edge one score in graphs where every edge has its reverse;
             `True` asks for this and refuses a directed graph; `False` scores directions separately.
-        max_neighbors: for node-level tasks on graphs with hubs: follow at most this many of the edges into a node, drawn by
-            `seed`; `None` for all of them. What is left out is not there for the explanation: a sum, mean, maximum or
-            attention runs over the edges that were kept. Degrees that a layer normalises by are those of the full graph
-            where `provenance["layers"]` says `fused`, and else those of the edges kept. `exact` is false for an instance
-            that lost an edge, and `extras["prediction_capped"]` is what the model says without them; `prediction` is
-            still that of the full graph.
+        exclude_pair: for edge-level tasks: an edge that the graph has between the two nodes of an explained pair gets no
+            score. It is context then: messages still pass along it. By default it is scored like every other edge.
+        max_neighbors: for node- and edge-level tasks on graphs with hubs: follow at most this many of the edges into a
+            node, drawn by `seed`; `None` for all of them. What is left out is not there for the explanation: a sum, mean,
+            maximum or attention runs over the edges that were kept. Degrees that a layer normalises by are those of the full
+            graph where `provenance["layers"]` says `fused`, and else those of the edges kept. `exact` is false for an
+            instance that lost an edge, and `extras["prediction_capped"]` is what the model says without them; `prediction`
+            is still that of the full graph.
         batch_budget: how many nodes and edges to work on at once; `"auto"` measures what fits.
         progress: show a progress bar.
         out: a folder to write to while explaining. What is finished is kept however the process ends, and the same call
@@ -147,7 +157,8 @@ def explain(
     if isinstance(model, Prepared):
         if data is not None:  # the algorithm, one place further to the left
             data, algorithm = None, data
-        refuse_what_was_prepared(task=task, node_type=node_type, forward=forward, undirected=undirected)
+        settled = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+        refuse_what_was_prepared(**settled, exclude_pair=exclude_pair or None)
         model.check_unchanged()
         data, task, forward = model.graphs.source, model.problem.task, model.forward
         node_type = model.problem.node_type
@@ -170,6 +181,7 @@ def explain(
         batch_budget,
         as_callbacks(callback),
         prepared,
+        exclude_pair,
     )
     device = device_of(module)
     with untouched(module), torch.enable_grad():
@@ -188,16 +200,17 @@ def prepare(
     model: nn.Module,
     data: Any,
     *,
-    task: Literal["node", "graph"] | dict[str, Any] | ModelConfig | None = None,
+    task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
+    exclude_pair: bool = False,
     batch_budget: int | Literal["auto"] = "auto",
 ) -> Prepared:
     """Look at a model and its data once, for many calls.
 
     Args:
-        model, data, task, node_type, forward, undirected, batch_budget: as in `gnn_xai.explain`.
+        model, data, task, node_type, forward, undirected, exclude_pair, batch_budget: as in `gnn_xai.explain`.
 
     Returns:
         what `gnn_xai.explain`, `gnn_xai.compare` and every metric take in place of model and data.
@@ -213,8 +226,8 @@ def prepare(
     >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
     """
     refuse_inference_mode("prepare")
-    settings = {"task": task, "node_type": node_type, "forward": forward}
-    return prepared_for(model, data, **settings, undirected=undirected, batch_budget=batch_budget, watch=True)
+    settings: dict[str, Any] = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+    return prepared_for(model, data, **settings, exclude_pair=exclude_pair, batch_budget=batch_budget, watch=True)
 
 
 def prepared_for(
@@ -225,6 +238,7 @@ def prepared_for(
     node_type: str | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
+    exclude_pair: bool = False,
     batch_budget: int | Literal["auto"] = "auto",
     index: Any = None,
     watch: bool = False,
@@ -232,13 +246,13 @@ def prepared_for(
     """Prepare for the instances of one piece of work, or to be kept.
 
     Args:
-        model, data, task, node_type, forward, undirected, batch_budget, index: as in `explain`.
+        model, data, task, node_type, forward, undirected, exclude_pair, batch_budget, index: as in `explain`.
         watch: notice when model or data change.
     """
     model = checked_model(model)
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
-        problem = problem_of(model, graphs, as_task(task, data), forward, node_type)
+        problem = problem_of(model, graphs, as_task(task, data), forward, node_type, exclude_pair)
         positions = None if index is None else problem.readout.index(index, graphs)
         tied = as_undirected(undirected, graphs)
         prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
@@ -287,6 +301,7 @@ class _Call:
     batch_budget: int | Literal["auto"]
     callbacks: Callbacks | None = None
     prepared: Prepared | None = None
+    exclude_pair: bool = False
 
     def starts(self, data: Any, index: Tensor) -> None:
         """Tell callbacks what is asked, of `[B]` instances."""
@@ -304,7 +319,7 @@ class _Call:
         """The model's problem on some graphs."""
         if self.prepared is not None:
             return self.prepared.problem
-        return problem_of(self.model, graphs, self.task, self.forward, self.node_type)
+        return problem_of(self.model, graphs, self.task, self.forward, self.node_type, self.exclude_pair)
 
     def answers(
         self,
@@ -369,6 +384,7 @@ def _stored(
     positions = readout.index(index, shelf.whole or shelf)
     targets = _targets(target, positions)
     settings = {name: getattr(call, name) for name in ("seed", "undirected", "max_neighbors", "batch_budget")}
+    settings |= {"exclude_pair": True} if call.exclude_pair else {}
     asked = described(
         call.model,
         call.forward,
@@ -480,6 +496,7 @@ def _provenance(prepared: Prepared, layers: list[dict[str, Any]]) -> dict[str, A
         "model": type(prepared.problem.model).__name__,
         "undirected": prepared.undirected,
         "symmetric": prepared.graphs.symmetric,
+        **({"exclude_pair": True} if prepared.problem.exclude_pair else {}),
         "layers": layers,
         "features": prepared.maskable_features,
     }

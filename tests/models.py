@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -197,6 +198,27 @@ ZOO: dict[str, Recipe] = {
     "shared": Recipe(_shared, 3),
     "jumping": Recipe(JumpingNet, 3),
 }
+
+
+class Linked(nn.Module):
+    """The element-wise product of what a model of nodes gives for both nodes of a pair."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.wanted = inspect.signature(model.forward).parameters
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_label_index: Tensor,
+        edge_attr: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        more = {"edge_attr": edge_attr, "edge_weight": edge_weight}
+        z = self.model(x, edge_index, **{name: value for name, value in more.items() if name in self.wanted})
+        return z[edge_label_index[0]] * z[edge_label_index[1]] + z[edge_label_index[0]]
 
 
 def make(name: str, level: Level = "node", seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:

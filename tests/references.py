@@ -25,11 +25,12 @@ from torch_geometric.nn import MessagePassing
 from gnn_xai.core.arrays.keyed_random import keyed_normal, keyed_uniform
 
 
-def run(model: nn.Module, data: Data, x: Tensor | None = None) -> Tensor:
-    """The model's output on one graph."""
+def run(model: nn.Module, data: Data, x: Tensor | None = None, roots: Sequence[int] = ()) -> Tensor:
+    """The model's output on one graph; for two roots, of a pair of nodes."""
     given = {name: data[name] for name in ("edge_attr", "edge_weight") if name in data}
     given |= {"x": data.x if x is None else x, "edge_index": data.edge_index}
     given["batch"] = torch.zeros(data.num_nodes, dtype=torch.int64)
+    given["edge_label_index"] = torch.tensor(roots).unsqueeze(-1)
     wanted = inspect.signature(model.forward).parameters
     return model(**{name: value for name, value in given.items() if name in wanted})
 
@@ -86,7 +87,7 @@ class Reference:
     Attributes:
         model, data: the model and one graph.
         steps: message-passing steps of the model.
-        root: the explained node; `None` explains the graph.
+        root: the explained node, or the pair of nodes; `None` explains the graph.
         target: the class; `None` for the predicted one.
         key: what random numbers of this instance are keyed by.
         seed: of the random numbers.
@@ -97,7 +98,7 @@ class Reference:
     model: nn.Module
     data: Data
     steps: int
-    root: int | None
+    root: int | tuple[int, int] | None
     target: int | None = None
     key: int | None = None
     seed: int = 0
@@ -108,6 +109,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         self.ends = self.data.edge_index.t().tolist()
+        self.roots = [] if self.root is None else [self.root] if isinstance(self.root, int) else list(self.root)
         self.key = self.root if self.key is None else self.key
         self.depth = self._depths()
         radius = math.inf if self.root is None else self.steps
@@ -129,12 +131,13 @@ class Reference:
         return self.ends[edge][0 if self.flow == "source_to_target" else 1]
 
     def _depths(self) -> list[float]:
-        """How many messages it takes from each node to the root."""
+        """How many messages it takes from each node to a root."""
         if self.root is None:
             return [0.0] * self.data.num_nodes
         depth = [math.inf] * self.data.num_nodes
-        depth[self.root] = 0.0
-        queue = deque([self.root])
+        for root in self.roots:
+            depth[root] = 0.0
+        queue = deque(self.roots)
         while queue:
             v = queue.popleft()
             for edge in range(len(self.ends)):
@@ -167,17 +170,20 @@ class Reference:
     def output(self, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Logits `[C]` of the explained output, with node features `x` and an edge mask `[E]` over the full graph."""
         if mask is None:
-            out = run(self.model, self.data, x)
-        else:
-            with masked(self.model, self.data, mask):
-                out = run(self.model, self.data, x)
-        return out[0 if self.root is None else self.root]
+            return self._read(self.data, x)
+        with masked(self.model, self.data, mask):
+            return self._read(self.data, x)
+
+    def _read(self, data: Data, x: Tensor | None = None, nodes: list[int] | None = None) -> Tensor:
+        """Logits `[C]` of the explained output on a graph, which may hold some of the nodes only."""
+        roots = [root if nodes is None else nodes.index(root) for root in self.roots]
+        return run(self.model, data, x, roots)[roots[0] if len(roots) == 1 else 0]
 
     def without_edges(self, removed: Sequence[int]) -> Tensor:
         """Logits `[C]` on a graph rebuilt without some edges."""
         kept = [e for e in range(len(self.ends)) if e not in set(removed)]
         data = self._rebuilt(list(range(self.data.num_nodes)), kept)
-        return run(self.model, data)[0 if self.root is None else self.root]
+        return self._read(data)
 
     def _rebuilt(self, nodes: list[int], edges: list[int]) -> Data:
         place = {v: i for i, v in enumerate(nodes)}
@@ -263,8 +269,8 @@ class Reference:
         return drops
 
     def without_nodes(self, removed: set[int], removal: str) -> Tensor:
-        """Logits `[C]` without some nodes; the root stays, and one node of a graph that would be empty, with features 0."""
-        gone = removed - {self.root}
+        """Logits `[C]` without some nodes; roots stay, and one node of a graph that would be empty, with features 0."""
+        gone = removed - set(self.roots)
         kept = [e for e, ends in enumerate(self.ends) if not gone & set(ends)]
         x = self.data.x.clone()
         x[sorted(removed)] = 0
@@ -275,7 +281,7 @@ class Reference:
         nodes = [v for v in range(self.data.num_nodes) if v not in gone] or [0]
         data = self._rebuilt(nodes, kept)
         data.x = x[nodes]
-        return run(self.model, data)[0 if self.root is None else nodes.index(self.root)]
+        return self._read(data, nodes=nodes)
 
     def fragments(self) -> list[set[int]]:
         """The nodes in play by the number that `data.fragment` gives them (-1: none), or one by one."""

@@ -1,15 +1,17 @@
-"""Batched results equal slow, plain, one-at-a-time versions, over a zoo of models at node and graph level."""
+"""Batched results equal slow, plain, one-at-a-time versions, over a zoo of models at every level."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.explain.config import ModelConfig
 
 import gnn_xai as gx
 from gnn_xai.core.graphs.reading import as_graphs
@@ -19,7 +21,7 @@ from tests.references import Reference
 
 TOLERANCE = 1e-9  # models and data are float64; the issue of the tests is the algorithm, not rounding
 
-CASES = ["node-undirected", "node-directed", "graph-undirected", "graph-directed"]
+CASES = [f"{level}-{kind}" for level in ("node", "edge", "graph") for kind in ("undirected", "directed")]
 
 
 @dataclass(eq=False)
@@ -28,8 +30,8 @@ class Case:
 
     model: nn.Module
     data: Data | list[Data]
-    task: str
-    index: list[int]
+    task: str | ModelConfig
+    index: list[Any]
     references: list[Reference]
 
     def explain(self, algorithm: object, **options: object) -> gx.Explanations:
@@ -39,14 +41,24 @@ class Case:
 def build(model_name: str, case: str, seed: int = 3, dtype: torch.dtype = torch.float64) -> Case:
     recipe = models.ZOO[model_name]
     task, kind = case.split("-")
-    model = models.make(model_name, task, dtype=dtype)
     options = {"undirected": kind == "undirected", "dtype": dtype}
     if task == "node":
+        model = models.make(model_name, task, dtype=dtype)
         data = models.random_graph(seed, **options)
         index = [7, 0, 11, 3]  # the last node, 11, is isolated
         references = [Reference(model, data, recipe.steps, i, seed=5, flow=recipe.flow) for i in index]
         return Case(model, data, task, index, references)
+    if task == "edge":
+        data, linked = models.random_graph(seed, **options), models.Linked(models.make(model_name, "node", dtype=dtype))
+        pairs = [(7, 0), (5, 5), (11, 3), (2, 9)]
+        keys = as_graphs(data, torch.device("cpu")).roots_key(torch.tensor(pairs)).tolist()
+        options = {"seed": 5, "flow": recipe.flow}
+        references = [
+            Reference(linked, data, recipe.steps, p, key=k, **options) for p, k in zip(pairs, keys, strict=True)
+        ]
+        return Case(linked, data, ModelConfig("multiclass_classification", "edge", "raw"), pairs, references)
     graphs = models.random_graphs(4, seed, **options)
+    model = models.make(model_name, task, dtype=dtype)
     index = [2, 0, 3, 1]
     keys = as_graphs(graphs, torch.device("cpu")).graph_key.tolist()
     references = [Reference(model, graphs[i], recipe.steps, None, key=keys[i], seed=5, flow=recipe.flow) for i in index]

@@ -20,8 +20,7 @@ from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import of_graphs
 from gnn_xai.core.graphs.reading import as_graphs
-from gnn_xai.core.model.arguments import as_task, bind
-from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.model.arguments import as_task, problem_of
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees
 from gnn_xai.core.propagation.incremental import IncrementalPropagation
 from tests import models
@@ -66,7 +65,7 @@ def data_of(level: str, undirected: bool = True, loops: int = 0) -> Data | list[
 
 def session_of(model: nn.Module, data: Any, level: str, structural: bool = True) -> tuple[Chunk, Session]:
     graphs = as_graphs(data, torch.device("cpu"))
-    problem = Problem(model, graphs, as_task(level, data), bind(model, graphs, None))
+    problem = problem_of(model, graphs, as_task(level, data), None)
     index = torch.arange(problem.num_outputs)
     prepared = prepare(problem, undirected=True, index=index)
     session = prepared.session(structural=structural)

@@ -26,7 +26,7 @@ from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.expansion import everything, of_graphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.inputs.features import by_row, by_value, structure
-from gnn_xai.core.model.arguments import as_task, bind
+from gnn_xai.core.model.arguments import as_task, problem_of
 from gnn_xai.core.model.interventions import MaskedModel
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.model.restoring import untouched
@@ -629,7 +629,7 @@ def agree(
     """Compare both paths; returns them, and the hops of the computation graphs."""
     index = (INDEX if level == "node" else [2, 0, 3, 1]) if index is None else index
     graphs = as_graphs(data, torch.device("cpu"))
-    problem = Problem(model, graphs, as_task(level, data), bind(model, graphs, forward))
+    problem = problem_of(model, graphs, as_task(level, data), forward)
     hops = torch.zeros(0)
     with untouched(model), torch.enable_grad():
         both = Both.of(problem, torch.tensor(index), edge_masks)
@@ -1141,7 +1141,7 @@ def check_removals(
     def output(graph: list[Data], row: list[int]) -> Tensor:
         batch = Batch.from_data_list(graph)
         with torch.no_grad(), untouched(model):
-            out = bind(model, as_graphs(data, torch.device("cpu")), None)(model, batch)
+            out = problem_of(model, graphs, as_task(level, data), None).forward(model, batch)
         return out[batch.ptr[:-1] + torch.tensor(row), 0] if level == "node" else out[:, 0]
 
     for algorithm in (gx.EdgeAblation, gx.NodeAblation):

@@ -831,13 +831,24 @@ def test_results_of_pyg_are_checked(make: Any, sentence: str) -> None:
         gx.Explanations.from_pyg([explanation, explanation], model, data, index=[1])
 
 
-def test_edge_level_results_of_pyg_are_refused() -> None:
-    config = config_of(level="edge")
+def test_edge_level_results_of_pyg() -> None:
+    config, data = config_of(level="edge"), Data(**arguments())
     model = net(config)
+    pairs = further("edge")["edge_label_index"]
     explainer = explainer_of(model, DummyExplainer(), config, edge_mask_type="object")
-    explanation = explainer(**arguments(), index=1, **further("edge"))
-    with pytest.raises(InputError, match="task_level='edge'"):
-        gx.Explanations.from_pyg(explanation, model, Data(**arguments()))
+    one = explainer(**arguments(), index=1, **further("edge"))
+    found = gx.Explanations.from_pyg(one, model, data)
+    assert found.index.tolist() == pairs[:, [1]].t().tolist()
+    assert torch.equal(found.edge_mask, one.edge_mask[found.edge_id])
+    again = gx.Explanations.from_pyg(found.to_pyg(0), model, data, task=config)
+    assert torch.equal(again.edge_mask, found.edge_mask)
+    every = gx.Explanations.from_pyg(explainer(**arguments(), **further("edge")), model, data)
+    assert every.index.tolist() == pairs.t().tolist()
+    del one.edge_label_index
+    with pytest.raises(InputError, match="pass index= with the pair of nodes"):
+        gx.Explanations.from_pyg(one, model, data)
+    pair = tuple(pairs[:, 1].tolist())
+    assert torch.equal(gx.Explanations.from_pyg(one, model, data, index=pair).edge_mask, found.edge_mask)
 
 
 class _Decoder(nn.Module):

@@ -665,7 +665,7 @@ def test_trap_21_ablation_needs_no_propagate(make: Any, hops: int) -> None:
         warnings.simplefilter("ignore", GnnXaiWarning)  # where the hops of a custom layer cannot be counted
         found = explain(seeded(make)(), graph, "edge_ablation")
     for e in found:
-        _, edges = testing.reachable(graph.edge_index, e.index, hops)
+        _, edges = testing.reachable(graph.edge_index, [e.index], hops)
         assert edges <= set(e.edge_id.tolist())
     assert float(found.edge_mask.abs().max()) > 0
 

@@ -111,7 +111,7 @@ def compare(
 
     # Random says which instances and targets there are; what is wrong with them shows before anything long has begun.
     first = _timed(ask, methods[reference], index=index, target=target, seed=seeds[0], progress=progress)
-    instances = {"index": first[0].index, "target": first[0].target}
+    instances = {"index": first[0].index.t(), "target": first[0].target}
     shared["level"], refused = _try(ask, methods, measures, shared, instances, seeds[0], level)
     runs = _runs(ask, methods, reference, seeds, first, progress=progress, **instances)
     explanations, seconds, results = _measured(runs, methods, measures, shared, refused)

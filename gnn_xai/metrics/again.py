@@ -91,7 +91,7 @@ class Again:
         undirected = bool(asked.provenance.get("undirected", True))
         settings: dict[str, Any] = {
             "algorithm": self.method,
-            "index": asked.index,
+            "index": asked.index.t(),
             "target": asked.target,
             "seed": asked.seed,
             "max_neighbors": asked.provenance.get("max_neighbors"),
@@ -107,6 +107,7 @@ class Again:
                 "node_type": asked.explained_type,
                 "forward": self.call,
                 "undirected": "auto" if undirected else False,
+                "exclude_pair": asked.provenance.get("exclude_pair", False),
             }
         return explain(**{**settings, **changes}, progress=False).to(asked.prediction.device)
 
@@ -153,12 +154,13 @@ def explained(explanations: Explanations, data: Any) -> Graphs:
 
 
 def position(explanations: Explanations, graphs: Graphs) -> Tensor:
-    """Which node or graph of `explained` each instance is, `[B]`."""
+    """Which node, pair of nodes or graph of `explained` each instance is, as `gnn_xai.explain` takes it."""
     several = graphs.many and explanations.task.task_level.value == "graph"
-    return torch.arange(len(explanations), device=graphs.device) if several else explanations.index
+    return torch.arange(len(explanations), device=graphs.device) if several else explanations.index.t()
 
 
 def starts(explanations: Explanations, graphs: Graphs, ptr: Tensor) -> Tensor:
     """Where the ids of every instance start, `[B]`: with its graph, or for nodes of one graph at 0."""
-    place = position(explanations, graphs)
-    return ptr[place] if explanations.task.task_level.value == "graph" else torch.zeros_like(place)
+    if explanations.task.task_level.value == "graph":
+        return ptr[position(explanations, graphs)]
+    return ptr.new_zeros(len(explanations))

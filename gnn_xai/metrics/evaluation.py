@@ -99,7 +99,7 @@ class Rerun:
             session = replace(session, undirected=bool(provenance.get("undirected", True)))
             cap = as_cap(provenance.get("max_neighbors"), explanations.seed, problem)
             values = []
-            index = problem.readout.index(explanations.index, problem.graphs)
+            index = problem.readout.index(explanations.index.t(), problem.graphs)
             for chunk in prepared.chunks(session, index, cap=cap):
                 some = explanations[chunk.positions]
                 same = some.prediction.shape == chunk.prediction.shape
@@ -112,9 +112,10 @@ class Rerun:
     def _check_index(self, problem: Problem) -> None:
         """Raise an `InputError` where explanations are of outputs that the data does not have."""
         largest = int(self.explanations.index.max()) if len(self.explanations) else None
-        if largest is None or largest >= problem.num_outputs:
+        count = problem.readout.ids(problem.graphs)
+        if largest is None or largest >= count:
             raise InputError(
-                f"expected explanations of this data ({problem.num_outputs} outputs), got one of output "
+                f"expected explanations of this data ({count} outputs), got one of output "
                 f"{'none' if largest is None else largest}"
             )
 
@@ -123,9 +124,10 @@ class Rerun:
         explanations = self.explanations
         parameter = next(model.parameters(), None)
         graphs = as_graphs(self.data, torch.device("cpu") if parameter is None else parameter.device)
-        problem = problem_of(model, graphs, explanations.task, self.forward, explanations.explained_type)
+        asked = explanations.explained_type, explanations.provenance.get("exclude_pair", False)
+        problem = problem_of(model, graphs, explanations.task, self.forward, *asked)
         self._check_index(problem)
-        index = problem.readout.index(explanations.index.to(graphs.device), graphs)
+        index = problem.readout.index(explanations.index.t().to(graphs.device), graphs)
         return prepare(problem, undirected=True, batch_budget=self.batch_budget, index=index)
 
 

@@ -119,7 +119,8 @@ def true_of(labels: Any, explanations: Explanations, problem: Problem) -> Tensor
     """
     columns, mode = explanations.prediction.size(1), explanations.task.mode
     several = columns > 1 and mode != ModelMode.multiclass_classification
-    shape = [problem.num_outputs, *([columns] if several else [])]
+    count, which = problem.readout.labels(explanations.index, problem.graphs)
+    shape = [count, *([columns] if several else [])]
     try:
         values = torch.as_tensor(labels, device=explanations.index.device).double()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -127,10 +128,10 @@ def true_of(labels: Any, explanations: Explanations, problem: Problem) -> Tensor
     values = values.squeeze(1) if values.dim() == 2 and values.size(1) == 1 else values
     if list(values.shape) != shape:
         raise InputError(
-            f"expected labels of shape {shape}, for every {explanations.task.task_level.value} of the data, explained or "
-            f"not, got {list(values.shape)}; pass labels=data.y"
+            f"expected labels of shape {shape}, for every {problem.readout.labelled}, got {list(values.shape)}; pass "
+            f"labels={problem.readout.labels_at}"
         )
-    values = values[explanations.index]
+    values = values[which]
     if several:
         values = values.gather(1, explanations.target.unsqueeze(1)).squeeze(1)
     if mode != ModelMode.regression:

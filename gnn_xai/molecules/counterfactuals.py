@@ -16,7 +16,7 @@ from gnn_xai._checks import integer, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.graphs.reading import as_graphs
-from gnn_xai.core.model.arguments import as_task, bind, eager
+from gnn_xai.core.model.arguments import as_task, eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
@@ -208,7 +208,7 @@ def counterfactuals(
     model = eager(model)
     parameter = next(model.parameters(), None)
     graphs = as_graphs([data for _, _, data in inputs], torch.device("cpu") if parameter is None else parameter.device)
-    runner = _Runner(Problem(model, graphs, config, bind(model, graphs, forward)), featurize)
+    runner = _Runner(problem_of(model, graphs, config, forward), featurize)
     with untouched(model), torch.no_grad():
         first = runner.outputs([data for _, _, data in inputs])
         runner.problem.check(first)

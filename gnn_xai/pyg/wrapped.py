@@ -35,8 +35,9 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.types import EdgeType
 from gnn_xai.core.model.arguments import as_task, eager
-from gnn_xai.core.model.index import list_of
+from gnn_xai.core.model.index import PAIRS, Index, list_of
 from gnn_xai.core.model.problem import Forward
+from gnn_xai.core.model.readout import PairReadout
 from gnn_xai.errors import InputError
 from gnn_xai.pyg._calls import Call, rows_of
 from gnn_xai.pyg._typed import TypedCall
@@ -199,8 +200,8 @@ def read(
     model: nn.Module | Prepared,
     data: Any = None,
     *,
-    task: Literal["node", "graph"] | ModelConfig | None = None,
-    index: int | Sequence[int] | None = None,
+    task: Literal["node", "edge", "graph"] | ModelConfig | None = None,
+    index: Index = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
     name: str = "pyg",
@@ -237,7 +238,7 @@ def read(
     masks = _Recorded(laid, which.to(graphs.device), name, signed)
     if target is None and all(one.targets is not None for one in laid):
         target = torch.cat([one.targets for one in laid if one.targets is not None])
-    masked = explain(model, algorithm=masks, index=torch.cat(rows), target=target, progress=False, **settings)
+    masked = explain(model, algorithm=masks, index=torch.cat(rows).t(), target=target, progress=False, **settings)
     recorded = [one.prediction for one in laid if one.prediction is not None]
     if len(recorded) == len(laid):
         noted = torch.cat(recorded)
@@ -254,7 +255,7 @@ class _Laid:
     """An explanation of PyG's, laid on the data.
 
     Attributes:
-        rows: `[K]` the outputs that it explains.
+        rows: `[K]` the outputs that it explains, pairs of nodes as `[K, 2]`.
         targets: `[K]` the class explained of each; `None` where it does not say, or for a regression.
         prediction: `[K, C]` what the model said; `None` where it does not say.
         edge: `[E]`, or `None`.
@@ -283,7 +284,10 @@ def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at
     if edge is None and node is None:
         raise InputError(f"explanation {number} holds neither node_mask nor edge_mask, so it explains nothing")
     graph_level = config.task_level == ModelTaskLevel.graph
+    pairs = _pairs(e, number, graphs, at) if config.task_level == ModelTaskLevel.edge else None
     count = graphs.num_graphs if graph_level else graphs.num_nodes
+    if pairs is not None:
+        count, at = len(pairs), None if at is None else torch.arange(len(pairs))
     nodes, edges = slice(0, graphs.num_nodes), slice(0, graphs.num_edges)
     if _is_of(e, graphs, nodes, edges):
         rows = rows_of(e.get("index") if at is None else at, count)
@@ -307,7 +311,23 @@ def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at
     if isinstance(prediction, Tensor):
         prediction = prediction.detach().reshape(len(prediction) if prediction.dim() else 1, -1)
         prediction = prediction.expand(count, -1)[rows].to(graphs.device) if len(prediction) in (1, count) else None
+    rows = rows if pairs is None else pairs[rows]
     return _Laid(rows, target, prediction, edge, node, _kinds(node, nodes.stop - nodes.start), nodes.start, edges.start)
+
+
+def _pairs(e: PyGExplanation, number: int, graphs: Graphs, at: Any) -> Tensor:
+    """The pairs of nodes that the model was asked about, `[P, 2]`, or those that the explanation is said to be of.
+
+    Raises:
+        InputError: if neither says which.
+    """
+    asked = e.get(PAIRS) if at is None else at
+    if asked is None:
+        raise InputError(
+            f"expected explanation {number} of an edge-level task to hold the model's argument {PAIRS}; pass index= with "
+            "the pair of nodes that each explanation is of"
+        )
+    return PairReadout().index(asked, graphs)
 
 
 def _kinds(mask: Tensor | None, num_nodes: int) -> set[NodeMaskType | None]:

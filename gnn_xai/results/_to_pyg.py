@@ -8,7 +8,11 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explanation as PyGExplanation
 
+from gnn_xai.core.model.index import PAIRS
 from gnn_xai.errors import InputError
+
+_OF_OTHERS = ("ptr", "batch", PAIRS, "edge_label")
+"""Attributes that speak of more than one instance."""
 
 
 def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
@@ -18,9 +22,9 @@ def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
     if not _contains(graph, e):
         raise InputError(
             f"expected the data that was explained, got a graph of {graph.num_nodes} nodes and {graph.num_edges} edges "
-            f"that does not contain the computation graph of {level} {e.index}"
+            f"that does not contain the computation graph of {e.name}"
         )
-    out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in ("ptr", "batch")})
+    out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in _OF_OTHERS})
     if e.edge_mask is not None:
         out.edge_mask = e.edge_mask.new_zeros(graph.num_edges).index_copy(0, e.edge_id, e.edge_mask)
     if e.node_mask is not None and e.source.common:
@@ -31,6 +35,8 @@ def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
     out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
     if level == "node":
         out.index = e.index
+    if level == "edge":
+        out[PAIRS], out.index = torch.tensor(e.index, device=e.prediction.device).unsqueeze(1), 0
     return out
 
 

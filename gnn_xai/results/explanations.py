@@ -20,7 +20,9 @@ from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.scores import NodeMaskType
 from gnn_xai.core.graphs.types import EdgeType
+from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward
+from gnn_xai.core.model.readout import readout_of
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.optional import late
 from gnn_xai.results import _by_type, files, tables
@@ -41,10 +43,11 @@ class Explanations:
     """Explanations of B instances, as concatenated tensors with pointers.
 
     Node and edge ids are those of the data that was explained; for graph-level tasks, `index` is the graph's position
-    and ids are counted within that graph.
+    and ids are counted within that graph. `explanations.index.t()` is what `gnn_xai.explain` takes as `index` to explain
+    the same instances again, at any level.
 
     Attributes:
-        index: `[B]` explained node or graph.
+        index: `[B]` explained node or graph; `[B, 2]` the two nodes of the explained pair.
         target: `[B]` class or output column explained.
         prediction: `[B, C]` the model's output on the full graph.
         prediction_masked: `[B, C]` its output under the explanation as a soft mask (|attribution| / max for
@@ -219,8 +222,8 @@ class Explanations:
         model: nn.Module | Prepared,
         data: Any = None,
         *,
-        task: Literal["node", "graph"] | ModelConfig | None = None,
-        index: int | Sequence[int] | None = None,
+        task: Literal["node", "edge", "graph"] | ModelConfig | None = None,
+        index: Index = None,
         target: int | Sequence[int] | Tensor | None = None,
         forward: Forward | None = None,
         name: str = "pyg",
@@ -344,7 +347,7 @@ class Explanation:
     """One explanation: a view into `Explanations`, with the same names less the leading dimension.
 
     Attributes:
-        index: the explained node or graph.
+        index: the explained node or graph, or the two nodes of the explained pair.
         target: the class or output column explained.
         prediction: `[C]` the model's output on the full graph.
         prediction_masked: `[C]` its output under the explanation as a soft mask.
@@ -361,7 +364,7 @@ class Explanation:
 
     source: Explanations
     position: int
-    index: int = field(init=False)
+    index: Any = field(init=False)
     target: int = field(init=False)
     prediction: Tensor = field(init=False)
     prediction_masked: Tensor = field(init=False)
@@ -387,6 +390,8 @@ class Explanation:
             value, level = getattr(self.source, name), level_of(name, self.source.common)
             if value is None:
                 return None
+            if name == "index" and value.dim() > 1:
+                return tuple(value[self.position].tolist())
             if level == "instance":
                 return value[self.position] if value.dim() > 1 else value[self.position].item()
             start, stop = getattr(self.source, f"{level}_ptr")[self.position : self.position + 2].tolist()
@@ -396,9 +401,21 @@ class Explanation:
         return [*super().__dir__(), *(name for name, level in LEVELS.items() if level != "pointer")]
 
     def __repr__(self) -> str:
-        what = f"{self.source.task.task_level.value} {self.index}, target {self.target}"
+        what = f"{self.name}, target {self.target}"
         size = f"{len(self.node_id)} nodes, {len(self.edge_id)} edges"
         return f"Explanation({what}, {self.source.algorithm['name']}, {size})"
+
+    @property
+    def name(self) -> str:
+        """The instance in words: `node 301`, `graph 7`, `pair 3–5`."""
+        return readout_of(self.source.task.task_level, self.source.explained_type).name(self.index)
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The nodes that the output belongs to: the explained node, or both of a pair; none where it belongs to a graph."""
+        if not readout_of(self.source.task.task_level).rooted:
+            return ()
+        return self.index if isinstance(self.index, tuple) else (self.index,)
 
     @property
     def signed(self) -> bool:

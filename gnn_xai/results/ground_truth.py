@@ -23,7 +23,8 @@ class GroundTruth:
 
     Node level: one tensor for the edges and one for the nodes of the graph. Node ``i`` is explained
     by the motif it lies in, so an element ``a`` with motif id ``m(a)`` is true for instance ``i``
-    exactly if ``m(a) >= 0 and m(a) == m(i)``; a node outside all motifs has no true element.
+    exactly if ``m(a) >= 0 and m(a) == m(i)``; a node outside all motifs has no true element. Edge
+    level: the same with the motifs of both nodes of a pair.
 
     Graph level: one tensor per graph, ids local to it. All its motifs explain a graph's label:
     ``a`` is true exactly if ``m(a) >= 0``.
@@ -135,9 +136,9 @@ class GroundTruth:
         if isinstance(motif, Tensor) and isinstance(node, Tensor):
             _require_within(ids, len(motif), what)
             _require_within(index, len(node), "node")
-            own = node.to(device)[index].repeat_interleave(counts)
+            own = node.to(device)[index.reshape(len(index), -1)].repeat_interleave(counts, 0)
             motifs = motif.to(device)[ids]
-            return (motifs >= 0) & (motifs == own)
+            return (motifs >= 0) & (motifs.unsqueeze(1) == own).any(1)
         _require_within(index, len(motif), "graph")
         if not len(index):
             return torch.zeros(0, dtype=torch.bool, device=device)

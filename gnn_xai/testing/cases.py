@@ -25,9 +25,9 @@ class Case:
     Attributes:
         name: what it is called in messages.
         model: makes the model, the same one each time.
-        data: makes the data: a `Data` for node-level tasks, a list of them for graph-level ones.
+        data: makes the data: a list of `Data` for graph-level tasks, else one.
         task: what the model does.
-        index: the outputs to explain.
+        index: the outputs to explain: nodes, graphs, or pairs of nodes.
         steps: message-passing steps of the model.
         call: `(model, data) -> output`.
     """
@@ -36,14 +36,14 @@ class Case:
     model: Callable[[], nn.Module]
     data: Callable[[], Any]
     task: ModelConfig
-    index: tuple[int, ...]
+    index: tuple[Any, ...]
     steps: int
     call: Callable[[nn.Module, Any], Tensor]
 
     @property
-    def node_level(self) -> bool:
-        """Outputs are of nodes; else of graphs."""
-        return self.task.task_level.value == "node"
+    def one_graph(self) -> bool:
+        """Outputs are of nodes, or of pairs of nodes, of one graph; else of several graphs."""
+        return self.task.task_level.value != "graph"
 
     def explain(self, algorithm: Algorithm, model: nn.Module | None = None, **options: Any) -> Explanations:
         """Explain `index` of this case; options as in `gnn_xai.explain`, `data` among them."""
@@ -101,6 +101,23 @@ def call(model: nn.Module, data: Any) -> Tensor:
     return model(data.x, data.edge_index, data.get("edge_attr"), data.get("batch"))
 
 
+class Links(Network):
+    """A `Network` that encodes nodes, and a linear layer over the product of the two nodes of a pair."""
+
+    def decode(self, z: Tensor, edge_label_index: Tensor) -> Tensor:
+        """`[P, C]`."""
+        return self.head(z[edge_label_index[0]] * z[edge_label_index[1]])
+
+    def encode(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """`[N, H]`."""
+        return self.convs[1](self.dropout(self.convs[0](x, edge_index).relu()), edge_index)
+
+
+def decoded(model: Any, data: Any) -> Tensor:
+    """Call a `Links` on a data object."""
+    return model.decode(model.encode(data.x, data.edge_index), data.edge_label_index)
+
+
 def seeded(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """A maker of one and the same model, in evaluation mode, that leaves the global random state alone."""
 
@@ -154,6 +171,15 @@ def _gat() -> nn.Module:
     return Network([GATConv(4, 4, heads=2), GATConv(8, 3)])
 
 
+def _links() -> nn.Module:
+    return Links([GCNConv(4, 8), GCNConv(8, 6)], head=nn.Linear(6, 1))
+
+
+def _with_pairs(data: Data) -> Data:
+    data.edge_label_index = torch.tensor([[3, 1, 0], [7, 1, 2]])
+    return data
+
+
 def _gin_pooled() -> nn.Module:
     convs = [_gin(4, 8), _gin(8, 8)]
     return Network(convs, [nn.BatchNorm1d(8), nn.BatchNorm1d(8)], nn.Linear(8, 3), global_add_pool)
@@ -195,6 +221,15 @@ CASES: dict[str, Case] = {
             call,
         ),
         Case(
+            "gcn_links",
+            seeded(_links),
+            lambda: _with_pairs(random_graph(2, 11, 10, undirected=True)),
+            ModelConfig("binary_classification", "edge", "raw"),
+            ((0, 6), (4, 4), (8, 1)),
+            2,
+            decoded,
+        ),
+        Case(
             "gin_graphs",
             seeded(_gin_pooled),
             lambda: [random_graph(seed, 6 + seed, 8, undirected=True) for seed in range(4)],
@@ -223,5 +258,5 @@ CASES: dict[str, Case] = {
         ),
     )
 }
-"""Small problems: node and graph level, directed and not, with loops, batch normalisation, edge features, regression,
+"""Small problems: node, edge and graph level, directed and not, with loops, batch normalisation, edge features, regression,
 integer codes as features."""

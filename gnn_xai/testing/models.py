@@ -10,9 +10,8 @@ from torch_geometric.data import Data
 
 from gnn_xai.core.graphs.expansion import everything
 from gnn_xai.core.graphs.reading import as_graphs
-from gnn_xai.core.model.arguments import as_task, bind
+from gnn_xai.core.model.arguments import as_task, problem_of
 from gnn_xai.core.model.interventions import MaskedModel
-from gnn_xai.core.model.problem import Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.testing.comparing import distance
 from gnn_xai.testing.plain import plainly_masked
@@ -38,7 +37,7 @@ def check_model(
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     config = as_task(task, data)
     graphs = as_graphs(data, device)
-    problem = Problem(model, graphs, config, bind(model, graphs, forward))
+    problem = problem_of(model, graphs, config, forward)
     every = everything(graphs, problem.readout.every_row(graphs))
     edges = every.edge_index
     got: dict[tuple[int, float], Tensor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,9 +59,9 @@ def plainly_scaled(model: nn.Module, factor: Tensor | None) -> Iterator[None]:
             handle.remove()
 
 
-def reachable(edge_index: Tensor, target: int, steps: int) -> tuple[set[int], set[int]]:
-    """Nodes within `steps` hops of a target, and positions of the edges that can carry a message to it, by plain loops."""
-    nodes, edges = {target}, set()
+def reachable(edge_index: Tensor, roots: Iterable[int], steps: int) -> tuple[set[int], set[int]]:
+    """Nodes within `steps` hops of any root, and positions of the edges that can carry a message to it, by plain loops."""
+    nodes, edges = set(roots), set()
     for _ in range(steps):
         reached = {position for position, (_, v) in enumerate(edge_index.t().tolist()) if v in nodes}
         edges |= reached
@@ -88,9 +88,11 @@ def run_plainly(
     """
     graph = copy.copy(graph_of(data, e))
     graph.x = x
+    if len(e.roots) == 2:
+        graph.edge_label_index = torch.tensor(e.roots).unsqueeze(1)
     with plainly_masked(model, weight), plainly_scaled(model, factor):
-        out = case.call(model, graph if case.node_level else Batch.from_data_list([graph]))
-    return out[e.index if case.node_level else 0]
+        out = case.call(model, graph if case.one_graph else Batch.from_data_list([graph]))
+    return out[e.roots[0] if len(e.roots) == 1 else 0]
 
 
 def _soft(scores: Tensor | None, signed: bool) -> Tensor | None:

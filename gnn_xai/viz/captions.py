@@ -20,8 +20,7 @@ def describe(explanation: Explanation, class_names: Sequence[str] | None = None)
 
 def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tuple[str, str]:
     """The instance and its prediction; the explained class, or "" where it is the predicted one."""
-    level = explanation.source.explained_type or "node"
-    head = f"{level if is_node_level(explanation) else 'graph'} {explanation.index}"
+    head = explanation.name
     output = np.atleast_1d(np.asarray(explanation.prediction.detach().cpu(), dtype=float))
     target = explanation.target
     if explanation.source.task.mode.value == "regression":
@@ -42,17 +41,10 @@ def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tupl
     return text, f"explained {name(target)} (p = {probability[target]:.2f})"
 
 
-def is_node_level(explanation: Explanation) -> bool:
-    """The explained output is that of a node."""
-    return explanation.source.task.task_level.value == "node"
-
-
 def explained_nodes(explanation: Explanation) -> list[Any]:
     """The explained nodes, named as `explanation.nodes` names them; none where a graph is explained."""
-    if not is_node_level(explanation):
-        return []
     kind = explanation.source.explained_type
-    return [explanation.index if kind is None else (kind, explanation.index)]
+    return [node if kind is None else (kind, node) for node in dict.fromkeys(explanation.roots)]
 
 
 def probabilities(output: np.ndarray, task: ModelConfig) -> np.ndarray:

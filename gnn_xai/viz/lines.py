@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 from gnn_xai.errors import InputError
-from gnn_xai.viz.captions import explained_nodes, is_node_level
+from gnn_xai.viz.captions import explained_nodes
 from gnn_xai.viz.kinds import forward
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def lines_of(explanation: Explanation, directed: bool | None) -> list[Line]:
     if directed is None:
         # Around a node, edges into the outermost nodes carry no message, so an edge from there comes without its reverse
         # though the data has it; of a graph, every edge is here.
-        directed = not (is_node_level(explanation) and explanation.source.provenance.get("symmetric", False))
+        directed = not (explained_nodes(explanation) and explanation.source.provenance.get("symmetric", False))
         merged = False
     else:
         merged = not directed

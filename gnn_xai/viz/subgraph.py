@@ -63,7 +63,8 @@ def draw(
 
     Scores use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
     use a diverging scale from -max|a| to +max|a|: red raises the explained output, blue lowers it.
-    The explained node has a ring. The figure is never shown or saved: that is the caller's.
+    The explained node, or both of an explained pair, have a ring. The figure is never shown or saved:
+    that is the caller's.
 
     In a heterogeneous graph every node type has a shape and a colour of its own: nodes without scores
     are filled with it, others are outlined with it. A few lines have the name of their relation beside

@@ -13,8 +13,8 @@ from torch_geometric.explain.config import ModelConfig
 from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.hidden_states import layer_outputs
 from gnn_xai.core.graphs.shelf import Shelf
-from gnn_xai.core.model.arguments import bind
-from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.arguments import problem_of
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
@@ -28,7 +28,7 @@ class Run:
 
     Attributes:
         model, data, task, forward: as in `gnn_xai.explain`.
-        index: `[B]` the explained nodes or graphs.
+        index: `[B]` the explained nodes or graphs, `[B, 2]` pairs of nodes.
         algorithm: name and hyper-parameters.
         seed: as in `gnn_xai.explain`.
     """
@@ -42,18 +42,18 @@ class Run:
     seed: int
 
     def name(self, position: int) -> str:
-        """The name of an instance: `node 301`, `graph 7`."""
-        return f"{self.task.task_level.value} {int(self.index[position])}"
+        """The name of an instance: `node 301`, `graph 7`, `pair 3–5`."""
+        return readout_of(self.task.task_level).name(self.index[position])
 
     def embeddings(self, most: int = 1000) -> dict[str, Tensor]:
         """Hidden representations of the first `most` instances, `[b, H]` by message-passing layer: the layer's output on the
-        explained node, or its mean over the nodes of the graph.
+        explained node, on both nodes of a pair side by side, or its mean over the nodes of the graph.
         """
         index, rooted = self.index[:most], readout_of(self.task.task_level).rooted
         graphs = Shelf(self.data, index.device, whole=rooted).take(None if rooted else index)
         if graphs.many and not rooted:  # the graphs that are asked for, and no others
             index = torch.arange(len(index), device=index.device)
-        problem = Problem(self.model, graphs, self.task, bind(self.model, graphs, self.forward))
+        problem = problem_of(self.model, graphs, self.task, self.forward)
         with untouched(self.model), torch.no_grad():
             return layer_outputs(problem, index)
 

@@ -91,7 +91,8 @@ class Trace(Callback):
         return curves
 
     def to_pandas(self) -> DataFrame:
-        """A row for each recorded restart, epoch and instance; `instance` is the explained node or graph.
+        """A row for each recorded restart, epoch and instance; `instance` is the explained node or graph,
+        of a pair `source` and `destination`.
 
         Raises:
             GnnXaiError: pandas is not installed.
@@ -101,7 +102,11 @@ class Trace(Callback):
         if self.run is None or not losses:
             return pandas.DataFrame(columns=["restart", "epoch", "instance", *TERMS])
         restart, row, position = (~losses["total"].isnan()).nonzero(as_tuple=True)
-        index = {"restart": restart, "epoch": self.epochs[row], "instance": self.run.index.cpu()[position]}
+        instance, index = self.run.index.cpu()[position], {"restart": restart, "epoch": self.epochs[row]}
+        if instance.dim() > 1:
+            index |= dict(zip(("source", "destination"), instance.t(), strict=True))
+        else:
+            index |= {"instance": instance}
         columns = {name: value[restart, row, position] for name, value in losses.items()}
         return pandas.DataFrame({name: value.numpy() for name, value in {**index, **columns}.items()})
 

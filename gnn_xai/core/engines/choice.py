@@ -195,7 +195,7 @@ def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | 
     index, scope, local = look.sample, 0, True
     if len(index) == 1:  # a single row can be added to any number of them
         index = torch.cat([index, index])
-    graphs = around.around(index, torch.zeros_like(index))
+    graphs = around.around(index, scope)
     with batches.measuring() as kept:
         one = _gradients(fast, graphs, look)
     expected = look.outputs_of(index)
@@ -206,7 +206,7 @@ def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | 
         scope, local = _scope_of_most(way, fast, look)
         if scope == len(SCOPES) - 1:
             return None
-        graphs = around.around(index, torch.full_like(index, scope))
+        graphs = around.around(index, scope)
         with batches.measuring() as kept:
             one = _gradients(fast, graphs, look)
     # The smallest neighbourhoods that have edges: the plain way has to cut out more around each.
@@ -214,7 +214,7 @@ def _agrees(problem: Problem, look: Look, way: Way, batch_budget: Any) -> Way | 
     few = torch.argsort(torch.where(edges > 0, edges, edges.max() + 1))[:FEW]
     one = [part[few] for part in one]
     for wider in (len(SCOPES) - 2, len(SCOPES) - 1):  # whole graphs, only where the border reaches further
-        more = around.around(index[few], torch.full_like(few, wider))
+        more = around.around(index[few], wider)
         if _same_gradients(one, slow, more, look):
             return replace(way, first_scope=scope, local=local, bytes_each=_bytes_each(kept(), graphs))
     return None
@@ -253,9 +253,9 @@ def _few(way: Way, look: Look) -> ComputationGraphs:
     if around is None:
         return expansion.of_graphs(look.graphs, look.sample, look.steps)
     sample = look.sample
-    graphs = around.around(sample, torch.full_like(sample, way.first_scope))
+    graphs = around.around(sample, way.first_scope)
     middle = torch.argsort(graphs.num_edges)[len(sample) // 2 :][:1]
-    return around.around(sample[middle], torch.full_like(middle, way.first_scope))
+    return around.around(sample[middle], way.first_scope)
 
 
 def _bytes_each(kept: int, graphs: ComputationGraphs) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
-from gnn_xai.core.engines.look import Look
+from gnn_xai.core.engines.look import Look, keys_of, places
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
 from gnn_xai.core.engines.unread import without_unread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
@@ -69,20 +69,22 @@ def _plan(problem: Problem, whole: Replicas, traced: ForwardTrace, again: Forwar
 
 
 def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> tuple[Problem, Look]:
-    graphs = problem.graphs
-    whole = expansion.everything(graphs, problem.readout.every_row(graphs))
+    graphs, readout = problem.graphs, problem.readout
+    some = [] if readout.enumerable else [readout.sample(spread(graphs, "both"))]
+    rows = readout.first_rows(graphs, *some, *(() if index is None else (index,)))
+    assert rows is not None
+    keys = None if readout.enumerable else keys_of(graphs, rows)
+    whole = expansion.everything(graphs, rows)
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, not large, forms)
-    scale, roots = typical(out), whole.rows
-    assert roots is not None
+    scale = typical(out if keys is None else out[places(graphs, keys, some[0])])  # whatever other pairs are asked for
     problem = without_unread(problem, whole, out)
     graphs = problem.graphs
-    whole = (
-        expansion.everything(graphs, problem.readout.every_row(graphs)) if graphs is not whole.source.graphs else whole
-    )
-    out = _by_node(graphs, roots, out)
-    problem.check(out[index if index is not None else roots[:, 0]])
-    sample = spread(graphs, traced.flow, roots)
+    whole = expansion.everything(graphs, rows) if graphs is not whole.source.graphs else whole
+    out = out if keys is not None else _by_node(graphs, rows, out)
+    asked = index if index is not None else rows if keys is not None else rows[:, 0]
+    problem.check(out[places(graphs, keys, asked)])
+    sample = some[0] if some else spread(graphs, traced.flow, rows)
     steps = reach.steps
     if large:
         part = _around(graphs, sample, steps, traced.flow)
@@ -92,7 +94,9 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
         problem = _with_embeddings(problem, whole, out)
     graphs = problem.graphs
     probe, again, probed = _probed(problem, whole, traced, forms)
-    expected = torch.stack([out] if probed is None else [out, _by_node(graphs, roots, probed)], dim=1)
+    if probed is not None and keys is None:
+        probed = _by_node(graphs, rows, probed)
+    expected = torch.stack([out] if probed is None else [out, probed], dim=1)
     plan = _plan(problem, whole, traced, again, reach) if forms else None
     seen = _seen(traced, reach, plan, problem, whole)
     named = sorted(key for key, column in graphs.columns.items() if column.names)
@@ -104,8 +108,31 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
         probe=probe,
         sample=sample,
         expected=expected,
+        keys=keys,
         neighborhoods=neighborhoods,
     )
+
+
+def with_outputs(problem: Problem, look: Look, index: Tensor) -> Look:
+    """What was seen, with the outputs of instances: pairs of nodes that were not asked for before are run now.
+
+    Raises:
+        InputError: if their output is not what the task says.
+    """
+    graphs = look.graphs
+    if look.keys is None or bool(torch.isin(keys_of(graphs, index), look.keys).all()):
+        return look
+    rows = problem.readout.first_rows(graphs, look.sample, index)
+    assert rows is not None
+    whole = expansion.everything(graphs, rows)
+    traced, out = trace(problem, whole)
+    outs = [out]
+    if look.probe is not None:
+        mask = None if look.probe.edge_mask is None else look.probe.edge_mask[whole.edge_id]
+        outs.append(trace(problem, whole, mask, look.probe.x(graphs, whole.node_id), traced)[1])
+    look = replace(look, keys=keys_of(graphs, rows), expected=torch.stack(outs, dim=1))
+    problem.check(look.predictions(index))
+    return look
 
 
 def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any, forms: bool) -> tuple[Problem, Look]:
@@ -386,5 +413,6 @@ def _like(value: Tensor | None, other: Tensor) -> Tensor:
 def _around(graphs: Graphs, sample: Tensor, steps: int, flow: Flow) -> Replicas:
     """A part of a large graph around a sample of its nodes, with few neighbours each."""
     cap = Cap(SAMPLE, 0)
-    around = expansion.around_nodes(graphs, sample, steps, torch.zeros_like(sample), flow, cap=cap)
+    scope = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
+    around = expansion.around_nodes(graphs, sample, steps, scope, flow, cap=cap)
     return around.replicas(torch.arange(len(sample), device=sample.device))

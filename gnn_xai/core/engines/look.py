@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
@@ -30,7 +31,9 @@ class Look:
         plan: which calls could be fused; `None` where the form of their messages was not looked at.
         probe: a second input; `None` where the model does not run on it.
         sample: `[S]` instances on which ways to run the model are tried.
-        expected: `[N, ways, C]` the output for every node, for the user's input and for the probe; for graphs `[G, 1, C]`.
+        expected: `[N, ways, C]` the output for every node, for the user's input and for the probe; `[P, ways, C]` for pairs
+            of nodes, `[G, 1, C]` for graphs.
+        keys: `[P]` which pairs these are, sorted; `None` for nodes and graphs.
         known: `[G]` bool, the graphs that were run; `None` for nodes, of which all were.
         graphs: the data.
         neighborhoods: how computation graphs of nodes are cut out; `None` for graphs, which are their own.
@@ -53,6 +56,7 @@ class Look:
     sample: Tensor
     expected: Tensor
     graphs: Graphs
+    keys: Tensor | None = None
     known: Tensor | None = None
     neighborhoods: Neighborhoods | None = None
     mixes: bool = False
@@ -69,7 +73,7 @@ class Look:
 
     def outputs_of(self, index: Tensor) -> Tensor:
         """The output for instances, for the user's input and for the probe, `[B, ways, C]`."""
-        return self.expected[index]
+        return self.expected[places(self.graphs, self.keys, index)]
 
     def warn_of_masks(self, edge_masks: bool) -> None:
         """Warn of layers that edge masks do not reach, or of a model that uses no edges.
@@ -87,3 +91,13 @@ class Look:
                 warn(f"not masked: {sentence}")
         elif self.silent:
             warn("the model sends no messages over edge_index (it never calls propagate), so no edge gets a score")
+
+
+def keys_of(graphs: Graphs, index: Tensor) -> Tensor:
+    """A number for each pair of nodes `[P, 2]`."""
+    return index[:, 0] * graphs.num_nodes + index[:, 1]
+
+
+def places(graphs: Graphs, keys: Tensor | None, index: Tensor) -> Tensor:
+    """Where the outputs of instances are: of nodes and graphs in their order, of pairs in that of sorted keys."""
+    return index if keys is None else torch.searchsorted(keys, keys_of(graphs, index))

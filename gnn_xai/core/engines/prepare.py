@@ -66,7 +66,7 @@ class Prepared:
     batch_budget: Any = "auto"
     snapshot: Snapshot | None = None
     _chosen: Way | None = None
-    _kept: dict[Any, list[tuple[Tensor, ComputationGraphs]]] = field(default_factory=dict, repr=False)
+    _kept: dict[Any, list[Chunk]] = field(default_factory=dict, repr=False)
 
     @property
     def graphs(self) -> Graphs:
@@ -204,37 +204,36 @@ class Prepared:
 
         Args:
             session: how to run the model.
-            index: `[B]` nodes or graphs.
+            index: `[B]` nodes or graphs, or `[B, 2]` pairs of nodes.
             cap: on the edges that are followed into a node.
             limit: nodes and edges of a chunk; a single instance may have more.
             done: chunks to leave out, as ranges of positions. The others are cut, and computed, as they would be without.
         """
-        predictions = self.look.predictions(index)
         other = session.structural and self._structural_way is not self._way
         key = _key(index, cap, limit, other) if not done and len(index) <= KEPT else None
         if key in self._kept:
-            for positions, graphs in self._kept[key]:
-                yield Chunk(positions, graphs, predictions[positions])
+            yield from self._kept[key]
             return
         cut, size = [], 0
-        for positions, graphs in self._cut(session, index, cap, limit, done):
-            yield Chunk(positions, graphs, predictions[positions])
+        expected = first_look.with_outputs(self.problem, self.look, index).outputs_of(index)
+        for positions, graphs in self._cut(session, index, expected, cap, limit, done):
+            yield (chunk := Chunk(positions, graphs, expected[positions, 0]))
             size += len(graphs.node) + len(graphs.edge)
             if key is not None and size <= KEPT:
-                cut.append((positions, graphs))
+                cut.append(chunk)
         if cut and key is not None and size <= KEPT:
             self._kept.clear()
             self._kept[key] = cut
 
     def _cut(
-        self, session: Session, index: Tensor, cap: Cap | None, limit: int, done: Container[range]
+        self, session: Session, index: Tensor, expected: Tensor, cap: Cap | None, limit: int, done: Container[range]
     ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs = self.graphs
         around = self.way(session.structural).neighborhoods(self.look)  # with the rounding that this way allows
         if around is not None:
 
             def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
-                return self._verified(around, session, index[positions], limit, cap)
+                return self._verified(around, session, index[positions], expected[positions], limit, cap)
 
             yield from expansion.in_chunks(len(index), index.device, extract, limit, done)
             return
@@ -244,11 +243,17 @@ class Prepared:
                 yield positions, expansion.of_graphs(graphs, index[positions], self.look.steps)
 
     def _verified(
-        self, around: Neighborhoods, session: Session, index: Tensor, limit: int | None, cap: Cap | None
+        self,
+        around: Neighborhoods,
+        session: Session,
+        index: Tensor,
+        expected: Tensor,
+        limit: int | None,
+        cap: Cap | None,
     ) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         way = self.way(session.structural)
-        scopes, expected = range(way.first_scope, len(SCOPES)), self.look.outputs_of(index)
+        scopes = range(way.first_scope, len(SCOPES))
         graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
         whole = int((graphs.hops == WHOLE_GRAPH).sum())
         if around.whole:
@@ -256,12 +261,19 @@ class Prepared:
         elif whole:
             warn(
                 f"the model is not local: no neighbourhood of {around.steps} or {around.steps + 1} hops gives the "
-                f"prediction of {whole} of {len(index)} nodes (a normalisation over all nodes, a layer without "
-                "propagate, or noise?), so their computation graph is the whole graph"
+                f"prediction of {whole} of {len(index)} {self.problem.readout.what}s (a normalisation over all nodes, a "
+                "layer without propagate, or noise?), so their computation graph is the whole graph"
             )
         if not self.look.complete:  # what looks like context may carry messages of a layer that was not traced
             graphs = replace(graphs, all_in_play=True, edge_in_play=torch.ones_like(graphs.edge_in_play))
+        return _without_pairs(self.problem, graphs)
+
+
+def _without_pairs(problem: Problem, graphs: ComputationGraphs) -> ComputationGraphs:
+    """Computation graphs where edges between the roots of an instance are context, if that was asked for."""
+    if not problem.exclude_pair:
         return graphs
+    return replace(graphs, edge_in_play=graphs.edge_in_play & ~graphs.edge_between_roots)
 
 
 def _key(index: Tensor, cap: Cap | None, limit: int, apart: bool) -> tuple[Any, ...]:
@@ -296,8 +308,10 @@ def prepare(
         chosen = choice.in_brief(problem, look, index, batch_budget)
         if chosen is not None:
             way, graphs = chosen
-            cut = [] if graphs is None else [(torch.arange(len(index), device=index.device), graphs)]
-            kept = {_key(index, None, CHUNK, False): cut} if cut else {}
+            kept = {}
+            if graphs is not None:
+                positions, graphs = torch.arange(len(index), device=index.device), _without_pairs(problem, graphs)
+                kept[_key(index, None, CHUNK, False)] = [Chunk(positions, graphs, look.predictions(index))]
             return Prepared(problem, undirected, look, batch_budget, None, way, kept)
         look = first_look.with_plan(problem, look)
     return Prepared(problem, undirected, look, batch_budget, Snapshot.of(problem) if watch else None)

@@ -56,22 +56,23 @@ def spread(graphs: Graphs, flow: Flow, roots: Int[Tensor, "outputs roots"] | Non
     return torch.cat(nodes).unique()
 
 
-def small(neighborhoods: Neighborhoods, sample: Int[Tensor, " sample"]) -> Bool[Tensor, " sample"]:
-    """Whether the neighbourhood of a node of a sample can be looked at without a cap; that of one at least."""
+def small(neighborhoods: Neighborhoods, sample: Int[Tensor, "sample ..."]) -> Bool[Tensor, " sample"]:
+    """Whether the neighbourhood of an instance of a sample can be looked at without a cap; that of one at least."""
     graphs = neighborhoods.graphs
     if graphs.num_nodes + graphs.num_edges <= SMALL:
-        return torch.ones_like(sample, dtype=torch.bool)
+        return torch.ones(len(sample), dtype=torch.bool, device=sample.device)
 
     def fits(node: Int[Tensor, " 1"], scope: int) -> bool:
         try:
-            neighborhoods.around(node, torch.full_like(node, scope), SMALL)
+            neighborhoods.around(node, scope, SMALL)
         except TooLarge:
             return False
         return True
 
     for scope in (1, 0):  # with the hop that degrees may need, or else without
-        small = torch.tensor([fits(node, scope) for node in sample.split(1)], device=sample.device)
+        small = torch.tensor([fits(one, scope) for one in sample.split(1)], device=sample.device)
         if bool(small.any()):
             return small
     ptr, _, _ = graphs.incidence(neighborhoods.flow)
-    return sample == sample[torch.argmin(ptr.diff()[sample])]
+    size = ptr.diff()[sample].reshape(len(sample), -1).sum(1)
+    return torch.arange(len(sample), device=sample.device) == torch.argmin(size)

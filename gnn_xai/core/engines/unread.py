@@ -32,6 +32,7 @@ def without_unread(problem: Problem, replicas: Replicas, out: Tensor) -> Problem
     """
     graphs = problem.graphs
     scattered = {key for key, value in graphs.other.items() if graphs.many and _holds_tensors(value)}
+    scattered -= {*problem.readout.supplies}
     doubtful = scattered | {key for key, column in graphs.columns.items() if column.names}
     if not doubtful or graphs.types is not None:
         return problem

@@ -99,11 +99,13 @@ class Neighborhoods:
     def around(
         self,
         index: Int[Tensor, "instances ..."],
-        scope: Int[Tensor, " instances"],
+        scope: Int[Tensor, " instances"] | int,
         limit: int | None = None,
         cap: Cap | None = None,
     ) -> ComputationGraphs:
-        """The computation graphs of nodes, or pairs of nodes, each with its `scope`, not verified."""
+        """The computation graphs of nodes, or pairs of nodes, all or each with its `scope`, not verified."""
+        if isinstance(scope, int):
+            scope = torch.full((len(index),), scope, device=index.device)
         scope = torch.full_like(scope, len(expansion.SCOPES) - 1) if self.whole else scope
         return expansion.around_nodes(self.graphs, index, self.steps, scope, self.flow, limit, cap, self.followed)
 

@@ -108,6 +108,15 @@ class ComputationGraphs:
         """Keys of random numbers for each instance: the ids of its roots, or its graph's key."""
         return self.graphs.graph_key[self.index] if self.roots is None else self.graphs.roots_key(self.index)
 
+    @property
+    def edge_between_roots(self) -> Bool[Tensor, " edges"]:
+        """Whether an edge runs from the first root of its instance to the last or, in undirected graphs, back."""
+        assert self.roots is not None
+        first, last = self.roots[self.edge_owner, 0], self.roots[self.edge_owner, -1]
+        sender, receiver = self.edge_index
+        back = (sender == last) & (receiver == first) & (self.graphs.reverse[self.edge] >= 0)
+        return (sender == first) & (receiver == last) | back
+
     @cached_property
     def partner(self) -> Int[Tensor, " edges"]:
         """Flat position of each edge's other direction within its instance; -1 where there is none."""

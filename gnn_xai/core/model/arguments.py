@@ -15,17 +15,20 @@ from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from torch_geometric.nn import Sequential
 
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.problem import Forward, Problem
+from gnn_xai.core.model.readout import Readout, readout_of
 from gnn_xai.errors import InputError, warn
 
 _WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
 
 
 def as_task(task: str | dict[str, Any] | ModelConfig | None, data: Any) -> ModelConfig:
-    """The task as a `ModelConfig`, or its settings as for PyG's `model_config`; a level alone means multiclass logits.
+    """The task as a `ModelConfig`, or its settings as for PyG's `model_config`; a level alone means multiclass logits, or for
+    edges one logit: there is one or not.
 
     Raises:
-        InputError: for an unknown level, or one that is not supported.
+        InputError: for an unknown level.
     """
     if task is None:
         task = "node" if isinstance(data, (Data, HeteroData)) and not isinstance(data, Batch) else "graph"
@@ -38,15 +41,10 @@ def as_task(task: str | dict[str, Any] | ModelConfig | None, data: Any) -> Model
                 f"takes them, got {task!r} ({error})"
             ) from error
     if isinstance(task, ModelConfig):
-        if task.task_level == ModelTaskLevel.edge:
-            raise InputError(
-                "expected a node- or graph-level task, got task_level='edge'; gnn_xai.pyg.algorithm explains edges inside "
-                "torch_geometric.explain.Explainer"
-            )
         return task
-    if not isinstance(task, str) or task not in ("node", "graph"):
-        raise InputError(f"expected task='node', task='graph' or a ModelConfig, got {task!r}")
-    return ModelConfig("multiclass_classification", task, "raw")
+    if not isinstance(task, str) or task not in ("node", "edge", "graph"):
+        raise InputError(f"expected task='node', task='edge', task='graph' or a ModelConfig, got {task!r}")
+    return ModelConfig("binary_classification" if task == "edge" else "multiclass_classification", task, "raw")
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,14 @@ class Bound:
     Attributes:
         positional: attributes handed over by position.
         named: attribute by the name of the argument; an empty one stands for the data object itself.
+        decodes: these are arguments of `model.encode`, whose output `model.decode` gets with pairs of nodes.
     """
 
     positional: tuple[str, ...]
     named: dict[str, str]
+    decodes: bool = False
 
-    def __call__(self, model: nn.Module, data: Any) -> Any:
+    def __call__(self, model: Any, data: Any) -> Any:
         """The model's output on a data object."""
 
         def value(source: str) -> Any:
@@ -69,7 +69,12 @@ class Bound:
                 return data
             return data.num_graphs if source == "batch_size" else getattr(data, source)
 
-        return model(*map(value, self.positional), **{name: value(source) for name, source in self.named.items()})
+        positional, named = map(value, self.positional), {name: value(source) for name, source in self.named.items()}
+        return (
+            model.decode(model.encode(*positional, **named), data[PAIRS])
+            if self.decodes
+            else model(*positional, **named)
+        )
 
     @property
     def attributes(self) -> set[str]:
@@ -86,11 +91,13 @@ class Bound:
         """The arguments in words."""
         renamed = {name: f"data.{source}" if source else "data" for name, source in self.named.items()}
         named = [name if name == source else f"{name}={renamed[name]}" for name, source in self.named.items()]
-        return f"({', '.join([*self.positional, *named])}) from the data"
+        arguments = f"({', '.join([*self.positional, *named])}) from the data"
+        return f"encode{arguments} and decode(z, {PAIRS})" if self.decodes else arguments
 
 
-def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
-    """How to call the model on a data object: the user's callable, or the arguments of `model.forward` by name.
+def bind(model: nn.Module, graphs: Graphs, forward: Forward | None, readout: Readout) -> Forward:
+    """How to call the model on a data object: the user's callable, or the arguments of `model.forward` by name; for pairs of
+    nodes, those of `model.encode` where forward takes no pairs.
 
     Raises:
         InputError: naming the first argument without a default that the data lacks.
@@ -99,19 +106,17 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         if not callable(forward):
             raise InputError(f"expected forward= as a callable (model, data) -> output, got {type(forward).__name__}")
         return forward
-    sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes"}
+    sliceable = {"edge_index", "adj_t", "batch", "ptr", "batch_size", "num_graphs", "num_nodes", *readout.supplies}
     sliceable |= graphs.node_attrs.keys() | graphs.edge_attrs.keys() | graphs.graph_attrs.keys()
     sliceable |= graphs.columns.keys() | graphs.lists.keys()
     sliceable |= {f"{key}_{what}" for key in graphs.followed for what in ("batch", "ptr")}
     if graphs.types is not None:
         sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs}
-    parameters = inspect.signature(model.forward).parameters.values()
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not named and isinstance(model, Sequential):  # forward(*args), with the names in its own description
-        named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in model.signature.param_dict]
+    method, named = _signature(model, readout)
+    of = f"{type(model).__name__}.{method}"
     if not named:
         raise InputError(
-            f"{type(model).__name__}.forward takes *args, so its arguments cannot be bound by name; "
+            f"{of} takes *args, so its arguments cannot be bound by name; "
             "pass forward=lambda model, data: model(data.x, data.edge_index)"
         )
     required = [parameter.name for parameter in named if parameter.default is parameter.empty]
@@ -128,7 +133,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
             source = "edge_index" if name in ("edge_index", "adj_t") else name
         elif name in graphs.other:
             raise InputError(
-                f"argument {name!r} of {type(model).__name__}.forward is data.{name}, of which the data does not say what "
+                f"argument {name!r} of {of} is data.{name}, of which the data does not say what "
                 "belongs to which graph; store it as a tensor with one row for each graph ([1, ...]) and batch the graphs "
                 "with Batch.from_data_list, or pass forward= that builds it from the rest"
             )
@@ -139,7 +144,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
         else:
             have = sorted(sliceable - {"ptr", "batch_size", "num_graphs", "adj_t"} | graphs.other.keys())
             raise InputError(
-                f"{type(model).__name__}.forward needs argument {name!r}, which the data does not carry "
+                f"{of} needs argument {name!r}, which the data does not carry "
                 f"(it has {', '.join(have)}); set data.{name}, or pass forward=lambda model, data: ..."
             )
         if parameter.kind == parameter.POSITIONAL_ONLY:
@@ -149,20 +154,56 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None) -> Forward:
     weighted_adjacency = "edge_weight" in graphs.edge_attrs and "edge_weight" not in _keys(graphs.source)
     if weighted_adjacency and "edge_weight" not in names and "" not in names.values():
         raise InputError(
-            f"data.adj_t holds weights, but {type(model).__name__}.forward takes no edge_weight; "
+            f"data.adj_t holds weights, but {of} takes no edge_weight; "
             "add that argument, so that the weights can follow their edges"
         )
+    return Bound(tuple(positional), names, method == "encode")
 
-    return Bound(tuple(positional), names)
+
+def _signature(model: nn.Module, readout: Readout) -> tuple[str, list[inspect.Parameter]]:
+    """The method whose arguments are bound, `forward` or `encode`, and its named parameters.
+
+    Raises:
+        InputError: for pairs of nodes, if neither forward nor decode takes them.
+    """
+
+    def named(function: Any) -> list[inspect.Parameter]:
+        parameters = inspect.signature(function).parameters.values()
+        return [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+    forward = named(model.forward)
+    if not forward and isinstance(model, Sequential):  # forward(*args), with the names in its own description
+        forward = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in model.signature.param_dict]
+    if not readout.supplies or {p.name for p in forward} & {*_WHOLE_DATA, *readout.supplies}:
+        return "forward", forward
+    asked: Any = model
+    try:
+        inspect.signature(asked.decode).bind(None, None)
+        encode = named(asked.encode)
+    except (AttributeError, TypeError) as error:
+        raise InputError(
+            f"expected a model of pairs of nodes, with forward(x, edge_index, {PAIRS}), or with encode(x, edge_index) and "
+            f"decode(z, {PAIRS}), got {type(model).__name__}; pass forward=lambda model, data: ... that uses data.{PAIRS}"
+        ) from error
+    encoder = getattr(model, "encoder", None)
+    if not encode and isinstance(encoder, nn.Module):  # encode(*args), as that of PyG's GAE
+        encode = named(encoder.forward)
+    return "encode", encode
 
 
 def problem_of(
-    model: nn.Module, graphs: Graphs, task: ModelConfig, forward: Forward | None, node_type: str | None = None
+    model: nn.Module,
+    graphs: Graphs,
+    task: ModelConfig,
+    forward: Forward | None,
+    node_type: str | None = None,
+    exclude_pair: bool = False,
 ) -> Problem:
     """A model bound to its data.
 
     Raises:
-        InputError: if an argument of the model cannot be bound, or the node type is not one of the data's.
+        InputError: if an argument of the model cannot be bound, the node type is not one of the data's, or there are no
+            pairs to exclude.
     """
     types, of_nodes = graphs.types, task.task_level == ModelTaskLevel.node
     if types is None and node_type is not None:
@@ -176,11 +217,24 @@ def problem_of(
                 "the model predicts"
             )
         types.number(node_type)
+    readout = readout_of(task.task_level, node_type)
     if not of_nodes and node_type is not None:
         raise InputError(
-            f"expected node_type= for a node-level task alone, got {node_type!r} for one of graphs; leave it out"
+            f"expected node_type= for a node-level task alone, got {node_type!r} for one of {readout.what}s; leave it out"
         )
-    return Problem(model, graphs, task, bind(model, graphs, forward), node_type=node_type)
+    if types is not None and readout.supplies:
+        raise InputError(
+            "expected a homogeneous graph for an edge-level task, got HeteroData; explain a node- or graph-level task, or "
+            "convert it with data.to_homogeneous() where all types share their features"
+        )
+    if exclude_pair not in (True, False):
+        raise InputError(f"expected exclude_pair=True or False, got {exclude_pair!r}")
+    if exclude_pair and readout.enumerable:
+        raise InputError(
+            f"expected exclude_pair for an edge-level task alone, got it for one of {readout.what}s; leave it out"
+        )
+    bound = bind(model, graphs, forward, readout)
+    return Problem(model, readout.apart(graphs), task, bound, node_type=node_type, exclude_pair=bool(exclude_pair))
 
 
 def _keys(source: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from gnn_xai.errors import InputError
+
+Index = int | Sequence[int] | tuple[int, int] | Sequence[tuple[int, int]] | Tensor | slice | range | None
+"""What a user may pass as `index`."""
+
+PAIRS = "edge_label_index"
+"""The attribute under which PyG's data, and models, name pairs of nodes."""
 
 
 def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " instances"]:
@@ -37,6 +44,61 @@ def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " insta
         wrong = int(index[(index < 0) | (index >= size)][0])
         raise InputError(f"index {wrong} is out of range; expected 0 to {size - 1}")
     return index.long()
+
+
+def as_pairs(
+    index: Any, labelled: Int[Tensor, "pairs 2"], num_nodes: int, batch: Int[Tensor, " nodes"] | None
+) -> Int[Tensor, "instances 2"]:
+    """Pairs of nodes, from a tensor `[2, B]`, one tuple `(u, v)` or a list of them; or, as in `as_index`, some
+    of those that the data names as `edge_label_index`.
+
+    Args:
+        index: what the user passed.
+        labelled: the pairs that the data names.
+        num_nodes: how many nodes there are.
+        batch: the graph of each node, where it is known.
+
+    Raises:
+        InputError: if there are none, or a pair is not of two nodes of one graph.
+    """
+    if isinstance(index, tuple) and len(index) == 2 and not any(isinstance(end, (tuple, list)) for end in index):
+        index = [index]
+    index = list_of(index)
+    if isinstance(index, (list, tuple)) and len(index) and all(isinstance(pair, tuple) for pair in index):
+        pairs = as_integers(index, labelled.device)
+        if pairs.dim() != 2 or pairs.size(1) != 2:
+            raise InputError(f"expected pairs of nodes as tuples (u, v), got tuples of shape {list(pairs.shape[1:])}")
+        pairs = pairs.t()
+    elif index is None or isinstance(index, slice):
+        pairs = None
+    else:
+        pairs = as_integers(index, labelled.device)
+        pairs = pairs if pairs.dim() > 1 or pairs.numel() == 0 else None
+    if pairs is None:
+        if len(labelled) == 0:
+            raise InputError(
+                f"expected index= as pairs of nodes [2, B], since the data has no {PAIRS} to pick from, got {index!r}; pass "
+                "index=(u, v) for one pair, or index=torch.tensor([[u, ...], [v, ...]])"
+            )
+        pairs = labelled[as_index(index, len(labelled), labelled.device)].t()
+    if pairs.numel() == 0:
+        raise InputError(f"expected at least one pair of nodes, got none; index=None explains those of data.{PAIRS}")
+    if pairs.dim() != 2 or pairs.size(0) != 2:
+        turned = "; transpose it: index.t()" if pairs.dim() == 2 and pairs.size(1) == 2 else ""
+        raise InputError(f"expected pairs of nodes of shape [2, B], got {list(pairs.shape)}{turned}")
+    if pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool:
+        raise InputError(f"expected pairs of nodes as integers, got {pairs.dtype}")
+    outside = ((pairs < 0) | (pairs >= num_nodes)).any(0)
+    if bool(outside.any()):
+        wrong = tuple(pairs[:, outside][:, 0].tolist())
+        raise InputError(f"pair {wrong} is out of range; expected nodes 0 to {num_nodes - 1}")
+    apart = None if batch is None else batch[pairs[0].long()] != batch[pairs[1].long()]
+    if apart is not None and bool(apart.any()):
+        wrong = tuple(pairs[:, apart][:, 0].tolist())
+        raise InputError(
+            f"expected both nodes of a pair in one graph, got {wrong}, which are of two graphs of the data"
+        )
+    return pairs.t().long()
 
 
 def as_integers(index: Any, device: torch.device) -> Shaped[Tensor, ...]:

@@ -242,7 +242,7 @@ def recording(matching: Matching, problem: Problem, trace: ForwardTrace, forms: 
             return any(one is relation.edge_index for one in several for relation in by_type.relations)
         if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != edges.shape:
             return False
-        if problem.readout.is_pairs(value, handed):
+        if problem.readout.is_pairs(value, handed, matching.replicas.rows):
             return False
         return value is edges or bool(torch.equal(value, edges))
 

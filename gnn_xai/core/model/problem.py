@@ -58,6 +58,7 @@ class Problem:
         node_type: of the nodes that outputs belong to, in a heterogeneous graph.
         written: attributes that the model writes to in place, each with its type or relation (`None` where there are none);
             every run gets its own copies of these.
+        exclude_pair: edges between the two nodes of an explained pair are context, and get no score.
     """
 
     model: nn.Module
@@ -67,6 +68,7 @@ class Problem:
     embeddings: Embeddings = Embeddings()
     node_type: str | None = None
     written: frozenset[Attribute] = frozenset()
+    exclude_pair: bool = False
 
     @cached_property
     def layers(self) -> Layers:
@@ -109,7 +111,7 @@ class Problem:
         Raises:
             InputError: if the model raises anything, or its output is not what the task says.
         """
-        out = self.called(data, on)
+        out = self.called(self.readout.handed(data, rows, shrunk), on)
         if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
             raise InputError(
                 f"expected output of shape [{out.size(0)}, classes] for a multiclass task, got {list(out.shape)}; "

@@ -5,18 +5,20 @@ Nothing else asks which level a task is of.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.explain.config import ModelTaskLevel
 
+from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.index import as_index
+from gnn_xai.core.model.index import PAIRS, as_index, as_pairs
 from gnn_xai.errors import InputError
 
 RunOn = Literal["data", "part", "rebuilt", "messages", "features"]
@@ -29,12 +31,19 @@ class Readout(ABC):
 
     Attributes:
         what: one output, in a word.
+        labelled: what a user has labels for, and `labels_at` where such labels usually are.
+        supplies: attributes that a model is handed whether the data has them or not.
         rooted: computation graphs are cut out around nodes, the roots of an instance; else an instance is a whole graph.
+        enumerable: all outputs are read when the model runs on all of the data.
         alone: instances and their variants never share a batch.
     """
 
     what: ClassVar[str]
+    labelled: ClassVar[str]
+    labels_at: ClassVar[str] = "data.y"
+    supplies: ClassVar[tuple[str, ...]] = ()
     rooted: ClassVar[bool] = True
+    enumerable: ClassVar[bool] = True
     alone: ClassVar[bool] = False
 
     @property
@@ -44,7 +53,11 @@ class Readout(ABC):
 
     @abstractmethod
     def count(self, graphs: Graphs | Shelf) -> int:
-        """How many outputs can be explained."""
+        """How many outputs `index=None` stands for."""
+
+    def ids(self, graphs: Graphs | Shelf) -> int:
+        """How many ids there are that the numbers of an index are taken from."""
+        return self.count(graphs)
 
     def index(self, index: Any, graphs: Graphs | Shelf) -> Tensor:
         """The outputs that a user asks for, one row each; `[B]` for all levels but pairs.
@@ -58,11 +71,37 @@ class Readout(ABC):
         """What `index` returned, as the user counts outputs."""
         return index
 
+    def name(self, index: Any) -> str:
+        """The name of an output: `node 301`, `graph 7`, `pair 3–5`."""
+        return f"{self.what} {int(index)}"
+
+    def labels(self, index: Tensor, graphs: Graphs) -> tuple[int, Tensor]:
+        """How many labels a user has, and which of them belong to outputs `[B]`."""
+        return self.count(graphs), index
+
+    def sample(self, nodes: Tensor) -> Tensor:
+        """Outputs around some nodes `[S]`, on which ways to run the model are tried, `[S]` or `[S, K]`."""
+        return nodes
+
     def every_row(self, graphs: Graphs) -> Tensor | None:
-        """The roots of every output, in nodes of the data, `[R, K]`; `None` where there are no roots."""
+        """The roots of outputs everywhere in the data, `[R, K]`, of all that can be enumerated; `None` without roots."""
         return None
 
-    def is_pairs(self, value: Tensor, data: Any) -> bool:
+    def first_rows(self, graphs: Graphs, *some: Tensor) -> Tensor | None:
+        """The roots of what is read when the model first runs on the data, `[R, K]`: of all outputs, or where these cannot
+        be enumerated of `some`, sorted and each once.
+        """
+        return self.every_row(graphs)
+
+    def apart(self, graphs: Graphs) -> Graphs:
+        """The data where what the model is handed for each union of instances is no attribute that follows its graph."""
+        return graphs
+
+    def handed(self, data: Any, rows: Tensor | None, shrunk: bool) -> Any:
+        """The data as the model gets it; arguments as in `Problem.run`."""
+        return data
+
+    def is_pairs(self, value: Tensor, data: Any, rows: Tensor | None) -> bool:
         """Whether an argument names pairs of nodes, and is no adjacency even where it equals `edge_index`."""
         return False
 
@@ -88,6 +127,11 @@ class NodeReadout(Readout):
     node_type: str | None = None
 
     what: ClassVar[str] = "node"
+    labelled: ClassVar[str] = "node of the data, explained or not"
+
+    def name(self, index: Any) -> str:
+        """See `Readout`."""
+        return f"{self.node_type or self.what} {int(index)}"
 
     def count(self, graphs: Graphs | Shelf) -> int:
         """See `Readout`."""
@@ -128,6 +172,7 @@ class GraphReadout(Readout):
     """One output row for every graph."""
 
     what: ClassVar[str] = "graph"
+    labelled: ClassVar[str] = "graph of the data, explained or not"
     rooted: ClassVar[bool] = False
 
     def count(self, graphs: Graphs | Shelf) -> int:
@@ -141,6 +186,83 @@ class GraphReadout(Readout):
         if data.num_graphs == 1 and out.dim() == 1:  # the row of one graph, without a dimension for graphs
             out = out.unsqueeze(0)
         return _one_row_each(out, data.num_graphs, self.what, on)
+
+
+@dataclass(frozen=True)
+class PairReadout(Readout):
+    """One output row for every pair of nodes in `data.edge_label_index`, which the model is handed."""
+
+    what: ClassVar[str] = "pair"
+    labelled: ClassVar[str] = "pair that is explained, in their order"
+    labels_at: ClassVar[str] = "data.edge_label[...]"
+    supplies: ClassVar[tuple[str, ...]] = (PAIRS,)
+    enumerable: ClassVar[bool] = False
+
+    def count(self, graphs: Graphs | Shelf) -> int:
+        """See `Readout`."""
+        return len(self._of(graphs))
+
+    def ids(self, graphs: Graphs | Shelf) -> int:
+        """See `Readout`."""
+        return graphs.num_nodes
+
+    def index(self, index: Any, graphs: Graphs | Shelf) -> Tensor:
+        """See `Readout`; `[B, 2]`."""
+        return as_pairs(index, self._of(graphs), graphs.num_nodes, getattr(graphs, "batch", None))
+
+    def name(self, index: Any) -> str:
+        """See `Readout`."""
+        return f"{self.what} {int(index[0])}–{int(index[1])}"
+
+    def labels(self, index: Tensor, graphs: Graphs) -> tuple[int, Tensor]:
+        """See `Readout`; pairs have no number of their own, so there is one label for each that is explained."""
+        return len(index), torch.arange(len(index), device=index.device)
+
+    def sample(self, nodes: Tensor) -> Tensor:
+        """See `Readout`."""
+        return torch.stack([nodes, nodes.roll(1)], dim=1)
+
+    def apart(self, graphs: Graphs) -> Graphs:
+        """See `Readout`."""
+        columns = {name: column for name, column in graphs.columns.items() if name != PAIRS}
+        return replace(graphs, columns=columns, other={**graphs.other, PAIRS: self._of(graphs).t()})
+
+    def every_row(self, graphs: Graphs) -> Tensor | None:
+        """See `Readout`; each node beside the one before it."""
+        return self.sample(torch.arange(graphs.num_nodes, device=graphs.device))
+
+    def first_rows(self, graphs: Graphs, *some: Tensor) -> Tensor | None:
+        """See `Readout`."""
+        return torch.unique(torch.cat(some), dim=0)
+
+    def handed(self, data: Any, rows: Tensor | None, shrunk: bool) -> Any:
+        """See `Readout`."""
+        assert rows is not None
+        if shrunk:
+            rows = torch.arange(rows.numel(), device=rows.device).reshape(rows.shape)
+        data = copy.copy(data)
+        data[PAIRS] = rows.t()
+        return data
+
+    def is_pairs(self, value: Tensor, data: Any, rows: Tensor | None) -> bool:
+        """See `Readout`."""
+        return rows is not None and value.data_ptr() == rows.data_ptr()
+
+    def output(
+        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
+    ) -> Tensor:
+        """See `Readout`."""
+        assert rows is not None
+        return _one_row_each(out, len(rows), self.what, on)
+
+    def _of(self, graphs: Graphs | Shelf) -> Tensor:
+        """The pairs that the data names, `[P, 2]`; none, where it names none."""
+        if not isinstance(graphs, Graphs) or PAIRS not in {**graphs.columns, **graphs.other}:
+            return torch.zeros(0, 2, dtype=torch.int64, device=graphs.device)
+        if PAIRS in graphs.other:
+            return graphs.other[PAIRS].t()
+        column = graphs.columns[PAIRS]
+        return column.value.long() + graphs.node_ptr[owners(column.ptr)].unsqueeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +284,7 @@ class JointReadout(Readout):
     rows: Tensor
 
     what: ClassVar[str] = "graph"
+    labelled: ClassVar[str] = GraphReadout.labelled
     rooted: ClassVar[bool] = False
     alone: ClassVar[bool] = True
 
@@ -174,7 +297,7 @@ class JointReadout(Readout):
         """See `Readout`."""
         return 1
 
-    def is_pairs(self, value: Tensor, data: Any) -> bool:
+    def is_pairs(self, value: Tensor, data: Any, rows: Tensor | None) -> bool:
         """What an edge-level task asks about, its `edge_label_index`."""
         others = (other for key, other in data.to_dict().items() if key != "edge_index")
         return self.level == ModelTaskLevel.edge and any(value is other for other in others)
@@ -199,7 +322,9 @@ class JointReadout(Readout):
 
 def readout_of(level: ModelTaskLevel, node_type: str | None = None) -> Readout:
     """The readout of a task level, for nodes of a type in a heterogeneous graph."""
-    return NodeReadout(node_type) if level == ModelTaskLevel.node else GraphReadout()
+    if level == ModelTaskLevel.node:
+        return NodeReadout(node_type)
+    return PairReadout() if level == ModelTaskLevel.edge else GraphReadout()
 
 
 def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn] | None) -> Tensor:
@@ -214,6 +339,8 @@ def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn]
         return out.reshape(expected, -1)
     if on is not None and on() == "rebuilt":
         cure = " where some nodes were taken out; use removal='message', which takes nothing out"
+    elif what == "pair":
+        cure = f"; does the model return one row for each column of {PAIRS}? Say task= or pass forward="
     else:
         cure = f"; is this a {what}-level model? Say task= or pass forward="
     raise InputError(f"expected one output row per {what} ({expected}), got shape {list(out.shape)}{cure}")
