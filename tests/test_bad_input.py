@@ -258,9 +258,12 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     # task
     "task unknown": (
         lambda: explain(task="nodes"),
-        r"expected task='node', task='graph' or a ModelConfig, got 'nodes'",
+        r"expected task='node', task='edge', task='graph' or a ModelConfig, got 'nodes'",
     ),
-    "task edge": (lambda: explain(task=task(level="edge")), r"expected a node- or graph-level task, got .*'edge'"),
+    "task edge": (
+        lambda: explain(task=task(level="edge"), index=(0, 1)),
+        r"expected a model of pairs of nodes, with forward\(x, edge_index, edge_label_index\), or .* got",
+    ),
     "probabilities said to be logits": (
         lambda: explain(Returns(lambda out: out.softmax(1))),
         r"expected logits, but every output row lies in \[0, 1\] and sums to 1.*return_type=probs",

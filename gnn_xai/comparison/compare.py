@@ -161,7 +161,9 @@ def _try(
     """Try everything on a few instances: the level that metrics compare, and the `refusals`."""
     with warnings.catch_warnings():  # the run on all instances repeats them
         warnings.simplefilter("ignore", GnnXaiWarning)
-        few = {name: values[:TRIED] for name, values in instances.items()}
+        few = {name: values[..., :TRIED] for name, values in instances.items()}
+        if few["index"].dim() > 1 and inputs["labels"] is not None:  # of pairs, each has its own
+            inputs = {**inputs, "labels": inputs["labels"][:TRIED]}
         explanations = {
             label: ask(algorithm=method, **few, seed=seed, progress=False) for label, method in methods.items()
         }

@@ -98,7 +98,7 @@ def as_pairs(
         raise InputError(
             f"expected both nodes of a pair in one graph, got {wrong}, which are of two graphs of the data"
         )
-    return pairs.t().long()
+    return pairs.t().long().contiguous()
 
 
 def as_integers(index: Any, device: torch.device) -> Shaped[Tensor, ...]:

@@ -139,8 +139,10 @@ class MaskedModel:
         run.start(edge_mask)
         if self._propagation is not None:
             self._propagation.start(run.mask)
-        shrunk = self._plan is not None and self._plan.shrink
-        out = self.problem.run(data, replicas.output_rows, shrunk, on)
+        rows, shrunk = replicas.output_rows, self._plan is not None and self._plan.shrink
+        if self._propagation is not None and rows is not None:
+            rows = self._propagation.placed(rows)
+        out = self.problem.run(data, rows, shrunk, on)
         run.finish()
         return out
 

@@ -111,7 +111,7 @@ class Problem:
         Raises:
             InputError: if the model raises anything, or its output is not what the task says.
         """
-        out = self.called(self.readout.handed(data, rows, shrunk), on)
+        out = self.called(self.readout.handed(data, rows), on)
         if out.dim() > 2 and self._mode == ModelMode.multiclass_classification:
             raise InputError(
                 f"expected output of shape [{out.size(0)}, classes] for a multiclass task, got {list(out.shape)}; "

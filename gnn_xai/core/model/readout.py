@@ -97,7 +97,7 @@ class Readout(ABC):
         """The data where what the model is handed for each union of instances is no attribute that follows its graph."""
         return graphs
 
-    def handed(self, data: Any, rows: Tensor | None, shrunk: bool) -> Any:
+    def handed(self, data: Any, rows: Tensor | None) -> Any:
         """The data as the model gets it; arguments as in `Problem.run`."""
         return data
 
@@ -235,11 +235,9 @@ class PairReadout(Readout):
         """See `Readout`."""
         return torch.unique(torch.cat(some), dim=0)
 
-    def handed(self, data: Any, rows: Tensor | None, shrunk: bool) -> Any:
+    def handed(self, data: Any, rows: Tensor | None) -> Any:
         """See `Readout`."""
         assert rows is not None
-        if shrunk:
-            rows = torch.arange(rows.numel(), device=rows.device).reshape(rows.shape)
         data = copy.copy(data)
         data[PAIRS] = rows.t()
         return data

@@ -129,8 +129,13 @@ class Propagation:
         rows = self.replicas.rows
         if rows is None or not self.plan.shrink or (rows.size(1) == 1 and len(out) == len(rows)):
             return out
-        # Roots of pairs come in the order of nodes; where the whole graph is needed, all of its nodes are computed.
-        return out.index_select(0, rows.flatten())
+        if rows.size(1) > 1:  # pairs of nodes are named by their rows, which come first
+            return out
+        return out.index_select(0, rows.flatten())  # where the whole graph is needed, all of its nodes are computed
+
+    def placed(self, rows: Int[Tensor, "outputs roots"]) -> Int[Tensor, "outputs roots"]:
+        """The rows of the model's output that belong to some roots, where there are several for each instance."""
+        return rows
 
     def __call__(
         self, number: int, arguments: dict[str, Any], attention: Float[Tensor, " entries"] | None

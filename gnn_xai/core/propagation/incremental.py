@@ -162,6 +162,10 @@ class IncrementalPropagation(Propagation):
         """All nodes of the variants, or their targets."""
         return out.index_select(0, self.place[-1].index_select(0, self.wanted))
 
+    def placed(self, rows: Int[Tensor, "outputs roots"]) -> Int[Tensor, "outputs roots"]:
+        """See `Propagation`; what `finish` returns is one row for each root."""
+        return torch.arange(rows.numel(), device=rows.device).reshape(rows.shape)
+
     def _masked(self, position: int, level: Matrix) -> Float[Tensor, " entries"]:
         assert level.coefficient is not None
         return level.coefficient
