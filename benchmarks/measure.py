@@ -181,7 +181,9 @@ def _steps_to_target(workload: Workload, ours: gx.Explanations) -> tuple[Tensor,
     if isinstance(workload.data, list):
         return entered, torch.zeros_like(nodes)
     steps = torch.full_like(nodes, len(workload.layers))
-    steps[torch.searchsorted(nodes, torch.arange(len(ours)) * stride + ours.index)] = 0
+    steps[
+        torch.searchsorted(nodes, (torch.arange(len(ours)) * stride).unsqueeze(1) + ours.index.reshape(len(ours), -1))
+    ] = 0
     for _ in workload.layers:
         steps.scatter_reduce_(0, left, steps[entered] + 1, "amin")
     return entered, steps

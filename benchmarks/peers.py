@@ -54,7 +54,10 @@ def pyg(workload: Workload) -> Peer:
 
     def explain(i: int) -> Found:
         graph, row = (data[i], None) if isinstance(data, list) else (data, i)
-        found = explainer(graph.x, graph.edge_index, index=row)
+        more = {}
+        if "edge_label_index" in graph:
+            row, more = 0, {"edge_label_index": graph.edge_label_index[:, [i]]}
+        found = explainer(graph.x, graph.edge_index, index=row, **more)
         return Found(found.prediction[row or 0], found.edge_mask, found.get("node_mask"))
 
     return explain

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.explain import ModelConfig
-from torch_geometric.nn import GATConv
+from torch_geometric.nn import GATConv, GCNConv
+from torch_geometric.utils import negative_sampling
 
 import gnn_xai as gx
 from gnn_xai.datasets.models import GCN
@@ -49,7 +50,7 @@ class Workload:
         name: the word for `--rows`.
         title: what is explained, in the table's words.
         model, data, task: a trained model and what it was trained on.
-        index: the instances, in a seeded random order, so that any part of them is like the whole.
+        index: the instances (of pairs of nodes, their places in `data.edge_label_index`), in a seeded random order, so that any part of them is like the whole.
         algorithm: ours.
         peers: who else does it (names of `benchmarks.peers.PEERS`), and how many instances in each round.
         layers: of the model, for the bytes of an epoch; empty where no masks are learned.
@@ -113,6 +114,8 @@ class Workload:
             return replace(self, index=self.index[:1])
         ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]], device=self.index.device)
         data = Data(x=self.data.x[:3], edge_index=ends.to(self.data.x.device))
+        if "edge_label_index" in self.data:
+            data.edge_label_index = data.edge_index
         return replace(self, data=data, index=self.index.new_zeros(1))
 
 
@@ -219,6 +222,60 @@ class GAT(nn.Module):
         return self.second(self.dropout(x), edge_index)
 
 
+# Edge level ##########################################################################################################
+
+
+def cora_links(everything: bool) -> Workload:
+    """Pairs of papers of Cora, half of them citations that the graph lacks, half of them none."""
+    data, _, _ = cora()
+    torch.manual_seed(SEED)
+    once = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
+    once = once[:, torch.randperm(once.size(1))]
+    held, kept = once[:, :500], once[:, 500:]
+    edges = torch.cat([kept, kept.flip(0)], dim=1)
+    none = negative_sampling(data.edge_index, len(data.x), kept.size(1) + 500)
+    pairs, labels = torch.cat([held, none[:, :500]], dim=1), torch.tensor([1.0] * 500 + [0.0] * 500)
+    learned, said = torch.cat([kept, none[:, 500:]], dim=1), torch.ones(kept.size(1))
+    said = torch.cat([said, torch.zeros(learned.size(1) - len(said))])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = Links(data.x.size(1), 16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(50):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(model(data.x, edges, learned), said).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        accuracy = float(((model(data.x, edges, pairs) > 0) == labels.bool()).float().mean())
+    torch.set_num_threads(threads)
+    return Workload(
+        "cora_links",
+        "GNNExplainer `object`, Cora links, 2-layer GCN-16 and a dot product",
+        model,
+        Data(x=data.x, edge_index=edges, edge_label_index=pairs),
+        ModelConfig("binary_classification", "edge", "raw"),
+        drawn(torch.arange(1000), None if everything else 200),
+        gx.GNNExplainer(node_mask_type="object"),
+        {"pyg": 4},
+        (Layer(16), Layer(16)),
+        hops=2,
+        accuracy=accuracy,
+    )
+
+
+class Links(nn.Module):
+    """Two GCN layers, and the dot product of the two nodes of a pair."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.first, self.second = GCNConv(inputs, width), GCNConv(width, width)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_label_index: Tensor) -> Tensor:
+        z = self.second(self.first(x, edge_index).relu(), edge_index)
+        return (z[edge_label_index[0]] * z[edge_label_index[1]]).sum(1)
+
+
 # Graph level #########################################################################################################
 
 
@@ -277,6 +334,7 @@ WORKLOADS: dict[str, Callable[[bool], Workload]] = {
         cora_attributes,
         photo,
         gat,
+        cora_links,
         molecules,
         saliency,
         integrated_gradients,
