@@ -50,7 +50,8 @@ class Workload:
         name: the word for `--rows`.
         title: what is explained, in the table's words.
         model, data, task: a trained model and what it was trained on.
-        index: the instances (of pairs of nodes, their places in `data.edge_label_index`), in a seeded random order, so that any part of them is like the whole.
+        index: the instances (of pairs of nodes, their places in `data.edge_label_index`), in a seeded random order, so that
+            any part of them is like the whole.
         algorithm: ours.
         peers: who else does it (names of `benchmarks.peers.PEERS`), and how many instances in each round.
         layers: of the model, for the bytes of an epoch; empty where no masks are learned.
