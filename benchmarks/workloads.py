@@ -232,23 +232,23 @@ def cora_links(everything: bool) -> Workload:
     torch.manual_seed(SEED)
     once = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
     once = once[:, torch.randperm(once.size(1))]
-    held, kept = once[:, :500], once[:, 500:]
+    count = min(500, once.size(1) // 4)
+    held, kept = once[:, :count], once[:, count:]
     edges = torch.cat([kept, kept.flip(0)], dim=1)
-    none = negative_sampling(data.edge_index, len(data.x), kept.size(1) + 500)
-    pairs, labels = torch.cat([held, none[:, :500]], dim=1), torch.tensor([1.0] * 500 + [0.0] * 500)
-    learned, said = torch.cat([kept, none[:, 500:]], dim=1), torch.ones(kept.size(1))
-    said = torch.cat([said, torch.zeros(learned.size(1) - len(said))])
+    none = negative_sampling(data.edge_index, len(data.x), once.size(1))
+    pairs, learned = torch.cat([held, none[:, :count]], dim=1), torch.cat([kept, none[:, count:]], dim=1)
+    labels, said = (torch.arange(each.size(1)) < true.size(1) for each, true in ((pairs, held), (learned, kept)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model = Links(data.x.size(1), 16)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(50):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(model(data.x, edges, learned), said).backward()
+        nn.functional.binary_cross_entropy_with_logits(model(data.x, edges, learned), said.float()).backward()
         optimizer.step()
     model.eval()
     with torch.no_grad():
-        accuracy = float(((model(data.x, edges, pairs) > 0) == labels.bool()).float().mean())
+        accuracy = float(((model(data.x, edges, pairs) > 0) == labels).float().mean())
     torch.set_num_threads(threads)
     return Workload(
         "cora_links",
@@ -256,7 +256,7 @@ def cora_links(everything: bool) -> Workload:
         model,
         Data(x=data.x, edge_index=edges, edge_label_index=pairs),
         ModelConfig("binary_classification", "edge", "raw"),
-        drawn(torch.arange(1000), None if everything else 200),
+        drawn(torch.arange(pairs.size(1)), None if everything else 200),
         gx.GNNExplainer(node_mask_type="object"),
         {"pyg": 4},
         (Layer(16), Layer(16)),
