@@ -14,6 +14,7 @@ from torch_geometric.nn import GAE, GCNConv, SAGEConv
 
 import gnn_xai as gx
 from gnn_xai import testing
+from gnn_xai.core.engines import evaluate
 from gnn_xai.core.graphs.expansion import around_nodes
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import InputError
@@ -242,6 +243,15 @@ def test_the_own_edge_of_a_pair(undirected: bool) -> None:
     assert gx.metrics.seed_stability(model, data, less, seeds=2).correlation.mean == pytest.approx(1)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_own_edge_of_a_pair_in_a_short_run(count: int) -> None:
+    pairs = [tuple(pair) for pair in graph().edge_index.t().tolist()[:count]]
+    for e in explain(seeded(), graph(), index=pairs, exclude_pair=True):
+        ends = e.edge_index.t().tolist()
+        assert list(e.index) not in ends
+        assert list(e.index)[::-1] not in ends
+
+
 def test_a_cap_on_the_neighbours() -> None:
     free, capped = (explain(seeded(), graph(), max_neighbors=most) for most in (50, 1))
     assert torch.allclose(free.edge_mask, explain(seeded(), graph()).edge_mask, atol=1e-5)
@@ -272,6 +282,19 @@ def test_prepared_and_in_chunks() -> None:
     assert torch.allclose(torch.cat([chunk.prediction for chunk in chunks]), whole.prediction, atol=1e-6)
     parts = gx.prepare(model, graph(edge_label_index=every), task="edge").parts(3)
     assert torch.equal(torch.cat(parts), every.t())
+
+
+@pytest.mark.parametrize("removal", ["structural", "message"])
+def test_changes_are_followed_to_both_nodes(monkeypatch: pytest.MonkeyPatch, removal: Any) -> None:
+    went = []
+    for name in ("_followed", "_rebuilt", "_masked"):
+        way = getattr(evaluate, name)
+        monkeypatch.setattr(evaluate, name, lambda *a, name=name, way=way: (went.append(name), way(*a))[1])
+    prepared = gx.prepare(seeded(), graph(), task="edge")
+    found = gx.explain(prepared, gx.EdgeAblation(removal=removal), index=PAIRS, progress=False)
+    assert went[-1] == "_followed"
+    monkeypatch.setattr(evaluate, "followable", lambda *_: False)
+    same(gx.explain(prepared, gx.EdgeAblation(removal=removal), index=PAIRS, progress=False), found)
 
 
 def test_a_run_on_disk(tmp_path: Path) -> None:
