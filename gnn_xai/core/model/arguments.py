@@ -24,8 +24,8 @@ _WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take t
 
 
 def as_task(task: str | dict[str, Any] | ModelConfig | None, data: Any) -> ModelConfig:
-    """The task as a `ModelConfig`, or its settings as for PyG's `model_config`; a level alone means multiclass logits, or for
-    edges one logit: there is one or not.
+    """The task as a `ModelConfig`, or its settings as for PyG's `model_config`; a level alone means multiclass logits, or
+    for edges one logit: there is one or not.
 
     Raises:
         InputError: for an unknown level.
