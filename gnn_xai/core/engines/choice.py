@@ -124,10 +124,13 @@ def in_brief(
     roots = torch.cat([index, look.sample])
     try:
         graphs = around.around(roots, torch.full((len(roots),), 1, device=index.device), LITTLE)
-    except expansion.TooLarge:
+        outs = outputs(_session(problem, look, way, batch_budget), graphs, look.probe)
+    except (
+        expansion.TooLarge,
+        InputError,
+    ):  # it may run on the whole graph alone, which the full preparation finds out
         return None
-    found = outputs(_session(problem, look, way, batch_budget), graphs, look.probe)
-    if not look.complete or not bool(around.agree(found, look.outputs_of(roots)).all()):
+    if not look.complete or not bool(around.agree(outs, look.outputs_of(roots)).all()):
         return None
     exact = torch.ones_like(graphs.exact)
     return way, replace(graphs, exact=exact).first(len(index))
