@@ -97,7 +97,7 @@ class ForwardTrace:
         return "both" if len(flows) > 1 else flows.pop() if flows else "source_to_target"
 
     def followed(self, graphs: Graphs, reach: Reach) -> Bool[Tensor, "steps relations"] | None:
-        """The relations of a heterogeneous graph along which messages pass that have 0, 1, ... steps to go; `None` for all."""
+        """The relations of a heterogeneous graph along which messages pass that have 0, 1, ... steps to go; `None`: all."""
         if graphs.types is None or not self.complete:
             return None
         followed = torch.zeros(reach.steps, len(graphs.types.relations), dtype=torch.bool, device=graphs.device)
