@@ -256,7 +256,7 @@ def reach(of: Case, data: Data, row: int) -> tuple[Tensor, Tensor]:
     of.run(data, row)
     for handle in handles:
         handle.remove()
-    nodes, edges = reachable(data.edge_index, row, len(calls))
+    nodes, edges = reachable(data.edge_index, [row], len(calls))
     numbers = torch.arange(max(data.num_nodes, data.num_edges)).tolist()
     inside = [[number in chosen for number in numbers] for chosen in (nodes, edges)]
     return torch.tensor(inside[0][: data.num_nodes]), torch.tensor(inside[1][: data.num_edges], dtype=torch.bool)
