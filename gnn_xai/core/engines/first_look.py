@@ -11,6 +11,7 @@ from torch import Tensor
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
 from gnn_xai.core.engines.look import Look, keys_of, places
+from gnn_xai.core.engines.mixing import mixes_graphs
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
 from gnn_xai.core.engines.unread import without_unread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
@@ -224,7 +225,8 @@ def _together_or_alone(problem: Problem, sample: Tensor, forms: bool) -> tuple[_
         if len(sample) == 1:
             raise
     else:
-        if problem.readout.alone or not _mixes(start.problem, start):
+        seen = start.sample, start.probe, start.out, start.probed
+        if problem.readout.alone or not mixes_graphs(start.problem, *seen):
             return start, False
         warn_of_noise(start.problem, start.some, start.out)
         why = "mixes the graphs of a batch (a normalisation or pooling without batch?)"
@@ -361,50 +363,6 @@ def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
             "two forward passes of the model in evaluation mode differ (F.dropout without training=self.training, or "
             "another source of noise?), so its explanations hold that noise"
         )
-
-
-def _mixes(problem: Problem, start: _Start) -> bool:
-    """Whether graphs of a batch see one another, or cannot be batched: whether those of a sample give anything else where
-    others are beside them.
-
-    All but the largest run again, as they are and under the probe, so that what is filled up to the largest shows, too; all
-    of them, where they are of one size.
-    """
-    graphs, sample, probe, out, probed = problem.graphs, start.sample, start.probe, start.out, start.probed
-    few = expansion.of_graphs(graphs, sample, 0)
-    size = few.num_nodes
-    if probe is None or probed is None:
-        if len(sample) == 1:
-            return False
-        which = torch.argmin(size).reshape(1)
-        way, expected, change = torch.zeros_like(which), out[which], None
-    else:
-        which = (size < size.max()).nonzero().flatten()
-        which = which if len(which) else torch.arange(len(sample), device=sample.device)
-        way = torch.arange(2, device=sample.device).repeat_interleave(len(which))
-        expected, which = torch.cat([out[which], probed[which]]), which.repeat(2)
-        change = (out - probed).abs().amax(1)[which]
-    replicas = few.replicas(which)
-    probing = way[replicas.node_owner] > 0
-    x = mask = None
-    if probe is not None:
-        x = replicas.x
-        if x is not None:
-            x = torch.where(probing.reshape(-1, *[1] * (x.dim() - 1)), _like(probe.x(graphs, replicas.node_id), x), x)
-        if probe.edge_mask is not None:
-            mask = torch.where(way[replicas.edge_owner] > 0, probe.edge_mask[replicas.edge_id], 1.0)
-    try:
-        with torch.no_grad(), MaskedModel(problem, replicas, record=False) as model:
-            alone = model(mask, x)
-    except WrittenInPlace:
-        raise
-    except (IndexError, InputError, RuntimeError, ValueError):
-        return True  # such as a pooling of all graphs into one: if each fails alone too, that run says why
-    return alone.shape != expected.shape or not bool(close(alone, expected, typical(out), change=change).all())
-
-
-def _like(value: Tensor | None, other: Tensor) -> Tensor:
-    return other if value is None else value
 
 
 # Samples #############################################################################################################

@@ -167,10 +167,10 @@ def outputs(
     session: Session, graphs: ComputationGraphs, probe: Probe | None
 ) -> Float[Tensor, "instances ways columns"]:
     """The model's output on computation graphs, for the user's input and for the probe."""
-    return session.outputs(graphs, lambda model, way: _under_probe(model, way, probe), 1 if probe is None else 2)
+    return session.outputs(graphs, lambda model, way: under_probe(model, way, probe), 1 if probe is None else 2)
 
 
-def _under_probe(
+def under_probe(
     model: MaskedModel, way: Int[Tensor, " replicas"], probe: Probe | None
 ) -> Float[Tensor, "replicas columns"]:
     """The output of replicas, those of `way` 1 under the probe."""
