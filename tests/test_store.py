@@ -836,3 +836,17 @@ def test_a_file_is_whole_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             with pytest.raises(StorageError, match="cannot write .*file: no space left; choose a folder"):
                 explained(index=[4]).save(path)
         assert files(tmp_path) == before
+
+
+def test_columns_that_are_views_of_one_tensor_are_saved(tmp_path: Path) -> None:
+    model, data = model_and_graph()
+    explanations = gx.explain(model, data, "saliency", index=[2, 5], progress=False)
+    twice = torch.arange(4.0)
+    viewed = replace(explanations, extras={"one": twice[:2], "other": twice[2:], "same": twice[:2]})
+    again = gx.load(viewed.save(tmp_path / "views.safetensors"))
+    assert isinstance(again, Explanations)
+    assert {name: value.tolist() for name, value in again.extras.items()} == {
+        "one": [0.0, 1.0],
+        "other": [2.0, 3.0],
+        "same": [0.0, 1.0],
+    }

@@ -41,7 +41,13 @@ def write(path: str | os.PathLike[str], columns: dict[str, Tensor], about: dict[
 
 
 def _content(columns: dict[str, Tensor], about: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in columns.items()}
+    tensors: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name, value in columns.items():
+        value = value.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()  # two columns may be views of one tensor, which safetensors refuses
+        tensors[name] = value.clone() if memory in held else value
+        held.add(memory)
     return tensors, {"gnn_xai": json.dumps({"format": FORMAT_VERSION, **about})}
 
 
