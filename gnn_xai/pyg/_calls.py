@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLeve
 from gnn_xai.algorithms.base import Algorithm, masks_edges, removal
 from gnn_xai.api import as_undirected, explain
 from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.choice import RUNS_ON_NO_PART
 from gnn_xai.core.engines.joint import computation_graph
 from gnn_xai.core.engines.prepare import prepare
 from gnn_xai.core.engines.scores import Scores
@@ -19,7 +21,8 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.joint import Joint
 from gnn_xai.core.model.readout import JointReadout
 from gnn_xai.core.model.restoring import untouched
-from gnn_xai.errors import InputError
+from gnn_xai.errors import GnnXaiWarning, InputError
+from gnn_xai.results.explanations import Explanations
 
 _TAKEN = ("x", "edge_index", "adj_t", "adj", "batch", "ptr", "num_nodes", "num_graphs")
 """Names that mean something else in a `Data` than in the arguments of a model."""
@@ -118,19 +121,8 @@ class Call:
             index, forward = 0, self.forward_graph
         else:
             return None
-        try:
-            explained = explain(
-                self.model,
-                part,
-                method,
-                task=self.config,
-                index=index,
-                target=target,
-                forward=forward,
-                progress=False,
-                **self.options,
-            )
-        except InputError:  # a model that runs on the whole graph alone, say; others fail again there
+        explained = self._explained(method, part, index=index, target=target, forward=forward)
+        if explained is None:
             return None
         e, device = explained[0], explained.index.device
         edge, node = e.edge_mask, e.node_mask
@@ -143,6 +135,17 @@ class Call:
                 whole = node.new_zeros(self.size[0], node.size(1))
                 node = whole.index_copy(0, nodes.to(device)[e.node_id], node)
         return node, edge
+
+    def _explained(self, method: Algorithm, data: Any, **options: Any) -> Explanations | None:
+        """One output as `gnn_xai.explain` explains it; `None` for a model that runs on the whole graph alone, and for others
+        that fail, which fail again there.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", RUNS_ON_NO_PART, GnnXaiWarning)
+            try:
+                return explain(self.model, data, method, task=self.config, progress=False, **options, **self.options)
+            except (InputError, GnnXaiWarning):
+                return None
 
     def _graph(self, row: int) -> tuple[Batch, Tensor, Tensor]:
         """One graph of a batch, and which nodes and edges it has."""

@@ -10,10 +10,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.explain.config import ModelTaskLevel
 
 from gnn_xai.algorithms.base import Algorithm
-from gnn_xai.api import explain
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.graphs.reading import as_graphs
-from gnn_xai.errors import InputError
 from gnn_xai.pyg._calls import Call
 
 
@@ -48,20 +46,9 @@ class TypedCall(Call):
         type, the model returns another number of rows.
         """
         for name in self._candidates if self.config.task_level == ModelTaskLevel.node else []:
-            try:
-                explanations = explain(
-                    self.model,
-                    self.data,
-                    method,
-                    task=self.config,
-                    node_type=name,
-                    index=row,
-                    target=target,
-                    forward=self.forward,
-                    progress=False,
-                    **self.options,
-                )
-            except InputError:  # of another type, or a model that runs on the whole graph alone
+            options = {"node_type": name, "index": row, "target": target, "forward": self.forward}
+            explanations = self._explained(method, self.data, **options)
+            if explanations is None:
                 continue
             e = explanations[0]
             return (

@@ -29,6 +29,9 @@ from gnn_xai.errors import InputError
 FEW = 2
 """Instances on which gradients are compared."""
 
+RUNS_ON_NO_PART = "the model runs on the whole graph but not on computation graphs cut out of it"
+"""What a warning says of a model of whose nodes none can be explained on a part of the graph."""
+
 NOISE = 1e-3
 """Share of an output's scale above which what differs from pass to pass is no rounding any more."""
 
@@ -150,7 +153,7 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
             scope, local = len(SCOPES) - 1, False
             way = replace(
                 way,
-                whole="the model runs on the whole graph but not on computation graphs cut out of it "
+                whole=f"{RUNS_ON_NO_PART} "
                 f"({type(reason).__name__}: {textwrap.shorten(str(reason), 160, placeholder=' ...')})",
             )
         way = replace(way, first_scope=scope, local=local)
