@@ -260,8 +260,15 @@ READS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+MANY = tuple([4] * 18 + [7] + [4] * 5)
+
+
 @pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
-@pytest.mark.parametrize("sizes", [(6, 3, 6), (4, 4), (5, 5, 5), (4, 3, 3), tuple([4] * 18 + [7] + [4] * 5)], ids=len)
+@pytest.mark.parametrize(
+    "sizes",
+    [(6, 3, 6), (4, 4), *(pytest.param(sizes, marks=pytest.mark.full) for sizes in [(5, 5, 5), (4, 3, 3), MANY])],
+    ids=len,
+)
 @pytest.mark.parametrize("name", READS)
 def test_graphs_that_see_one_another(name: str, sizes: tuple[int, ...]) -> None:
     """Each graph has the prediction and the gradient that it has alone."""
