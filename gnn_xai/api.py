@@ -442,6 +442,12 @@ def as_undirected(undirected: Any, graphs: Graphs) -> bool:
         raise InputError(f"expected undirected=True, False or 'auto', got {undirected!r}")
     if undirected is True and bool((graphs.reverse < 0).any()):
         lonely = int((graphs.reverse < 0).nonzero()[0])
+        if graphs.types is not None:
+            relation = graphs.types.relations[int(graphs.types.edge_type[lonely])]
+            raise InputError(
+                f"undirected=True, but not every edge of relation {relation} has its reverse in that relation; use "
+                "undirected='auto', which ties the edges of those relations where all have one"
+            )
         u, v = graphs.edge_index[:, lonely].tolist()
         raise InputError(
             f"undirected=True, but the graph of edge {lonely} ({u}→{v}) has edges without a reverse; use "

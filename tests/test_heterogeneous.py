@@ -209,6 +209,10 @@ def test_what_relation_a_layer_runs_on_is_told_by_its_edges_and_else_refused() -
         ({}, r"expected node_type= for nodes of a heterogeneous graph, got none; say which of author, paper, venue"),
         ({"node_type": "authors"}, r"unknown node_type 'authors'; did you mean 'author'\?"),
         ({"node_type": "venue", "index": 3}, r"index 3 is out of range; expected 0 to 2"),
+        (
+            {"node_type": "author", "undirected": True},
+            r"not every edge of relation \('author', 'writes', 'paper'\) has its reverse .* use undirected='auto'",
+        ),
     ],
 )
 def test_bad_questions(options: dict[str, Any], sentence: str) -> None:
