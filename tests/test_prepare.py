@@ -627,7 +627,7 @@ def test_counterfactuals_take_model_and_task() -> None:
 
 
 @pytest.mark.parametrize("level", ["node", "graph"])
-@pytest.mark.parametrize("limit", ["session.SMALL", "session.FORWARD", "computation_graphs.KEPT"])
+@pytest.mark.parametrize("limit", ["session.SMALL", "computation_graphs.KEPT"])
 def test_how_runs_share_unions_changes_nothing(level: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = network(level)
     methods = [gx.Saliency(), gx.EdgeAblation(), gx.GNNExplainer(epochs=3, node_mask_type="attributes")]

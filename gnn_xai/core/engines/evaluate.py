@@ -101,7 +101,7 @@ def evaluate(
         parts.append((select, reduce(run(select, follow), select)))
         session.advance(share * len(select) / len(instance))
 
-    batches.for_each_batch(work, session.cost(graphs, instance), session.forward_limit)
+    batches.for_each_batch(work, session.cost(graphs, instance), session.limit)
     values = torch.cat([value for _, value in parts])
     return torch.empty_like(values).index_copy(0, torch.cat([select for select, _ in parts]), values)
 

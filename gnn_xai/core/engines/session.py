@@ -22,9 +22,6 @@ from gnn_xai.core.propagation.plan import Plan
 SMALL = 20_000
 """Nodes and edges up to which an instance runs in all ways in one batch, and beyond which in one way after the other."""
 
-FORWARD = 2
-"""How much more a batch holds if no gradient is computed; many times more would fit, but were slower on a CPU."""
-
 
 def _nothing(share: float) -> None:
     """The progress of a run that nobody watches."""
@@ -104,18 +101,13 @@ class Session:
         """Cost that a batch may hold."""
         return 0.0 if self.alone else self.budget.limit
 
-    @property
-    def forward_limit(self) -> float:
-        """The same for passes without gradients, which keep nothing for a way back."""
-        return self.limit * (FORWARD if self.budget.in_bytes else 1)
-
     def cost(
         self, graphs: ComputationGraphs, instance: Int[Tensor, " replicas"] | None = None
     ) -> Float[Tensor, " costs"]:
         """Cost of each instance, or of each listed replica of one."""
         cost = self.budget.cost(graphs.num_nodes, graphs.num_edges)
         # A model that needs the whole graph may mix the graphs of a batch: nothing shares a batch with such an instance.
-        cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.forward_limit, 1.0), cost)
+        cost = torch.where(graphs.hops == WHOLE_GRAPH, max(self.limit, 1.0), cost)
         return cost if instance is None else cost[instance]
 
     def tied(self, graphs: ComputationGraphs) -> Int[Tensor, " edges"]:
