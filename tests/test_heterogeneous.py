@@ -14,7 +14,7 @@ import torch_geometric.transforms as T
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.explain import Explainer, HeteroExplanation
-from torch_geometric.nn import GATConv, HANConv, HeteroConv, HGTConv, SAGEConv, global_mean_pool, to_hetero
+from torch_geometric.nn import GATConv, GCNConv, HANConv, HeteroConv, HGTConv, SAGEConv, global_mean_pool, to_hetero
 
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
@@ -452,3 +452,34 @@ def test_graphs_of_several_types_are_explained_as_if_alone(tmp_path: Path) -> No
     for e, f in zip(batched, stored, strict=True):
         require_same(by_identity(e), by_identity(f), "a batch and a list")
     assert explanations.to_pyg(0).validate(raise_on_error=True)
+
+
+def test_relations_that_look_alike_around_a_node_are_told_apart() -> None:
+    """On its computation graph both hold the same edge, and layers that add loops make other tensors of both."""
+    data = HeteroData()
+    data["user"].x = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)).double()
+    data["user", "follows", "user"].edge_index = torch.tensor([[1, 3, 4], [0, 4, 5]])
+    data["user", "likes", "user"].edge_index = torch.tensor([[1, 5, 3], [0, 3, 5]])
+    data["user", "blocks", "user"].edge_index = torch.tensor([[4, 2], [3, 5]])
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.ModuleDict({relation[1]: GCNConv(3, 3) for relation in data.edge_types})
+
+        def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[Any, Tensor]) -> Tensor:
+            # In another order than that of the data.
+            return sum(self.convs[r[1]](x_dict["user"], edge_index_dict[r]) for r in reversed(data.edge_types))
+
+    model = seeded(Sum)
+    ablation = gx.EdgeAblation(removal="message")
+    (e,) = gx.explain(model, data, ablation, node_type="user", index=0, progress=False)
+    full = output(model, data)[0]
+    for relation in data.edge_types[:2]:
+        conv = model.convs[relation[1]]
+        handle = conv.register_message_forward_hook(
+            lambda module, inputs, out: out * (torch.arange(len(out)) != 0)[:, None]
+        )
+        want = margin(full, e.target) - margin(output(model, data)[0], e.target)
+        handle.remove()
+        assert abs(float(e.edge_mask_dict[relation][0] - want)) < 1e-9, relation

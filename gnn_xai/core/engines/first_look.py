@@ -78,6 +78,7 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     whole = expansion.everything(graphs, rows)
     large = graphs.num_nodes + graphs.num_edges > SMALL
     traced, out, reach = _first_run(problem, whole, not large, forms)
+    problem = replace(problem, relations=traced.relations)
     scale = typical(out if keys is None else out[places(graphs, keys, some[0])])  # whatever other pairs are asked for
     problem = without_unread(problem, whole, out)
     graphs = problem.graphs
@@ -197,6 +198,7 @@ class _Start:
         """Run the model on graphs `[S]` as one batch."""
         some = expansion.of_graphs(problem.graphs, sample, 0).replicas(torch.arange(len(sample), device=sample.device))
         traced, out, reach = _first_run(problem, some, True, forms)
+        problem = replace(problem, relations=traced.relations)
         if len(sample) == 1 and out.size(1) == len(some.node) > 1 and problem.called(some.data).dim() == 1:
             raise InputError(
                 f"expected one output row per graph (1), got shape {list(out[0].shape)} for a graph with as many nodes; is "

@@ -78,7 +78,7 @@ class MaskedModel:
         self._propagation = propagation
         self._run = ForwardPass(None if self._plan is None else len(self._plan.routes))
         self._recording, self._forms = record and self._plan is None, forms
-        self._matching = Matching(self._run, replicas, () if known is None else known.calls)
+        self._matching = Matching(self._run, replicas, () if known is None else known.calls, problem.relations)
         self._lookups: Lookups | None = None
         self._stack = ExitStack()
 

@@ -16,7 +16,7 @@ from gnn_xai.core.graphs.by_type import ByType
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.rules import plain
 from gnn_xai.core.inputs.hooks import Hook
-from gnn_xai.core.model.relations import place_of
+from gnn_xai.core.model.relations import Known, place_of
 from gnn_xai.core.propagation.calls import Call, _node_counts, _positions, _same, _some_copies
 from gnn_xai.errors import MaskingError
 
@@ -64,15 +64,18 @@ class Matching:
         run: the forward pass.
         replicas: the graph that the model runs on.
         known: calls of an earlier pass on the same graph, in order; what runs on the same edges is not matched again.
+        relations: of a heterogeneous graph, on which each call ran in the whole data.
 
     Attributes:
         current: the call at hand.
     """
 
-    def __init__(self, run: ForwardPass, replicas: Replicas, known: Sequence[Call] = ()) -> None:
+    def __init__(
+        self, run: ForwardPass, replicas: Replicas, known: Sequence[Call] = (), relations: Sequence[Known] = ()
+    ) -> None:
         self.run, self.replicas = run, replicas
         self.current: Call | None = None
-        self._known = known
+        self._known, self._relations = known, relations
         self._calls: dict[int, Call] = {}
         self._changed: list[tuple[str, Bool[Tensor, ""]]] = []
 
@@ -121,7 +124,9 @@ class Matching:
             return call
         edge_index = plain(edge_index)
         if self.replicas.by_type is not None:
-            self._meet_relations(call, edge_index, _node_counts(module, size, arguments), self.replicas.by_type)
+            counts = _node_counts(module, size, arguments)
+            ran_on = self._relations[number] if number < len(self._relations) else None
+            self._meet_relations(call, edge_index, counts, self.replicas.by_type, ran_on)
             return call
         if any(count != nodes for count in _node_counts(module, size, arguments)):
             call.problem = "it runs on another graph (its nodes are not the graph's: pooling or a bipartite readout)"
@@ -148,10 +153,12 @@ class Matching:
         call.gather = torch.where(position < 0, edges.size(1), position)
         return call
 
-    def _meet_relations(self, call: Call, edge_index: Tensor, counts: list[int], by_type: ByType) -> None:
+    def _meet_relations(
+        self, call: Call, edge_index: Tensor, counts: list[int], by_type: ByType, ran_on: Known | None
+    ) -> None:
         """Match the edges of a call on a heterogeneous graph."""
         call.form = "it runs on relations of a heterogeneous graph"
-        place = place_of(edge_index, counts, by_type.relations)
+        place = place_of(edge_index, counts, by_type.relations, ran_on)
         if isinstance(place, str):
             call.problem, call.ambiguous = place, "nothing tells which" in place
             return

@@ -56,6 +56,7 @@ class Problem:
         forward: `(model, data) -> output`.
         embeddings: what the model does with codes, where `x` holds codes; known once it was run.
         node_type: of the nodes that outputs belong to, in a heterogeneous graph.
+        relations: on which each call of `propagate` runs, and whether turned around; known once the model was run.
         written: attributes that the model writes to in place, each with its type or relation (`None` where there are none);
             every run gets its own copies of these.
         exclude_pair: edges between the two nodes of an explained pair are context, and get no score.
@@ -67,6 +68,7 @@ class Problem:
     forward: Forward
     embeddings: Embeddings = Embeddings()
     node_type: str | None = None
+    relations: tuple[tuple[tuple[int, ...], bool], ...] = ()
     written: frozenset[Attribute] = frozenset()
     exclude_pair: bool = False
 

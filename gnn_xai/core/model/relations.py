@@ -12,6 +12,9 @@ from gnn_xai.core.graphs.by_type import Relation
 from gnn_xai.core.graphs.matching import match_edges
 from gnn_xai.core.propagation.calls import _positions
 
+Known = tuple[tuple[int, ...], bool]
+"""The relations that a call ran on, by position, and whether on their edges turned around."""
+
 
 class Place(NamedTuple):
     """How the edges of a call lie in a union.
@@ -27,7 +30,9 @@ class Place(NamedTuple):
     relations: tuple[int, ...]
 
 
-def place_of(edge_index: Tensor, counts: Sequence[int], relations: Sequence[Relation]) -> Place | str:
+def place_of(
+    edge_index: Tensor, counts: Sequence[int], relations: Sequence[Relation], known: Known | None = None
+) -> Place | str:
     """Find the relations that a call runs on: one alone, or several with their edges one after the other, as layers that
     run on all relations at once join them; or say why that cannot be told.
 
@@ -35,7 +40,16 @@ def place_of(edge_index: Tensor, counts: Sequence[int], relations: Sequence[Rela
         edge_index: `[2, Q]` of the call, in numbers of its own.
         counts: of the nodes that it runs between, as far as its arguments tell.
         relations: of the union that the model runs on.
+        known: what the call ran on in the whole data; on a small part, several relations may have the same edges.
     """
+    if known is not None and known[0]:
+        (first, *more), transposed = known
+        if more:
+            place = _joined(edge_index, relations, known[0])
+        else:
+            edges = _alone(edge_index, counts, relations[first], transposed)
+            place = None if edges is None else Place(edges, transposed, (first,))
+        return place or f"it runs on another graph (its {edge_index.size(1)} edges are those of no relation)"
     for number, relation in enumerate(relations):
         own = relation.edge_index
         if edge_index is own or (edge_index.shape == own.shape and edge_index.data_ptr() == own.data_ptr() != 0):
@@ -79,11 +93,15 @@ def _alone(edge_index: Tensor, counts: Sequence[int], relation: Relation, transp
     return torch.where(place < 0, -1, relation.edges[place.clamp(min=0)]) if known.size(1) else place
 
 
-def _joined(edge_index: Tensor, relations: Sequence[Relation]) -> Place | None:
-    """The positions where a call joins the edges of several relations, each with its ids moved by some number."""
-    left, order, parts, first = list(range(len(relations))), [], [], 0
+def _joined(edge_index: Tensor, relations: Sequence[Relation], known: tuple[int, ...] = ()) -> Place | None:
+    """The positions where a call joins the edges of several relations, each with its ids moved by some number; in the order
+    that is known, if one is.
+    """
+    left, order, parts, first = list(known or range(len(relations))), [], [], 0
     while first < edge_index.size(1):
-        for number in left:
+        while known and left and relations[left[0]].edge_index.size(1) == 0:
+            left.pop(0)
+        for number in left[:1] if known else left:
             own = relations[number].edge_index
             end = first + own.size(1)
             if own.size(1) == 0 or end > edge_index.size(1):

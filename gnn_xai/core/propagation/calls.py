@@ -96,6 +96,11 @@ class ForwardTrace:
         flows: set[Flow] = {call.flow for call in self._over_the_graph}
         return "both" if len(flows) > 1 else flows.pop() if flows else "source_to_target"
 
+    @property
+    def relations(self) -> tuple[tuple[tuple[int, ...], bool], ...]:
+        """The relations of a heterogeneous graph that each call ran on, and whether on their edges turned around."""
+        return tuple((call.relations, call.transposed) for call in self.calls)
+
     def followed(self, graphs: Graphs, reach: Reach) -> Bool[Tensor, "steps relations"] | None:
         """The relations of a heterogeneous graph along which messages pass that have 0, 1, ... steps to go; `None`: all."""
         if graphs.types is None or not self.complete:
