@@ -159,9 +159,9 @@ def test_a_table(tmp_path):
     with pytest.raises(
         InputError, match="expected a column 'structure' in .*a.csv, got 'ID', 'Canonical_SMILES', 'note'"
     ):
-        read(path, column="structure")
+        read(path, smiles_column="structure")
     with pytest.raises(InputError, match="expected a column 'nick'"):
-        read(path, name_column="nick")
+        read(path, id_column="nick")
     semicolons = tmp_path / "b.csv"
     semicolons.write_text("smiles;name\nCC;e\n", encoding="utf-8")
     assert read(semicolons).names == ["e"]
@@ -648,7 +648,7 @@ def test_an_own_model_on_a_table(work):
     )
     (work / "in.csv").write_text("id,structure\na,CCO\nb,c1ccccc1\n")
     assert run("molecules", "--smiles", "in.csv", "--model", "mine:model", "--featurizer", "ogb", "--mode", "regression",
-               "--column", "structure", "--algorithm", "edge_ablation", "--out", "out") == 0  # fmt: skip
+               "--smiles-column", "structure", "--algorithm", "edge_ablation", "--out", "out") == 0  # fmt: skip
     table = (work / "out" / "molecules.csv").read_text(encoding="utf-8")
     assert "a,CCO,predicted" in table
 

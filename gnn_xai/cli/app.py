@@ -43,6 +43,7 @@ PYTHON_TO_OPTIONS = {
     r"max_neighbors as a positive integer or None": "--max-neighbors as a positive integer",
     r"; None follows every edge": "; leave it out to follow every edge",
     r"\bmax_neighbors\b": "--max-neighbors",
+    r"name it with smiles_column=": "name it with --smiles-column",
     r"needs (ground_truth|labels)=, got None; pass it, or": r"needs \1, which this data does not have;",
     r"expected level='auto', 'edge', 'node', 'feature' or None": "expected --level auto, edge, node or feature",
 }

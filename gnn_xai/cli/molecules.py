@@ -29,7 +29,11 @@ COLUMNS = {"name": "molecule", "prediction": "prediction", "top_fragment": "top 
 
 def molecules(
     smiles: Annotated[
-        Path, typer.Option(help="One SMILES a line and a name if there is one, or a .csv with a header.")
+        Path,
+        typer.Option(
+            help="A file of molecules: .smi (one SMILES a line, and a name if there is one), .csv, .tsv, .sdf, .parquet or "
+            ".xlsx, possibly with .gz after it."
+        ),
     ],
     model: Annotated[
         str,
@@ -47,8 +51,14 @@ def molecules(
     ] = None,
     mode: Mode = "multiclass_classification",
     returns: Returns = "raw",
-    column: Annotated[str | None, typer.Option(help="The column of a .csv with the SMILES.")] = None,
-    name_column: Annotated[str | None, typer.Option(help="The column of a .csv with the names.")] = None,
+    smiles_column: Annotated[str | None, typer.Option(help="The column of a table with the SMILES.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="The column of a table, or the property of an SDF, with the names.")
+    ] = None,
+    strip_salts: Annotated[bool, typer.Option("--strip-salts", help="Keep the largest part of each salt.")] = False,
+    neutralize: Annotated[
+        bool, typer.Option("--neutralize", help="Remove charges by adding or taking protons.")
+    ] = False,
     target: Target = None,
     seed: Seed = 0,
     columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
@@ -66,7 +76,14 @@ def molecules(
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
         encoding = featurizer or subject.featurizer or subject.model
-        mols = gx.molecules.read(smiles, encoding, column=column, name_column=name_column)
+        mols = gx.molecules.read(
+            smiles,
+            encoding,
+            smiles_column=smiles_column,
+            id_column=id_column,
+            strip_salts=strip_salts,
+            neutralize=neutralize,
+        )
         explanations = gx.explain(
             subject.model, mols, method, task=subject.task, target=target, seed=seed, progress=sys.stderr.isatty()
         )

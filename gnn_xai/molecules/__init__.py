@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.counterfactuals import Counterfactual, Counterfactuals, counterfactuals
+from gnn_xai.molecules.files import read
 from gnn_xai.molecules.fragments import Fragment, cut, fragments
-from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles, read
+from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles
 from gnn_xai.molecules.tables import atoms, bonds
 
 if TYPE_CHECKING:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+import torch
 from torch import nn
 from torch_geometric.data import Data
 
 from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules.featurizers import Featurizer, get
+from gnn_xai.molecules.records import Record, renumbered, standardized
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from rdkit.Chem import Mol
 
-HEADERS = {"smiles", "smile", "canonical_smiles", "isomeric_smiles"}
-NAMES = ("name", "id", "title", "compound", "compound_name", "compound_id", "molecule", "mol_id", "chembl_id")
 LARGE = 120  # heavy atoms, up to which a drawing is easy to read
 
 _METALS = {3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 117)}
@@ -68,19 +62,22 @@ class Molecules(Sequence[Data]):
     """Molecules as a sequence of PyG `Data`, for `gnn_xai.explain(model, molecules, ...)`.
 
     Each `Data` has `x`, `edge_index`, `edge_attr` if the featurizer encodes bonds, `smiles`, and `name` (`""` if it has
-    none). Node i is atom i of `Chem.MolFromSmiles(data.smiles)`: SMILES stay as they were written.
+    none). Node i is atom i of `Chem.MolFromSmiles(data.smiles)`: SMILES stay as they were written, unless salts were
+    stripped or charges neutralised. From an SDF (see `read`) come also `file_atom` and, for molecules in space, `pos`.
 
     Attributes:
         graphs: the molecules.
         lines: the line of the input, from 1, of each molecule.
         problems: lines that were left out, or kept with a remark, in their order.
         featurizer: the name of the encodings.
+        properties: what the file says of each: further columns of a table, properties of an SDF.
     """
 
     graphs: list[Data]
     lines: list[int]
     problems: list[ReadingProblem]
     featurizer: str
+    properties: list[dict[str, Any]]
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -96,7 +93,7 @@ class Molecules(Sequence[Data]):
             return self.graphs[i]
         lines = self.lines[i]
         problems = [problem for problem in self.problems if problem.line in set(lines)]
-        return Molecules(self.graphs[i], lines, problems, self.featurizer)
+        return Molecules(self.graphs[i], lines, problems, self.featurizer, self.properties[i])
 
     def __repr__(self) -> str:
         left_out = sum(problem.left_out for problem in self.problems)
@@ -137,6 +134,8 @@ def from_smiles(
     featurizer: str | nn.Module | Featurizer = "pyg",
     *,
     names: Iterable[str] | None = None,
+    strip_salts: bool = False,
+    neutralize: bool = False,
 ) -> Molecules:
     """Read SMILES as graphs.
 
@@ -150,6 +149,9 @@ def from_smiles(
         featurizer: `"pyg"`, `"ogb"` or `"one_hot"` (see `gnn_xai.molecules.featurizers`); a model, to take the
             encodings that it reads; or a function from an RDKit molecule to `Data`.
         names: names of the molecules.
+        strip_salts: keep the largest part of a salt or mixture, an organic one if any is.
+        neutralize: add and remove protons until no charge is left that they can remove. Both by RDKit's `rdMolStandardize`;
+            `Molecules.problems` says what was done, and the SMILES of such a molecule is RDKit's.
 
     Raises:
         GnnXaiError: RDKit is not installed.
@@ -159,119 +161,68 @@ def from_smiles(
     called = [""] * len(texts) if names is None else [str(name) for name in names]
     if len(called) != len(texts):
         raise InputError(f"expected one name for each of {len(texts)} SMILES, got {len(called)}")
-    return _build(list(zip(range(1, len(texts) + 1), texts, called, strict=True)), featurizer)
+    records = [Record(line, text, name) for line, (text, name) in enumerate(zip(texts, called, strict=True), start=1)]
+    return build(records, featurizer, strip_salts=strip_salts, neutralize=neutralize)
 
 
-def read(
-    path: str | PathLike[str],
-    featurizer: str | nn.Module | Featurizer = "pyg",
+def build(
+    records: Sequence[Record],
+    featurizer: str | nn.Module | Featurizer,
     *,
-    column: str | None = None,
-    name_column: str | None = None,
+    strip_salts: bool = False,
+    neutralize: bool = False,
 ) -> Molecules:
-    """Read a file of SMILES as `from_smiles` does.
-
-    Args:
-        path: a `.csv` or `.tsv` file with a header, or a file with one SMILES a line, followed by a name if there is
-            one (`.smi`), and possibly with the header `smiles`.
-        featurizer: as in `from_smiles`.
-        column: the column of a table with the SMILES; by default one that is called `smiles`, in any case.
-        name_column: the column with the names; by default `name`, `id` or the like, if there is one.
-
-    Raises:
-        GnnXaiError: RDKit is not installed.
-        InputError: the file cannot be read, has no such column, or holds no molecule.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read the SMILES in {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"expected {path} as text in UTF-8, got other bytes at position {error.start}") from error
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _build(list(_rows_of_table(text, path, column, name_column)), featurizer)
-    return _build(list(_rows_of_lines(text)), featurizer)
-
-
-def _rows_of_lines(text: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        smiles, _, rest = re.sub(r"\s+", " ", line.strip()).partition(" ")
-        if number == 1 and smiles.lower() in HEADERS:
-            continue
-        yield number, smiles, re.sub(r"^\|[^|]*\|\s*", "", rest)  # between bars stands an extension of SMILES
-
-
-def _rows_of_table(
-    text: str, path: Path, column: str | None, name_column: str | None
-) -> Iterator[tuple[int, str, str]]:
-    head = text.partition("\n")[0]
-    delimiter = max("\t;,", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [title.strip() for title in next(reader, [])]
-    smiles_at = _column(header, column, HEADERS)
-    if smiles_at is None:
-        raise InputError(
-            f"expected a column {column or 'smiles'!r} in {path}, got {', '.join(map(repr, header)) or 'none'}; name it "
-            "with column="
-        )
-    name_at = _column(header, name_column, NAMES)
-    if name_column is not None and name_at is None:
-        raise InputError(f"expected a column {name_column!r} in {path}, got {', '.join(map(repr, header))}")
-
-    def cell(row: list[str], at: int | None) -> str:
-        return row[at].strip() if at is not None and at < len(row) else ""
-
-    before = reader.line_num
-    for row in reader:
-        yield before + 1, cell(row, smiles_at), cell(row, name_at)
-        before = reader.line_num
-
-
-def _column(header: list[str], wanted: str | None, known: Iterable[str]) -> int | None:
-    if wanted is not None:
-        return header.index(wanted) if wanted in header else None
-    lower = [title.lower() for title in header]
-    return next((lower.index(name) for name in known if name in lower), None)
-
-
-def _build(rows: Sequence[tuple[int, object, str]], featurizer: str | nn.Module | Featurizer) -> Molecules:
-    """Molecules from `(line, SMILES, name)`."""
+    """Molecules from records, as `from_smiles` describes."""
     encoding, function = get(featurizer)
     canonical = chem().MolToSmiles
-    graphs: list[Data] = []
-    lines: list[int] = []
-    problems: list[ReadingProblem] = []
+    molecules = Molecules([], [], [], encoding, [])
     seen: dict[str, int] = {}
-    for line, text, name in rows:
-        smiles = text.strip() if isinstance(text, str) else text
-        mol, reason = _parse(smiles)
-        graph = None
+    for record in records:
+        smiles = record.smiles.strip() if isinstance(record.smiles, str) else record.smiles
+        mol, reason = (record.mol, record.problem) if record.mol or record.problem else _parse(smiles)
+        atoms, graph, notes = record.file_atom, None, []
+        if mol is not None and (strip_salts or neutralize):
+            mol, notes = standardized(mol, strip_salts, neutralize)
+            if notes:
+                smiles, mol, order = renumbered(mol)
+                # Of salts, atoms of the largest part alone are left, which no longer say where they were.
+                atoms = None if atoms is None or len(order) < len(atoms) else [atoms[index] for index in order]
         if mol is not None:
             try:
                 graph = function(mol)
             except ValueError as error:
                 reason = f"the {encoding} encodings have no code for one of its atoms or bonds ({error})"
         if mol is None or graph is None:
-            problems.append(ReadingProblem(line, _text(smiles), f"left out: {reason}"))
+            molecules.problems.append(ReadingProblem(record.line, _text(smiles), f"left out: {reason}"))
             continue
-        graph.smiles, graph.name = smiles, name
-        graphs.append(graph)
-        lines.append(line)
-        notes = _notes(mol)
-        first = seen.setdefault(canonical(_unmapped(mol)), line)
-        if first != line:
+        graph.smiles, graph.name = smiles, record.name
+        _place(graph, mol, atoms)
+        molecules.graphs.append(graph)
+        molecules.lines.append(record.line)
+        molecules.properties.append(dict(record.properties))
+        notes += _notes(mol)
+        first = seen.setdefault(canonical(_unmapped(mol)), record.line)
+        if first != record.line:
             notes.append(f"the same molecule as on line {first}")
         if notes:
-            problems.append(ReadingProblem(line, _text(smiles), f"kept: {'; '.join(notes)}"))
-    left_out = [problem for problem in problems if problem.left_out]
-    if not graphs:
+            molecules.problems.append(ReadingProblem(record.line, _text(record.smiles), f"kept: {'; '.join(notes)}"))
+    left_out = [problem for problem in molecules.problems if problem.left_out]
+    if not molecules.graphs:
         what = f"; {left_out[0]}" if left_out else ""
-        raise InputError(f"expected at least one molecule, got {len(rows)} lines without any{what}")
+        raise InputError(f"expected at least one molecule, got {len(records)} lines without any{what}")
     if left_out:
         some = "; ".join(map(str, left_out[:3])) + ("; …" if len(left_out) > 3 else "")
-        warn(f"{len(left_out)} of {len(rows)} lines left out: {some}")
-    return Molecules(graphs, lines, problems, encoding)
+        warn(f"{len(left_out)} of {len(records)} lines left out: {some}")
+    return molecules
+
+
+def _place(graph: Data, mol: Mol, file_atom: Sequence[int] | None) -> None:
+    """Note where the atoms of a file are: in it, and in space."""
+    if file_atom is not None and len(file_atom) == graph.num_nodes:
+        graph.file_atom = torch.tensor(file_atom)
+    conformer = next((each for each in mol.GetConformers() if each.Is3D()), None)
+    if conformer is not None and graph.get("pos") is None and graph.num_nodes == mol.GetNumAtoms():
+        graph.pos = torch.tensor(conformer.GetPositions(), dtype=torch.float32)
 
 
 def _parse(smiles: object) -> tuple[Mol | None, str]:
