@@ -202,6 +202,7 @@ class Reach:
         edge_ptr, edge_id: as those of `Explanations`.
         up: the upward edge, for every edge of the graph, or of the graphs of all instances one after the other.
         start: `[B]` where the edges of an instance's graph start in `up`.
+        types: of nodes and edges; none, as in `Explanations` of homogeneous graphs.
     """
 
     index: Tensor
@@ -209,6 +210,7 @@ class Reach:
     edge_id: Tensor
     up: Tensor
     start: Tensor
+    types: None = None
 
     @classmethod
     def of(cls, ds: Benchmark, index: Tensor) -> Reach:

@@ -17,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.torch import save as tensors_to_bytes
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, HeteroData
 
 import gnn_xai as gx
 from gnn_xai import datasets
@@ -25,10 +25,11 @@ from gnn_xai.datasets import ba_shapes, files, nci, planted, train
 from gnn_xai.datasets.recipe import Benchmark, Material
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.molecules import one_hot
+from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
-WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women"]
+WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women", "hetero_squares"]
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def test_names_and_summaries():
         "ba_2motifs",
         "karate",
         "southern_women",
+        "hetero_squares",
         "nci_nitro",
         "nci_benzene",
         "nci_halogen_carbonyl",
@@ -165,7 +167,7 @@ def test_ba_shapes_reference_is_accurate(houses: Benchmark):
     assert all(scores["accuracy"] >= 0.95 for scores in houses.reference["accuracy"].values())
 
 
-@pytest.mark.parametrize("name", [*PLANTED, "ba_2motifs", "nci_nitro"])
+@pytest.mark.parametrize("name", [*PLANTED, "ba_2motifs", "hetero_squares", "nci_nitro"])
 def test_recipe_makes_the_frozen_data(name: str):
     if name not in WITHOUT_RDKIT:
         pytest.importorskip("rdkit", reason="the NCI molecules are read with RDKit")
@@ -211,6 +213,67 @@ def test_southern_women_are_told_by_the_events_of_one_group():
     for e in explanations:
         event = next(number for (kind, number), _ in e.top_nodes() if kind == "event")
         assert event in (range(5) if e.target == 0 else range(9, 14)), women.node_names["woman"][e.index]
+
+
+# Hetero-Squares
+
+
+@pytest.fixture(scope="module")
+def squares() -> Benchmark:
+    return datasets.load("hetero_squares")
+
+
+def test_hetero_squares_are_squares_of_one_relation_and_decoys_of_two(squares: Benchmark):
+    data, truth = squares.data, squares.ground_truth
+    owners = {what: data[what].square for what in ("user", "item")}
+    assert all(owner[owner >= 0].bincount().tolist() == [2] * 180 for owner in owners.values())
+    buys, views = (data["user", name, "item"].edge_index for name in ("buys", "views"))
+    for square in (0, 59, 60, 119, 120, 179):
+        users, items = ((owner == square).nonzero().flatten().tolist() for owner in owners.values())
+        of_both = [
+            [(user, item) in set(map(tuple, edges.t().tolist())) for user in users for item in items]
+            for edges in (buys, views)
+        ]
+        expected = {0: ([True] * 4, [False] * 4), 1: ([False] * 4, [True] * 4)}
+        assert tuple(of_both) == expected.get(square // 60, ([True, True, False, False], [False, False, True, True]))
+        assert data["user"].y[users].tolist() == [(1, 2, 0)[square // 60]] * 2
+    assert truth.node["user"].equal(torch.where(owners["user"] < 120, owners["user"], -1))
+    counts = {name: int((motif >= 0).sum()) for (_, name, _), motif in truth.edge.items()}
+    assert counts == {"buys": 240, "bought_by": 240, "views": 240, "viewed_by": 240, "follows": 0, "followed_by": 0}
+    assert squares.index.equal((data["user"].y > 0).nonzero().flatten())
+
+
+def test_hetero_squares_cannot_be_told_without_their_relations(squares: Benchmark):
+    control = squares.reference["controls"]["relations drawn anew"]["test"]
+    chance = 1 / 3
+    assert squares.reference["accuracy"]["test"]["accuracy"] >= 0.95
+    assert max(control["square_accuracy"], control["decoy_accuracy"]) < chance + 0.1
+    material = Material(squares.data, squares.ground_truth, squares.split, squares.class_names)
+    changed = datasets.REGISTRY["hetero_squares"].controls["relations drawn anew"](material).data
+
+    def pairs(data: HeteroData, *names: str) -> list[tuple[int, int]]:
+        return sorted(tuple(pair) for name in names for pair in data["user", name, "item"].edge_index.t().tolist())
+
+    assert pairs(changed, "buys", "views") == pairs(squares.data, "buys", "views")
+    kept = set(pairs(changed, "buys")) & set(pairs(squares.data, "buys"))
+    assert len(kept) / len(pairs(squares.data, "buys")) == pytest.approx(0.5, abs=0.05)
+
+
+def test_hetero_squares_truth_is_found(squares: Benchmark):
+    comparison = gx.compare(
+        squares.model,
+        squares.data,
+        ["integrated_gradients", "random"],
+        ["roc_auc", "gea"],
+        task=squares.task,
+        node_type=squares.node_type,
+        index=squares.index[::20],
+        ground_truth=squares.ground_truth,
+        progress=False,
+    )
+    table = comparison.to_pandas().set_index(["algorithm", "metric"])["mean"]
+    assert table["integrated_gradients", "edge ROC-AUC"] > 0.85
+    assert table["random", "edge ROC-AUC"] < 0.6
 
 
 # The other benchmarks of the papers
@@ -559,6 +622,7 @@ def test_node_level_truth_is_the_motif_of_the_instance(houses: Benchmark):
     nodes = torch.arange(data.num_nodes)
     explanations = SimpleNamespace(
         index=torch.tensor([304, 0, 699]),
+        types=None,
         edge_ptr=torch.tensor([0, 1, 2, 3]) * data.num_edges,
         edge_id=everything.repeat(3),
         node_ptr=torch.tensor([0, 1, 2, 3]) * data.num_nodes,
@@ -579,6 +643,7 @@ def test_graph_level_truth():
     )
     explanations = SimpleNamespace(  # graph 2 before graph 0, which shows its edge 1 only
         index=torch.tensor([2, 0]),
+        types=None,
         edge_ptr=torch.tensor([0, 3, 4]),
         edge_id=torch.tensor([2, 1, 0, 1]),
         node_ptr=torch.tensor([0, 1, 3]),
@@ -587,9 +652,90 @@ def test_graph_level_truth():
     assert truth.edges(explanations).tolist() == [True, False, True, False]
     assert truth.nodes(explanations).tolist() == [True, True, False]
     nothing = SimpleNamespace(
-        index=torch.zeros(0).long(), edge_ptr=torch.zeros(1).long(), edge_id=torch.zeros(0).long()
+        types=None, index=torch.zeros(0).long(), edge_ptr=torch.zeros(1).long(), edge_id=torch.zeros(0).long()
     )
     assert truth.edges(nothing).shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def by_relation(squares: Benchmark) -> gx.Explanations:
+    options = {"task": squares.task, "node_type": "user", "progress": False}
+    return gx.explain(squares.model, squares.data, "saliency", index=[300, 421, 0, 539], **options)
+
+
+def test_truth_by_type_is_that_of_each_element(squares: Benchmark, by_relation: gx.Explanations, tmp_path: Path):
+    truth = squares.ground_truth
+    expected_edges, expected_nodes = [], []
+    for e in by_relation:
+        own = int(truth.node["user"][e.index])
+        relations = [by_relation.types.edge_types[kind] for kind in e.edge_type.tolist()]
+        motifs = [int(truth.edge[name][i]) for name, i in zip(relations, e.edge_number.tolist(), strict=True)]
+        expected_edges += [own >= 0 and motif == own for motif in motifs]
+        expected_nodes += [own >= 0 and int(truth.node[kind][i]) == own for kind, i in e.nodes]
+    assert sum(expected_nodes) == 3 * 4
+    assert truth.edges(by_relation).tolist() == expected_edges
+    assert truth.nodes(by_relation).tolist() == expected_nodes
+    loaded = gx.load(by_relation.save(tmp_path / "squares.safetensors"))
+    assert truth.edges(loaded).tolist() == expected_edges
+    result = gx.metrics.roc_auc(loaded, truth)
+    assert (result.count, result.undefined) == (3, 1)  # node 0 is of the base
+
+
+def test_truth_of_several_heterogeneous_graphs(squares: Benchmark):
+    """Graph level: ids are counted within each type of each graph."""
+    kinds = TypeNames(None, ("a", "b"), (("a", "to", "b"), ("b", "to", "a")), (None, None))
+    found = SimpleNamespace(
+        index=torch.tensor([1, 0]),
+        types=kinds,
+        edge_ptr=torch.tensor([0, 3, 4]),
+        edge_number=torch.tensor([0, 1, 0, 0]),
+        edge_type=torch.tensor([0, 0, 1, 0]),
+        node_ptr=torch.tensor([0, 1, 2]),
+        node_number=torch.tensor([0, 0]),
+        node_type=torch.tensor([1, 0]),
+    )
+    first = {kinds.edge_types[0]: torch.tensor([0]), kinds.edge_types[1]: torch.tensor([-1])}
+    second = {kinds.edge_types[0]: torch.tensor([-1, 4]), kinds.edge_types[1]: torch.tensor([2])}
+    nodes = {"a": torch.tensor([-1]), "b": torch.tensor([3])}
+    truth = GroundTruth(edge=[first, second], node=[nodes, nodes])
+    assert truth.edges(found).tolist() == [False, True, True, True]
+    assert truth.nodes(found).tolist() == [True, False]
+
+
+def test_truth_by_type_of_other_data(squares: Benchmark, by_relation: gx.Explanations):
+    truth, metric = squares.ground_truth, gx.metrics.roc_auc
+    fewer = {name: motif for name, motif in truth.edge.items() if name[1] != "follows"}
+    with pytest.raises(InputError, match=r"a tensor for each of \('user', 'buys', 'item'\), .*explanations and ground"):
+        metric(by_relation, GroundTruth(edge=fewer, node=truth.node))
+    short = {**truth.node, "item": truth.node["item"][:-1]}
+    with pytest.raises(InputError, match=r"each of the 510 nodes of 'item', got 509; explanations"):
+        metric(by_relation, GroundTruth(edge=truth.edge, node=short))
+    flat = GroundTruth(edge=torch.zeros(6528).long(), node=torch.zeros(1170).long())
+    with pytest.raises(InputError, match="a dict with a tensor for each of .*, got a tensor;"):
+        metric(by_relation, flat)
+    karate = datasets.load("karate")
+    homogeneous = gx.explain(karate.model, karate.data, "saliency", index=0, progress=False)
+    with pytest.raises(InputError, match="expected a GroundTruth with a tensor, .* got a dict for"):
+        metric(homogeneous, truth)
+
+
+def test_listed_truth_of_pairs():
+    """An element may be true for several pairs; a pair that is not listed has no true element."""
+    truth = GroundTruth(
+        edge=torch.tensor([[0, 2, 0, 1], [0, 0, 1, 1]]),
+        node=torch.tensor([[3, 4, 3], [0, 0, 1]]),
+        pairs=torch.tensor([[3, 5], [4, 3]]),
+    )
+    found = SimpleNamespace(
+        index=torch.tensor([[5, 3], [4, 3], [3, 4]]),
+        types=None,
+        edge_ptr=torch.tensor([0, 3, 6, 9]),
+        edge_id=torch.tensor([0, 1, 2] * 3),
+        node_ptr=torch.tensor([0, 2, 4, 6]),
+        node_id=torch.tensor([3, 4] * 3),
+    )
+    assert truth.edges(found).view(3, 3).tolist() == [[True, True, False], [False] * 3, [True, False, True]]
+    assert truth.nodes(found).view(3, 2).tolist() == [[True, False], [False] * 2, [True, True]]
 
 
 @pytest.mark.parametrize(
@@ -600,6 +746,8 @@ def test_graph_level_truth():
         (torch.zeros(3), torch.zeros(3).long(), r"edge .* torch.float32 of shape \(3,\)"),
         (torch.zeros(3).long(), torch.zeros(3).bool(), r"node .* 'truth.long\(\) - 1'"),
         ([torch.zeros(3, 1).long()], [torch.zeros(3).long()], r"shape \(3, 1\)"),
+        ({"a": torch.zeros(3).long()}, torch.zeros(3).long(), "two dicts of tensors by type .* got dict and Tensor"),
+        ({"a": torch.zeros(3)}, {"a": torch.zeros(3).long()}, r"edge .* torch.float32 of shape \(3,\)"),
     ],
 )
 def test_bad_truth(edge: object, node: object, message: str):
@@ -607,8 +755,22 @@ def test_bad_truth(edge: object, node: object, message: str):
         GroundTruth(edge=edge, node=node)
 
 
+def test_bad_listed_truth():
+    ids, pairs = torch.zeros(2, 3).long(), torch.zeros(2, 1).long()
+    with pytest.raises(InputError, match=r"edge of a GroundTruth with pairs must hold \(element, pair\) as integers"):
+        GroundTruth(edge=ids[0], node=ids, pairs=pairs)
+    with pytest.raises(InputError, match=r"pairs .* of shape \[2, n\], got torch.int64 of shape \(1, 2\)"):
+        GroundTruth(edge=ids, node=ids, pairs=pairs.t())
+    karate = datasets.load("karate")
+    found = gx.explain(karate.model, karate.data, "saliency", index=0, progress=False)
+    with pytest.raises(InputError, match="without pairs for a node-level task"):
+        gx.metrics.roc_auc(found, GroundTruth(edge=ids, node=ids, pairs=pairs))
+
+
 def test_truth_of_other_data():
-    explanations = SimpleNamespace(index=torch.tensor([1]), edge_ptr=torch.tensor([0, 2]), edge_id=torch.tensor([0, 3]))
+    explanations = SimpleNamespace(
+        types=None, index=torch.tensor([1]), edge_ptr=torch.tensor([0, 2]), edge_id=torch.tensor([0, 3])
+    )
     ids = torch.tensor([0, 0, 0])
     with pytest.raises(InputError, match="edge ids from 0 to 2.*got edge 3"):
         GroundTruth(edge=ids, node=ids).edges(explanations)

@@ -106,6 +106,8 @@ class HeteroSAGE(nn.Module):
         node_type: the type of node that is classified.
     """
 
+    layer: Callable[[tuple[int, int], int], MessagePassing] = SAGEConv
+
     def __init__(
         self,
         in_channels: Mapping[str, int],
@@ -121,9 +123,7 @@ class HeteroSAGE(nn.Module):
         outs = [hidden_channels] * (num_layers - 1) + [out_channels]
         self.convs = nn.ModuleList()
         for width, out in zip(widths, outs, strict=True):
-            convs: dict[tuple[str, str, str], MessagePassing] = {
-                relation: SAGEConv((width[relation[0]], width[relation[2]]), out) for relation in relations
-            }
+            convs = {relation: self.layer((width[relation[0]], width[relation[2]]), out) for relation in relations}
             self.convs.append(HeteroConv(convs))
 
     def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[tuple[str, str, str], Tensor]) -> Tensor:
@@ -134,6 +134,12 @@ class HeteroSAGE(nn.Module):
             if layer < len(self.convs) - 1:
                 x_dict = {name: x.relu() for name, x in x_dict.items()}
         return x_dict[self.node_type]
+
+
+class HeteroGraphConvs(HeteroSAGE):
+    """`HeteroSAGE` whose layers add up neighbours instead of averaging them (Morris et al., AAAI 2019)."""
+
+    layer = GraphConv
 
 
 class PooledGraphConvs(nn.Module):

@@ -77,17 +77,22 @@ def plant(base: nx.Graph, motif: Motif, count: int, extra: int, seed: int) -> di
             base.add_edge(u, v)
 
     edges = sorted(pair for u, v in base.edges for pair in ((u, v), (v, u)))
-    split, tenth = torch.zeros(num_nodes, dtype=torch.int64), num_nodes // 10
-    order = torch.from_numpy(random.permutation(num_nodes))
-    split[order[num_nodes - 2 * tenth :]] = 1
-    split[order[num_nodes - tenth :]] = 2
     return {
         "edge_index": torch.tensor(edges).t().contiguous(),
         "y": torch.cat([torch.zeros(base_nodes).long(), torch.tensor(motif.classes * count)]),
         "node_motif": torch.cat([torch.full((base_nodes,), -1), torch.arange(count).repeat_interleave(size)]),
         "edge_motif": torch.tensor([owner.get(edge, -1) for edge in edges]),
-        "split": split,
+        "split": split(num_nodes, random),
     }
+
+
+def split(size: int, random: np.random.RandomState) -> Tensor:
+    """The split of each of `size` instances, `[size]`, drawn at random: 0 train (80%), 1 val (10%), 2 test (10%)."""
+    code, tenth = torch.zeros(size, dtype=torch.int64), size // 10
+    order = torch.from_numpy(random.permutation(size))
+    code[order[size - 2 * tenth :]] = 1
+    code[order[size - tenth :]] = 2
+    return code
 
 
 def read(frozen: dict[str, Tensor], class_names: tuple[str, ...]) -> Material:

@@ -81,6 +81,8 @@ class Recipe:
             other graphs.
         seed: of the training run.
         others: further checkpoints by name, trained on the same data.
+        controls: by name, the data without what was planted; a model like the reference is trained and measured on each, and
+            only its scores are kept. They show what can be predicted without the truth.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Recipe:
     featurizer: str | None = None
     seed: int = 0
     others: Mapping[str, Training] = field(default_factory=dict)
+    controls: Mapping[str, Callable[[Material], Material]] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> dict[str, Training]:
@@ -176,6 +179,12 @@ def graph_and_labels(material: Material) -> tuple[Data, Tensor]:
     assert isinstance(data, Data)
     assert isinstance(data.y, Tensor)
     return data, data.y
+
+
+def hetero_graph(material: Material) -> HeteroData:
+    """The one graph of heterogeneous material."""
+    assert isinstance(material.data, HeteroData)
+    return material.data
 
 
 def node_accuracy(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from gnn_xai.datasets.models import HeteroSAGE
-from gnn_xai.datasets.recipe import Material, Recipe
+from gnn_xai.datasets.recipe import Material, Recipe, hetero_graph
 
 ATTENDS, ATTENDED_BY = ("woman", "attends", "event"), ("event", "attended_by", "woman")
 IN_BOTH = 8  # Ruth DeSand
@@ -46,7 +46,7 @@ def model() -> nn.Module:
 
 def fit(model: nn.Module, material: Material) -> None:
     """Full batch, 100 steps of Adam on the seven core members."""
-    data, train = _graph(material), material.split["train"]
+    data, train = hetero_graph(material), material.split["train"]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.01)
     for _ in range(100):
         optimizer.zero_grad()
@@ -57,7 +57,7 @@ def fit(model: nn.Module, material: Material) -> None:
 
 def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]:
     """Share of women in the right group, per split."""
-    data = _graph(material)
+    data = hetero_graph(material)
     with torch.no_grad():
         right = (model(data.x_dict, data.edge_index_dict).argmax(dim=-1) == data["woman"].y).double()
     return {name: {"accuracy": right[ids].mean().item()} for name, ids in material.split.items()}
@@ -65,12 +65,7 @@ def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]
 
 def instances(model: nn.Module, material: Material) -> Tensor:
     """Every woman."""
-    return torch.arange(len(_graph(material)["woman"].y))
-
-
-def _graph(material: Material) -> HeteroData:
-    assert isinstance(material.data, HeteroData)
-    return material.data
+    return torch.arange(len(hetero_graph(material)["woman"].y))
 
 
 RECIPE = Recipe(

@@ -56,7 +56,12 @@ def make(recipe: Recipe) -> tuple[dict[str, bytes], dict[str, Any]]:
         "sha256": {name: files.sha256(content) for name, content in sorted(contents.items())},
         "versions": versions(),
     }
-    return contents, reference | ({"checkpoints": facts} if facts else {})
+    controls = {}
+    for control, without in recipe.controls.items():
+        changed = without(material)
+        controls[control] = recipe.measure(train(recipe.checkpoints[REFERENCE], changed), changed)
+    further = {"checkpoints": facts, "controls": controls}
+    return contents, reference | {name: values for name, values in further.items() if values}
 
 
 def train(training: Training, material: Material) -> nn.Module:
@@ -87,14 +92,7 @@ def numbers(reference: dict[str, Any]) -> str:
     """The facts of a training run as markdown: accuracies, seed, versions, checksums."""
     accuracy = reference["accuracy"]
     measures = list(next(iter(accuracy.values())))
-    sizes = {**reference["split"], "all": sum(reference["split"].values())}
-    lines = [
-        "| split | instances | " + " | ".join(measures) + " |",
-        "|---|---|" + "---|" * len(measures),
-    ]
-    for split, scores in accuracy.items():
-        cells = [f"{scores[measure]:.4f}" for measure in measures]
-        lines.append(f"| {split} | {sizes[split]} | " + " | ".join(cells) + " |")
+    lines = scores_by_split(reference, accuracy)
     if "checkpoints" in reference:
         lines += [
             "",
@@ -104,6 +102,8 @@ def numbers(reference: dict[str, Any]) -> str:
         for checkpoint, facts in reference["checkpoints"].items():
             cells = [f"{scores[measures[0]]:.4f}" for scores in facts["accuracy"].values()]
             lines.append(f"| `{checkpoint}` | {facts['seed']} | " + " | ".join(cells) + " |")
+    for control, scores in reference.get("controls", {}).items():
+        lines += ["", f"Control, {control}:", "", *scores_by_split(reference, scores)]
     lines += [
         "",
         f"Instances to explain: {reference['instances']}. Seed: {reference['seed']}. Versions: "
@@ -115,6 +115,17 @@ def numbers(reference: dict[str, Any]) -> str:
         *(f"| `{name}` | `{digest}` |" for name, digest in reference["sha256"].items()),
     ]
     return "\n".join(lines)
+
+
+def scores_by_split(reference: dict[str, Any], scores: dict[str, dict[str, float]]) -> list[str]:
+    """The lines of a table of scores, a row a split."""
+    measures = list(next(iter(scores.values())))
+    sizes = {**reference["split"], "all": sum(reference["split"].values())}
+    lines = ["| split | instances | " + " | ".join(measures) + " |", "|---|---|" + "---|" * len(measures)]
+    for split, values in scores.items():
+        cells = [f"{values[measure]:.4f}" for measure in measures]
+        lines.append(f"| {split} | {sizes[split]} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def write(folder: Path, contents: dict[str, bytes], reference: dict[str, Any]) -> None:
