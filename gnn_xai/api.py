@@ -21,6 +21,14 @@ from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, one_pass, removal
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.engines.handed_in import (
+    as_targets,
+    as_undirected,
+    checked_model,
+    device_of,
+    prepared_for,
+    refuse_inference_mode,
+)
 from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_what_was_prepared
 from gnn_xai.core.engines.prepare import prepare as core_prepare
 from gnn_xai.core.engines.scores import Scores, faithful, soft
@@ -28,12 +36,11 @@ from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
+from gnn_xai.core.model.arguments import as_target, as_task, problem_of
 from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
-from gnn_xai.errors import InputError
 from gnn_xai.results._by_type import TypeNames, type_columns
 from gnn_xai.results.checksums import Digest, checksum, described
 from gnn_xai.results.explanations import Explanations, joined
@@ -190,7 +197,7 @@ def explain(
         graphs = as_graphs(data, device) if prepared is None else prepared.graphs
         problem = call.problem(graphs)
         positions = problem.readout.index(index, graphs)
-        targets = _targets(target, positions)
+        targets = as_targets(target, positions)
         call.starts(data, positions)
         with _Progress(method.name, len(positions), progress) as shown:
             return call.finished(joined([part for _, part in call.answers(problem, positions, targets, shown)]))
@@ -228,62 +235,6 @@ def prepare(
     refuse_inference_mode("prepare")
     settings: dict[str, Any] = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
     return prepared_for(model, data, **settings, exclude_pair=exclude_pair, batch_budget=batch_budget, watch=True)
-
-
-def prepared_for(
-    model: nn.Module,
-    data: Any,
-    *,
-    task: Any = None,
-    node_type: str | None = None,
-    forward: Forward | None = None,
-    undirected: bool | Literal["auto"] = "auto",
-    exclude_pair: bool = False,
-    batch_budget: int | Literal["auto"] = "auto",
-    index: Any = None,
-    watch: bool = False,
-) -> Prepared:
-    """Prepare for the instances of one piece of work, or to be kept.
-
-    Args:
-        model, data, task, node_type, forward, undirected, exclude_pair, batch_budget, index: as in `explain`.
-        watch: notice when model or data change.
-    """
-    model = checked_model(model)
-    with untouched(model), torch.enable_grad():
-        graphs = as_graphs(data, device_of(model))
-        problem = problem_of(model, graphs, as_task(task, data), forward, node_type, exclude_pair)
-        positions = None if index is None else problem.readout.index(index, graphs)
-        tied = as_undirected(undirected, graphs)
-        prepared = core_prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
-        prepared.way(structural=False)
-    return prepared
-
-
-def checked_model(model: Any) -> nn.Module:
-    """A model as it can be explained: a module, and the eager one of a compiled one.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
-    return eager(model)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are; the CPU, if it has none."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def refuse_inference_mode(verb: str) -> None:
-    """Raise an `InputError` where gradients are impossible."""
-    if torch.is_inference_mode_enabled():
-        raise InputError(
-            f"expected gradients to be possible, but torch.inference_mode() is on; call {verb} outside of it, or use "
-            "torch.no_grad() instead"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +333,7 @@ def _stored(
         content.add(graphs.content())
         sizes.append(graphs.node_ptr.diff() + graphs.edge_ptr.diff())
     positions = readout.index(index, shelf.whole or shelf)
-    targets = _targets(target, positions)
+    targets = as_targets(target, positions)
     settings = {name: getattr(call, name) for name in ("seed", "undirected", "max_neighbors", "batch_budget")}
     settings |= {"exclude_pair": True} if call.exclude_pair else {}
     asked = described(
@@ -415,45 +366,6 @@ def _stored(
             ):
                 run.add(start + first, part if known is None else replace(part, index=known[part.index]))
     return call.finished(StoredExplanations(out, data))
-
-
-def _targets(target: Any, index: Tensor) -> Tensor | None:
-    """One target for each instance, `[B]`, or `None`; values are checked where the output is known."""
-    if target is None:
-        return None
-    try:
-        target = torch.as_tensor(target, device=index.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"expected target as one class or one per instance, got {target!r}") from error
-    if target.dim() == 0:
-        target = target.expand(len(index))
-    if target.shape != (len(index),):
-        raise InputError(f"expected one target, or one per instance ({len(index)}), got shape {list(target.shape)}")
-    return target
-
-
-def as_undirected(undirected: Any, graphs: Graphs) -> bool:
-    """Whether the two directions of an edge share a score, where every edge has its reverse.
-
-    Raises:
-        InputError: if it is neither a bool nor `"auto"`, or true for a directed graph.
-    """
-    if not isinstance(undirected, bool) and not (isinstance(undirected, str) and undirected == "auto"):
-        raise InputError(f"expected undirected=True, False or 'auto', got {undirected!r}")
-    if undirected is True and bool((graphs.reverse < 0).any()):
-        lonely = int((graphs.reverse < 0).nonzero()[0])
-        if graphs.types is not None:
-            relation = graphs.types.relations[int(graphs.types.edge_type[lonely])]
-            raise InputError(
-                f"undirected=True, but not every edge of relation {relation} has its reverse in that relation; use "
-                "undirected='auto', which ties the edges of those relations where all have one"
-            )
-        u, v = graphs.edge_index[:, lonely].tolist()
-        raise InputError(
-            f"undirected=True, but the graph of edge {lonely} ({u}→{v}) has edges without a reverse; use "
-            "torch_geometric.transforms.ToUndirected, or undirected='auto'"
-        )
-    return undirected is not False
 
 
 class _Progress:

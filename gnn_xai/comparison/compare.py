@@ -15,9 +15,10 @@ from torch_geometric.explain.config import ModelConfig
 from gnn_xai._checks import is_number
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, stochastic
 from gnn_xai.algorithms.random import Random
-from gnn_xai.api import explain, prepared_for, refuse_inference_mode
+from gnn_xai.api import explain
 from gnn_xai.comparison.measures import Measure, columns, refusals
 from gnn_xai.comparison.table import Comparison
+from gnn_xai.core.engines.handed_in import prepared_for, refuse_inference_mode
 from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiWarning, InputError, warn

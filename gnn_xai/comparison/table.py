@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gnn_xai.algorithms.base import Algorithm
-from gnn_xai.api import prepared_for
 from gnn_xai.comparison.cells import HTML, LATEX, MARKDOWN, PLAIN, Cell, Form, mean_of, mean_over_seeds
+from gnn_xai.core.engines.handed_in import prepared_for
 from gnn_xai.metrics.curves import fidelity_curve
 from gnn_xai.metrics.result import Result
 from gnn_xai.results.explanations import Explanations

@@ -11,9 +11,10 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLevel
 
 from gnn_xai.algorithms.base import Algorithm, masks_edges, removal
-from gnn_xai.api import as_undirected, explain
+from gnn_xai.api import explain
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.choice import RUNS_ON_NO_PART
+from gnn_xai.core.engines.handed_in import as_undirected
 from gnn_xai.core.engines.joint import computation_graph
 from gnn_xai.core.engines.prepare import prepare
 from gnn_xai.core.engines.scores import Scores

@@ -24,9 +24,10 @@ from torch_geometric.nn import SimpleConv
 
 from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import Algorithm, Attributing, get
-from gnn_xai.api import device_of, explain
+from gnn_xai.api import explain
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.agreement import close
+from gnn_xai.core.engines.handed_in import device_of
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
 from gnn_xai.core.engines.session import Session
