@@ -85,7 +85,8 @@ def test_sdf_keeps_properties_positions_and_the_numbers_of_atoms(sdf: Path) -> N
         assert atom.GetDegree() == same.GetDegree()
         place = torch.tensor(list(stored.GetConformer().GetAtomPosition(same.GetIdx())))
         torch.testing.assert_close(aspirin.pos[node], place.float())
-    assert "pos" not in ethanol, "an SDF without depth has a drawing, and no place in space"
+    assert not ethanol.pos[:, 2].any()
+    assert "drawn in the plane" in mols.problems[-1].reason
     alone = from_smiles([aspirin.smiles], "one_hot")[0]
     assert torch.equal(alone.x, aspirin.x)
 
@@ -192,13 +193,177 @@ def test_salts_and_charges_on_request(smiles: str, options: dict[str, bool], lef
     assert mols[0].num_nodes == mols.mols[0].GetNumAtoms()
 
 
-def test_positions_follow_a_neutralised_molecule(tmp_path: Path) -> None:
+@pytest.mark.parametrize("smiles", ["CC(=O)[O-]", "[Na+].CC(=O)[O-]"])
+def test_positions_follow_a_neutralised_molecule(smiles: str, tmp_path: Path) -> None:
     from rdkit import Chem
 
-    mol = in_space("CC(=O)[O-]")
+    mol = in_space(smiles)
     path = tmp_path / "a.sdf"
     path.write_text(Chem.MolToMolBlock(mol) + "$$$$\n")
-    (data,) = read(path, "one_hot", neutralize=True)
+    (data,) = read(path, "one_hot", strip_salts=True, neutralize=True)
     assert data.smiles == "CC(=O)O"
+    assert [mol.GetAtomWithIdx(i).GetSymbol() for i in data.file_atom.tolist()] == list("CCOO")
     places = torch.tensor(mol.GetConformer().GetPositions(), dtype=torch.float32)
     torch.testing.assert_close(data.pos, places[data.file_atom], atol=1e-3, rtol=0)
+
+
+# Written for other programs ##########################################################################################
+
+
+@pytest.fixture
+def explained(tmp_path: Path) -> gx.Explanations:
+    """Aspirin and ethanol from an SDF, explained by integrated gradients."""
+    from rdkit import Chem
+
+    path = tmp_path / "in.sdf"
+    with Chem.SDWriter(str(path)) as writer:
+        writer.write(in_space(ASPIRIN, _Name="aspirin", activity=1.5, target="COX"))
+        writer.write(Chem.MolFromSmiles("CCO"))
+    return gx.explain(Small().eval(), read(path, "one_hot"), "integrated_gradients", task=REGRESSION, progress=False)
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".sdf.gz"])
+def test_sdf_goes_out_as_it_came_in_with_scores(suffix: str, explained: gx.Explanations, tmp_path: Path) -> None:
+    from rdkit import Chem
+
+    path = gx.molecules.write(explained, tmp_path / f"out{suffix}")
+    content = gzip.decompress(path.read_bytes()) if suffix == ".sdf.gz" else path.read_bytes()
+    supplier = Chem.SDMolSupplier()
+    supplier.SetData(content.decode())
+    aspirin, ethanol = supplier
+    original = in_space(ASPIRIN)
+    assert [a.GetSymbol() for a in aspirin.GetAtoms()] == [a.GetSymbol() for a in original.GetAtoms()]
+    torch.testing.assert_close(
+        torch.tensor(aspirin.GetConformer().GetPositions()),
+        torch.tensor(original.GetConformer().GetPositions()),
+        atol=1e-3,
+        rtol=0,
+    )
+    assert aspirin.GetProp("_Name") == "aspirin"
+    assert aspirin.GetProp("activity") == "1.5"
+    assert aspirin.GetProp("target (file)") == "COX"
+    assert float(aspirin.GetProp("prediction")) == pytest.approx(float(explained[0].prediction), rel=1e-5)
+    table = explained[0].atoms
+    file_atom = explained.data[0].file_atom.tolist()
+    for node, value in enumerate(table.attribution):
+        assert aspirin.GetAtomWithIdx(file_atom[node]).GetDoubleProp("attribution") == pytest.approx(value, rel=1e-5)
+    assert sum(b.GetDoubleProp("attribution") for b in aspirin.GetBonds()) == pytest.approx(
+        explained[0].bonds.attribution.sum(), rel=1e-4
+    )
+    assert not ethanol.GetConformer().Is3D()
+    assert read(path, "one_hot").names == ["aspirin", ""]
+
+
+def test_a_table_of_all_atoms(explained: gx.Explanations, tmp_path: Path) -> None:
+    import pandas
+
+    table = pandas.read_csv(gx.molecules.write(explained, tmp_path / "a.csv"))
+    assert len(table) == 16
+    assert table.name.unique().tolist() == ["aspirin", "molecule 1"]
+    assert table.attribution[:13].tolist() == pytest.approx(explained[0].atoms.attribution.tolist(), rel=1e-5)
+    pytest.importorskip("pyarrow")
+    assert len(pandas.read_parquet(gx.molecules.write(explained, tmp_path / "a.parquet"))) == 16
+
+
+@pytest.mark.parametrize("smiles", ["[Na+].[O-]c1ccc(Br)cc1Cl", "[H]OC([2H])C", "C1CC%12CCC%12C1/C=C/c1c[nH]cc1"])
+def test_scores_for_tokens(smiles: str, tmp_path: Path) -> None:
+    import json
+
+    from rdkit import Chem
+
+    e = gx.explain(
+        Small().eval(), from_smiles([smiles], "one_hot"), "integrated_gradients", task=REGRESSION, progress=False
+    )
+    (entry,) = json.loads(gx.molecules.write(e, tmp_path / "a.json").read_text())
+    (method,) = entry["methods"]
+    assert "".join(entry["sequence"]) == entry["string"]
+    assert len(method["scores"]) == len(entry["sequence"])
+    mol = Chem.MolFromSmiles(entry["string"])
+    table = e[0].atoms
+    atoms = [i for i, token in enumerate(entry["sequence"]) if any(map(str.isalpha, token)) or token == "*"]
+    assert len(atoms) == mol.GetNumAtoms() == len(table)
+    own = sorted(zip(table.symbol, table.attribution.round(4), strict=True))
+    theirs = [(a.GetSymbol(), round(method["scores"][i], 4)) for a, i in zip(mol.GetAtoms(), atoms, strict=True)]
+    assert sorted(theirs) == own
+
+
+def test_script_for_pymol(explained: gx.Explanations, tmp_path: Path) -> None:
+    """The part in Python runs, and gives each atom its score as its b-factor."""
+    import sys
+    import types
+
+    script = gx.molecules.write(explained, tmp_path / "a.pml").read_text()
+    head, _, rest = script.partition("\npython\n")
+    body, _, tail = rest.partition("python end")
+    assert head.count("set_color") == 3
+    assert tail.strip() == ""
+    calls: list[tuple] = []
+
+    class Commands:
+        def __getattr__(self, name: str):
+            return lambda *arguments: calls.append((name, *arguments))
+
+    module = types.ModuleType("pymol")
+    module.cmd = Commands()  # type: ignore[attr-defined]
+    before = sys.modules.get("pymol")
+    sys.modules["pymol"] = module
+    try:
+        exec(compile(body, "a.pml", "exec"), {})
+    finally:
+        del sys.modules["pymol"]
+        if before is not None:
+            sys.modules["pymol"] = before
+    loaded = [call for call in calls if call[0] == "read_molstr"]
+    assert [name for _, _, name in loaded] == ["aspirin_0", "molecule_1_1"]
+    colors = [float(call[2].split("= ")[1]) for call in calls if call[0] == "alter" and "id" in call[1]]
+    assert colors == pytest.approx([*explained[0].atoms.attribution, *explained[1].atoms.attribution], rel=1e-3)
+    (spectrum,) = [call for call in calls if call[0] == "spectrum"]
+    assert spectrum[5] == -spectrum[4] == pytest.approx(max(map(abs, colors)), rel=1e-4)
+
+
+def test_what_cannot_be_written(explained: gx.Explanations, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.sdf, \.sdf\.gz, \.csv"):
+        gx.molecules.write(explained, tmp_path / "a.mol2")
+    with pytest.raises(InputError, match="at least one explanation"):
+        gx.molecules.write([], tmp_path / "a.sdf")
+    edges = gx.explain(Small().eval(), explained.data, "edge_ablation", task=REGRESSION, progress=False)
+    with pytest.raises(InputError, match="expected scores of atoms, got none by edge_ablation"):
+        gx.molecules.write(edges, tmp_path / "a.pml")
+    with pytest.raises(gx.errors.StorageError, match="cannot write"):
+        gx.molecules.write(explained, tmp_path / "nowhere" / "a.csv")
+
+
+def test_the_command_line_reads_and_writes_sdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from rdkit import Chem
+
+    from gnn_xai.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("m.py").write_text("from tests.test_molecule_files import Small as model\n")
+    block = Chem.MolToMolBlock(in_space(GLYCINE))
+    Path("in.sdf.gz").write_bytes(gzip.compress(f"{block}>  <code>\nG1\n\n$$$$\n".encode()))
+    options = [
+        "--smiles",
+        "in.sdf.gz",
+        "--model",
+        "m:model",
+        "--mode",
+        "regression",
+        "--id-column",
+        "code",
+        "--out",
+        "out",
+    ]
+    for arguments, status in (
+        (["--write", "sdf,pml"], 0),
+        (["--neutralize", "--write", "sdf"], 0),
+        (["--write", "mol"], 2),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["molecules", *options, *arguments])
+        assert end.value.code == status
+    assert "unknown format 'mol'; did you mean 'pml'" in capsys.readouterr().err.replace("\n", " ")
+    (mol,) = Chem.SDMolSupplier("out/molecules.sdf")
+    assert Chem.MolToSmiles(mol) == "NCC(=O)O"
+    assert mol.GetConformer().Is3D()
+    assert mol.GetProp("_Name") == "G1"

@@ -20,10 +20,13 @@ from gnn_xai.cli.options import (
     Target,
     Weights,
     model_config,
+    parse_names,
     parse_setting,
 )
 from gnn_xai.cli.terminal import console, print_rows
+from gnn_xai.errors import unknown
 
+FORMATS = ("sdf", "sdf.gz", "parquet", "json", "pml")  # of gnn_xai.molecules.write
 COLUMNS = {"name": "molecule", "prediction": "prediction", "top_fragment": "top fragment"}
 
 
@@ -62,6 +65,12 @@ def molecules(
     target: Target = None,
     seed: Seed = 0,
     columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--write", help="More files, with commas: sdf, sdf.gz, parquet, json (for XSMILES), pml (for PyMOL)."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Explain predictions for molecules, and draw them.
@@ -72,6 +81,10 @@ def molecules(
     from gnn_xai.cli import outputs, subjects
     from gnn_xai.report.molecules import write_molecules
 
+    suffixes = [] if formats is None else parse_names(formats, "--write")
+    for suffix in suffixes:
+        if suffix not in FORMATS:
+            raise unknown("format", suffix, FORMATS)
     method = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
@@ -96,6 +109,8 @@ def molecules(
             class_names=subject.class_names,
             footer=f"gnn_xai {gx.__version__} · seed {seed}",
         )
+        for suffix in suffixes:
+            gx.molecules.write(explanations, folder / f"molecules.{suffix}")
         facts = {
             "model": subject.name,
             "smiles": smiles.name,

@@ -9,6 +9,7 @@ from gnn_xai.molecules.files import read
 from gnn_xai.molecules.fragments import Fragment, cut, fragments
 from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles
 from gnn_xai.molecules.tables import atoms, bonds
+from gnn_xai.molecules.writing import write
 
 if TYPE_CHECKING:
     from gnn_xai.molecules.drawing import Drawing, depiction, draw, grid
@@ -31,6 +32,7 @@ __all__ = [
     "from_smiles",
     "grid",
     "read",
+    "write",
 ]
 
 

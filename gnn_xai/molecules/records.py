@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 
+NUMBER = "_gnn_xai_number"
+
+
 class Record(NamedTuple):
     """A line of a file, a row of a table or a molecule of an SDF.
 
@@ -69,8 +72,14 @@ def renumbered(mol: Mol) -> tuple[str, Mol, list[int]]:
     return smiles, again, order
 
 
-def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, list[str]]:
-    """A molecule without its salt and without charges, by RDKit's `rdMolStandardize`, and what was done, in words.
+def is_in_space(mol: Mol | None) -> bool:
+    """Whether a molecule has coordinates that are no drawing."""
+    return mol is not None and any(conformer.Is3D() for conformer in mol.GetConformers())
+
+
+def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, list[int], list[str]]:
+    """A molecule without its salt and without charges, by RDKit's `rdMolStandardize`; the number that each of its atoms had
+    before; and what was done, in words.
 
     Args:
         mol: the molecule.
@@ -82,6 +91,9 @@ def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, li
     from rdkit.rdBase import BlockLogs
 
     notes = []
+    mol = Chem.Mol(mol)
+    for atom in mol.GetAtoms():
+        atom.SetIntProp(NUMBER, atom.GetIdx())
     with BlockLogs():
         if strip_salts and len(Chem.GetMolFrags(mol)) > 1:
             options = rdMolStandardize.CleanupParameters()
@@ -97,4 +109,4 @@ def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, li
             if Chem.MolToSmiles(neutral) != Chem.MolToSmiles(mol):
                 notes.append("charges neutralised")
                 mol = neutral
-    return mol, notes
+    return mol, [atom.GetIntProp(NUMBER) for atom in mol.GetAtoms()], notes

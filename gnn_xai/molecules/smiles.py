@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules.featurizers import Featurizer, get
-from gnn_xai.molecules.records import Record, renumbered, standardized
+from gnn_xai.molecules.records import Record, is_in_space, renumbered, standardized
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
@@ -176,17 +176,17 @@ def build(
     encoding, function = get(featurizer)
     canonical = chem().MolToSmiles
     molecules = Molecules([], [], [], encoding, [])
+    in_space = any(is_in_space(record.mol) for record in records)
     seen: dict[str, int] = {}
     for record in records:
         smiles = record.smiles.strip() if isinstance(record.smiles, str) else record.smiles
         mol, reason = (record.mol, record.problem) if record.mol or record.problem else _parse(smiles)
         atoms, graph, notes = record.file_atom, None, []
         if mol is not None and (strip_salts or neutralize):
-            mol, notes = standardized(mol, strip_salts, neutralize)
+            mol, kept, notes = standardized(mol, strip_salts, neutralize)
             if notes:
                 smiles, mol, order = renumbered(mol)
-                # Of salts, atoms of the largest part alone are left, which no longer say where they were.
-                atoms = None if atoms is None or len(order) < len(atoms) else [atoms[index] for index in order]
+                atoms = None if atoms is None else [atoms[kept[index]] for index in order]
         if mol is not None:
             try:
                 graph = function(mol)
@@ -196,7 +196,11 @@ def build(
             molecules.problems.append(ReadingProblem(record.line, _text(smiles), f"left out: {reason}"))
             continue
         graph.smiles, graph.name = smiles, record.name
-        _place(graph, mol, atoms)
+        if atoms is not None and graph.num_nodes == mol.GetNumAtoms():
+            graph.file_atom = torch.tensor(atoms)
+        if in_space and graph.get("pos") is None:
+            graph.pos = torch.tensor(mol.GetConformer().GetPositions(), dtype=torch.float32)
+            notes += [] if is_in_space(mol) else ["drawn in the plane, in a file of molecules in space"]
         molecules.graphs.append(graph)
         molecules.lines.append(record.line)
         molecules.properties.append(dict(record.properties))
@@ -214,15 +218,6 @@ def build(
         some = "; ".join(map(str, left_out[:3])) + ("; …" if len(left_out) > 3 else "")
         warn(f"{len(left_out)} of {len(records)} lines left out: {some}")
     return molecules
-
-
-def _place(graph: Data, mol: Mol, file_atom: Sequence[int] | None) -> None:
-    """Note where the atoms of a file are: in it, and in space."""
-    if file_atom is not None and len(file_atom) == graph.num_nodes:
-        graph.file_atom = torch.tensor(file_atom)
-    conformer = next((each for each in mol.GetConformers() if each.Is3D()), None)
-    if conformer is not None and graph.get("pos") is None and graph.num_nodes == mol.GetNumAtoms():
-        graph.pos = torch.tensor(conformer.GetPositions(), dtype=torch.float32)
 
 
 def _parse(smiles: object) -> tuple[Mol | None, str]:
