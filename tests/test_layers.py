@@ -28,7 +28,7 @@ ORDER = (
     ("watch", "molecules"),
     ("algorithms", "datasets"),
     ("api", "extend"),
-    ("metrics", "pyg", "testing"),
+    ("metrics", "pyg", "testing", "studies"),
     ("comparison", "report", "robustness", "distributed"),
     ("__init__",),
     ("cli",),

@@ -14,7 +14,17 @@ from gnn_xai.molecules.writing import write
 if TYPE_CHECKING:
     from gnn_xai.molecules.drawing import Drawing, depiction, draw, grid
 
+# Public names that are imported when they are first used: pictures need matplotlib, studies call `gnn_xai.explain`.
+_LATER = {
+    **dict.fromkeys(("Drawing", "depiction", "draw", "grid"), "gnn_xai.molecules.drawing"),
+    **dict.fromkeys(("Difference", "Differences", "difference", "differences"), "gnn_xai.studies.difference"),
+}
+
 __all__ = [
+    "Difference",
+    "Differences",
+    "difference",
+    "differences",
     "Counterfactual",
     "Counterfactuals",
     "Drawing",
@@ -37,6 +47,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.drawing"), name)
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))

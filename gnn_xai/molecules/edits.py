@@ -140,6 +140,21 @@ def _replacements(base: Mol, stem: Any, root: Any) -> Iterator[Edit]:
             )
 
 
+def group_name(mol: Mol, atoms: set[int]) -> str | None:
+    """The name of a group, if it is one of `SUBSTITUENTS` and bonded on as such."""
+    bonded = [
+        index
+        for index in atoms
+        for neighbor in mol.GetAtomWithIdx(index).GetNeighbors()
+        if neighbor.GetIdx() not in atoms
+    ]
+    if len(bonded) != 1:
+        return None
+    base = chem().Mol(mol)
+    chem().Kekulize(base, clearAromaticFlags=True)
+    return _names().get(_marked(base, atoms, bonded[0]))
+
+
 def _label(atom: Any) -> str:
     """Symbol and number in the input molecule."""
     return f"{atom.GetSymbol()}{atom.GetIntProp(ORIGIN)}" if atom.HasProp(ORIGIN) else f"new {atom.GetSymbol()}"
