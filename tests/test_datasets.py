@@ -29,7 +29,7 @@ from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
-WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women", "hetero_squares"]
+WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women", "hetero_squares", "user_item_paths"]
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_names_and_summaries():
         "karate",
         "southern_women",
         "hetero_squares",
+        "user_item_paths",
         "nci_nitro",
         "nci_benzene",
         "nci_halogen_carbonyl",
@@ -167,7 +168,7 @@ def test_ba_shapes_reference_is_accurate(houses: Benchmark):
     assert all(scores["accuracy"] >= 0.95 for scores in houses.reference["accuracy"].values())
 
 
-@pytest.mark.parametrize("name", [*PLANTED, "ba_2motifs", "hetero_squares", "nci_nitro"])
+@pytest.mark.parametrize("name", [*PLANTED, "ba_2motifs", "hetero_squares", "user_item_paths", "nci_nitro"])
 def test_recipe_makes_the_frozen_data(name: str):
     if name not in WITHOUT_RDKIT:
         pytest.importorskip("rdkit", reason="the NCI molecules are read with RDKit")
@@ -274,6 +275,78 @@ def test_hetero_squares_truth_is_found(squares: Benchmark):
     table = comparison.to_pandas().set_index(["algorithm", "metric"])["mean"]
     assert table["integrated_gradients", "edge ROC-AUC"] > 0.85
     assert table["random", "edge ROC-AUC"] < 0.6
+
+
+# User-Item Paths
+
+
+@pytest.fixture(scope="module")
+def paths() -> Benchmark:
+    return datasets.load("user_item_paths")
+
+
+def steps(data: HeteroData, *relation: str) -> dict[int, dict[int, int]]:
+    """Where edges lead from each node, with their ids."""
+    found: dict[int, dict[int, int]] = {}
+    for number, (u, v) in enumerate(data[relation].edge_index.t().tolist()):
+        found.setdefault(u, {})[v] = number
+    return found
+
+
+def test_links_are_planted_paths(paths: Benchmark):
+    """Each pair by walking from its user, and the truth of links edge by edge."""
+    data, truth = paths.data, paths.ground_truth
+    joins, visits = (steps(data, "user", name, "group") for name in ("joins", "visits"))
+    discusses = steps(data, "group", "discusses", "topic")
+    about, mentions = (steps(data, "item", name, "topic") for name in ("about", "mentions"))
+    likes = data["user", "likes", "item"]
+    decoys, links = 0, 0
+
+    def walks(first: dict[int, dict[int, int]], last: dict[int, dict[int, int]]) -> list[tuple[int, int]]:
+        return [(g, t) for g in first[user] for t in discusses[g] if t in last[item]]
+
+    for (user, item), label in zip(likes.edge_label_index.t().tolist(), likes.edge_label.tolist(), strict=True):
+        planted_paths = walks(joins, about)
+        assert bool(planted_paths) == bool(label)
+        if not label:
+            decoys += bool(walks(visits, about) + walks(joins, mentions) + walks(visits, mentions))
+            continue
+        expected = {
+            ("user", "joins", "group"): {joins[user][g] for g, _ in planted_paths},
+            ("topic", "discussed_by", "group"): {discusses[g][t] for g, t in planted_paths},
+            ("item", "about", "topic"): {about[item][t] for _, t in planted_paths},
+        }
+        for relation, ids in expected.items():
+            element, pair = truth.edge[relation]
+            assert set(element[pair == links].tolist()) == ids
+        nodes = {name: set(element[pair == links].tolist()) for name, (element, pair) in truth.node.items()}
+        groups, topics = ({path[at] for path in planted_paths} for at in (0, 1))
+        assert nodes == {"user": {user}, "group": groups, "topic": topics, "item": {item}}
+        assert truth.pairs[:, links].tolist() == [user, item]
+        links += 1
+    assert (links, decoys, len(likes.edge_label)) == (2790, 1500, 5790)
+    for source, name, target in (
+        ("user", "follows", "user"),
+        ("user", "visits", "group"),
+        ("item", "mentions", "topic"),
+    ):
+        assert truth.edge[source, name, target].numel() == 0
+
+
+def test_links_cannot_be_told_without_the_paths(paths: Benchmark):
+    likes, items = paths.data["user", "likes", "item"], {}
+    assert (likes.edge_label[paths.index] == 1).all()
+    for name, ids in paths.split.items():
+        items[name] = set(likes.edge_label_index[1, ids].tolist())
+    assert not items["train"] & items["test"]
+    assert paths.reference["accuracy"]["test"]["roc_auc"] >= 0.99
+    control = paths.reference["controls"]["topics exchanged"]["test"]
+    assert max(control["roc_auc"], control["decoy_roc_auc"]) < 0.55
+    material = Material(paths.data, paths.ground_truth, paths.split, paths.class_names)
+    changed = datasets.REGISTRY["user_item_paths"].controls["topics exchanged"](material).data
+    for relation in paths.data.edge_types[:-1]:
+        same = torch.equal(changed[relation].edge_index, paths.data[relation].edge_index)
+        assert same == (relation[1] not in ("about", "topic_of"))
 
 
 # The other benchmarks of the papers

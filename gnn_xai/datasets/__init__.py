@@ -25,6 +25,7 @@ from gnn_xai.datasets import (
     southern_women,
     tree_cycles,
     tree_grid,
+    user_item_paths,
 )
 from gnn_xai.datasets.recipe import REFERENCE, Benchmark, Recipe, Training
 from gnn_xai.errors import unknown
@@ -40,6 +41,7 @@ _MODULES = (
     karate,
     southern_women,
     hetero_squares,
+    user_item_paths,
     nci_nitro,
     nci_benzene,
     nci_halogen_carbonyl,

@@ -128,18 +128,56 @@ class HeteroSAGE(nn.Module):
 
     def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[tuple[str, str, str], Tensor]) -> Tensor:
         """Logits ``[nodes of the type, out_channels]``."""
+        return self.encode(x_dict, edge_index_dict)[self.node_type]
+
+    def encode(
+        self, x_dict: dict[str, Tensor], edge_index_dict: dict[tuple[str, str, str], Tensor]
+    ) -> dict[str, Tensor]:
+        """The outputs of the last layer by node type, ``[nodes of the type, out_channels]``."""
         for layer, conv in enumerate(self.convs):
             # Types that no relation leads into are sources of the first layer alone.
             x_dict = conv(x_dict, {key: edges for key, edges in edge_index_dict.items() if key[0] in x_dict})
             if layer < len(self.convs) - 1:
                 x_dict = {name: x.relu() for name, x in x_dict.items()}
-        return x_dict[self.node_type]
+        return x_dict
 
 
 class HeteroGraphConvs(HeteroSAGE):
     """`HeteroSAGE` whose layers add up neighbours instead of averaging them (Morris et al., AAAI 2019)."""
 
     layer = GraphConv
+
+
+class HeteroLinks(nn.Module):
+    """Link prediction on a heterogeneous graph: `HeteroGraphConvs`, and the dot product of the two nodes of a pair.
+
+    Args:
+        in_channels, relations, hidden_channels, out_channels, num_layers: as in `HeteroSAGE`.
+        link: source type, name and target type of the links that are predicted.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        relations: Sequence[tuple[str, str, str]],
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int,
+        link: tuple[str, str, str],
+    ) -> None:
+        super().__init__()
+        self.source, _, self.target = link
+        self.layers = HeteroGraphConvs(in_channels, relations, hidden_channels, out_channels, num_layers, self.source)
+
+    def forward(
+        self,
+        x_dict: dict[str, Tensor],
+        edge_index_dict: dict[tuple[str, str, str], Tensor],
+        edge_label_index: Tensor,
+    ) -> Tensor:
+        """One logit for each pair ``[2, P]``."""
+        z_dict = self.layers.encode(x_dict, edge_index_dict)
+        return (z_dict[self.source][edge_label_index[0]] * z_dict[self.target][edge_label_index[1]]).sum(dim=-1)
 
 
 class PooledGraphConvs(nn.Module):
