@@ -170,6 +170,8 @@ def trained(make: Callable[[HeteroData], nn.Module], graph: Bibliography, epochs
 
 MODELS: dict[str, Callable[[HeteroData], nn.Module]] = {"HGT": Transformer, "HeteroSAGE": HeteroSAGE}
 ALGORITHMS = (
+    gx.Saliency(edge_mask_type=None),
+    gx.InputXGradient(edge_mask_type=None),
     gx.IntegratedGradients(edge_mask_type=None),
     gx.GNNExplainer(node_mask_type="object"),
     gx.NodeAblation(),
