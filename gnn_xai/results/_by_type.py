@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain import HeteroExplanation
 
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.graphs.types import EdgeType
+from gnn_xai.core.graphs.spelling import EdgeType, Named, rows_of
 from gnn_xai.errors import InputError
 
 
@@ -25,6 +25,7 @@ class TypeNames:
         columns: where the features of each node type lie among those of all types, `(first, past the last)`; `None` for
             types without.
         num_nodes, num_edges: of each type in the data, where it is one graph; else `None`.
+        named: the data is one `Data` with several edge sets, which name the relations.
     """
 
     explained: str | None
@@ -33,6 +34,7 @@ class TypeNames:
     columns: tuple[tuple[int, int] | None, ...]
     num_nodes: tuple[int, ...] | None = None
     num_edges: tuple[int, ...] | None = None
+    named: bool = False
 
     @classmethod
     def of(cls, graphs: Graphs, explained: str | None) -> TypeNames | None:
@@ -41,7 +43,8 @@ class TypeNames:
         if types is None:
             return None
         counts = None if graphs.many else (tuple(map(len, types.nodes)), tuple(map(len, types.edges)))
-        return cls(explained, types.names, types.relations, types.columns, *(counts or (None, None)))
+        named = isinstance(types.spelling, Named)
+        return cls(explained, types.names, types.relations, types.columns, *(counts or (None, None)), named)
 
     @classmethod
     def read(cls, values: dict[str, Any] | None) -> TypeNames | None:
@@ -51,7 +54,9 @@ class TypeNames:
         counts = [None if values[name] is None else tuple(values[name]) for name in ("num_nodes", "num_edges")]
         relations = tuple((source, name, target) for source, name, target in values["edge_types"])
         columns = tuple(None if ends is None else (ends[0], ends[1]) for ends in values["columns"])
-        return cls(values["explained"], tuple(values["node_types"]), relations, columns, *counts)
+        return cls(
+            values["explained"], tuple(values["node_types"]), relations, columns, counts[0], counts[1], values["named"]
+        )
 
     def features(self) -> list[tuple[str, int]]:
         """The type and the number within it of every feature, in the order of masks."""
@@ -101,8 +106,8 @@ def node_masks(e: Any) -> dict[str, Tensor]:
     return masks
 
 
-def edge_masks(e: Any) -> dict[EdgeType, Tensor]:
-    """The edge mask of an `Explanation` by relation, `[e]` over all edges of the relation; 0 where nothing can reach.
+def edge_masks(e: Any) -> dict[Any, Tensor]:
+    """The edge mask of an `Explanation` by relation, or by edge set, `[e]` over all its edges; 0 where nothing can reach.
 
     Raises:
         InputError: if edges have no scores, or the data is not at hand.
@@ -112,7 +117,8 @@ def edge_masks(e: Any) -> dict[EdgeType, Tensor]:
     masks = {}
     for number, (name, count) in enumerate(zip(_types(e).edge_types, _counts(e)[1], strict=True)):
         inside = e.edge_type == number
-        masks[name] = e.edge_mask.new_zeros(count).index_copy(0, e.edge_number[inside], e.edge_mask[inside])
+        mask = e.edge_mask.new_zeros(count).index_copy(0, e.edge_number[inside], e.edge_mask[inside])
+        masks[name[1] if e.source.types.named else name] = mask
     return masks
 
 
@@ -123,8 +129,9 @@ def to_pyg(e: Any, data: Any) -> HeteroExplanation:
         InputError: if it is not of this data.
     """
     level = e.source.task.task_level.value
-    graph = data if isinstance(data, HeteroData) and level != "graph" else data[e.index]
+    one = isinstance(data, (Data, HeteroData)) and (level != "graph" or not isinstance(data, Batch))
     types = _types(e)
+    graph = _as_hetero(data if one else data[e.index], types)
     counts = tuple(graph[name].num_nodes for name in types.node_types if name in graph.node_types)
     if (tuple(graph.node_types), tuple(graph.edge_types)) != (types.node_types, types.edge_types) or (
         types.num_nodes is not None and counts != types.num_nodes
@@ -140,11 +147,28 @@ def to_pyg(e: Any, data: Any) -> HeteroExplanation:
                 out[name][key] = value
     for name, mask in (node_masks(e) if e.node_mask is not None else {}).items():
         out[name].node_mask = mask
-    for name, mask in (edge_masks(e) if e.edge_mask is not None else {}).items():
+    masks = edge_masks(e) if e.edge_mask is not None else {}
+    for name, mask in zip(types.edge_types, masks.values(), strict=False):
         out[name].edge_mask = mask
     out["prediction"], out["target"] = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
     if level == "node":
         out["index"] = e.index
+    return out
+
+
+def _as_hetero(graph: Any, types: TypeNames) -> HeteroData:
+    """A graph of the data as `HeteroData`: as it is, or the node sets and edge sets of one that names them."""
+    if not types.named:
+        return graph
+    out, names = HeteroData(), {*types.node_types, *(name for _, name, _ in types.edge_types)}
+    if any(getattr(graph, name, None) is None for name in names):
+        return out
+    for name in types.node_types:
+        out[name].num_nodes = rows_of(graph, name)
+        if isinstance(graph[name], Tensor):
+            out[name].x = graph[name]
+    for relation in types.edge_types:
+        out[relation].edge_index = graph[relation[1]]
     return out
 
 
@@ -163,7 +187,7 @@ def _counts(e: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return types.num_nodes, types.num_edges
     if e.source.data is None:
         raise InputError("expected data= for explanations loaded from disk; use to_pyg(i, data)")
-    graph = e.source.data[e.index]
+    graph = _as_hetero(e.source.data[e.index], types)
     return (
         tuple(int(graph[name].num_nodes or 0) for name in types.node_types),
         tuple(graph[name].num_edges for name in types.edge_types),

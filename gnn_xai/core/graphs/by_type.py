@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, HeteroData
 
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.graphs.types import EdgeType, Types, members, places
@@ -59,40 +58,41 @@ class ByType:
         return cls(types, nodes, place, tuple(relations))
 
     def data(self, node_id: Tensor, edge_id: Tensor, owner: Tensor, size: int) -> Any:
-        """The union as a PyG batch of `HeteroData`, without features.
+        """The union as a PyG batch, without features.
 
         Args:
             node_id, edge_id: `[ΣN]`, `[ΣE]` nodes and edges of the data.
             owner: `[ΣN]` the graph of each node.
             size: how many graphs there are.
         """
-        types, out = self.types, copy.copy(_EMPTY)
-        for number, (name, nodes) in enumerate(zip(types.names, self.nodes, strict=True)):
-            place, store = types.node_place[node_id[nodes]], out[name]
-            store.num_nodes = len(nodes)
-            store.batch = owner[nodes]
-            store.ptr = pointers(torch.bincount(owner[nodes], minlength=size))
-            for key, value in types.node_attrs[number].items():
-                store[key] = value[place]
-            for key, value in types.node_other[number].items():
-                store[key] = value
+        types, spelling = self.types, self.types.spelling
+        out = spelling.empty()
+        for number, nodes in enumerate(self.nodes):
+            place, own = types.node_place[node_id[nodes]], types.node_attrs[number]
+            ptr = pointers(torch.bincount(owner[nodes], minlength=size))
+            values = {"num_nodes": len(nodes), "batch": owner[nodes], "ptr": ptr, **types.node_other[number]}
+            values |= {key: value[place] for key, value in own.items()}
+            for key in types.followed & own.keys():
+                values |= {f"{key}_batch": owner[nodes], f"{key}_ptr": ptr}
+            for key, value in values.items():
+                spelling.put_node(out, number, key, value)
         for number, relation in enumerate(self.relations):
-            place, store = types.edge_place[edge_id[relation.edges]], out[relation.name]
-            store.edge_index = relation.edge_index
-            for key, value in types.edge_attrs[number].items():
-                store[key] = value[place]
-            for key, value in types.edge_other[number].items():
-                store[key] = value
+            place, own = types.edge_place[edge_id[relation.edges]], types.edge_attrs[number]
+            values = {"edge_index": relation.edge_index, **types.edge_other[number]}
+            values |= {key: value[place] for key, value in own.items()}
+            for key in types.followed & {*own, relation.name[1]}:
+                source = self.nodes[types.number(relation.name[0])]
+                graph = owner[source[relation.edge_index[0]]]
+                values |= {f"{key}_batch": graph, f"{key}_ptr": pointers(torch.bincount(graph, minlength=size))}
+            for key, value in values.items():
+                spelling.put_edge(out, number, key, value)
         out._num_graphs = size  # what Batch.num_graphs reads
         return out
 
     def with_features(self, data: Any, x: Tensor) -> Any:
         """The same data with features `[ΣN, F]`, each type with its own columns."""
         data = copy.copy(data)
-        for name, nodes, columns in zip(self.types.names, self.nodes, self.types.columns, strict=True):
+        for number, (nodes, columns) in enumerate(zip(self.nodes, self.types.columns, strict=True)):
             if columns is not None:
-                data[name].x = x[nodes][:, slice(*columns)]
+                self.types.spelling.put_node(data, number, "x", x[nodes][:, slice(*columns)])
         return data
-
-
-_EMPTY: Any = Batch(_base_cls=HeteroData)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
+from gnn_xai.core.graphs.edge_sets import is_edge_set
+from gnn_xai.core.graphs.rules import plain
 from gnn_xai.errors import InputError
 
 _IDS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -24,7 +26,8 @@ def checked(data: Any) -> Any:
     Raises:
         InputError: if an attribute is not what it should be.
     """
-    values = vars(data._store)["_mapping"]
+    store = vars(data._store)
+    values = store["_mapping"]
     edge_index, x = values.get("edge_index"), values.get("x")
     for key, value in values.items():
         if isinstance(value, Tensor) and value.is_meta:
@@ -37,7 +40,7 @@ def checked(data: Any) -> Any:
         _check_count(values["num_nodes"])
     if "batch" in values:
         _check_batch(values["batch"], "x" if isinstance(x, Tensor) else "num_nodes", _nodes(values))
-    elif isinstance(data, Batch):
+    elif isinstance(data, Batch) and "_slice_dict" not in store:
         raise InputError(
             "expected a Batch with the graph of each node as batch, got none; build it with Batch.from_data_list"
         )
@@ -118,6 +121,8 @@ def _check_batch(batch: Any, of: str, count: int | None) -> None:
 
 def _check_adjacency(values: dict[str, Any]) -> None:
     adj_t = values.get("adj_t")
+    if adj_t is None and any(is_edge_set(key, plain(value)) for key, value in values.items()):
+        return
     if adj_t is None:
         have = sorted(key for key, value in values.items() if value is not None)
         raise InputError(f"expected data with edge_index or adj_t, got attributes {have}")

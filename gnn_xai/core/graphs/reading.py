@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.graphs.checks import checked
 from gnn_xai.core.graphs.collate import collate, detached
 from gnn_xai.core.graphs.columns import Column
+from gnn_xai.core.graphs.edge_sets import as_hetero, edge_sets_of
 from gnn_xai.core.graphs.rules import Rules, plain
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.spelling import Spelling
 from gnn_xai.core.graphs.types import read
 from gnn_xai.errors import InputError
 
@@ -34,7 +36,12 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     many = isinstance(data, Batch) or not isinstance(data, (Data, HeteroData))
     moved = detached(_as_one(data), device)
     if isinstance(moved, HeteroData):
-        return _of_types(moved, many, data)
+        return _of_types(moved, many, data, int(moved.num_graphs) if many else 1)
+    edge_sets = edge_sets_of(moved)
+    if edge_sets:
+        num_graphs = int(moved.num_graphs) if many else None
+        typed, spelling = as_hetero(moved, num_graphs, edge_sets, data)
+        return _of_types(typed, many, data, num_graphs or 1, spelling, _followed(moved) if many else ())
     edge_index, edge_weight = _edges(moved)
     num_nodes = _num_nodes(moved, edge_index)
     batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
@@ -67,10 +74,16 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     )
 
 
-def _of_types(data: Any, many: bool, source: Any) -> Graphs:
-    """A heterogeneous graph, or a batch of them, in flat ids."""
-    num_graphs = int(data.num_graphs) if many else 1
-    edge_index, batch, edge_batch, x, types, shared = read(data, num_graphs)
+def _of_types(
+    data: HeteroData,
+    many: bool,
+    source: Any,
+    num_graphs: int,
+    spelling: Spelling | None = None,
+    followed: Iterable[str] = (),
+) -> Graphs:
+    """A heterogeneous graph, or a batch of them, in flat ids; arguments as for `types.read`."""
+    edge_index, batch, edge_batch, x, types, shared = read(data, num_graphs, spelling, followed)
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
     edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
     graph_attrs, other = {}, {}

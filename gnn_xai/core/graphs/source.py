@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from gnn_xai.core.arrays.keyed_random import mix
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
 from gnn_xai.core.graphs.columns import Column, Lazy, Placement
 from gnn_xai.core.graphs.matching import match_edges, pair_directions
+from gnn_xai.core.graphs.spelling import class_of, empty_batch
 from gnn_xai.core.graphs.types import Types
 
 Flow = Literal["source_to_target", "target_to_source", "both"]
@@ -307,14 +307,7 @@ class Graphs:
     @cached_property
     def _empty(self) -> Any:
         """A batch without attributes, of the class that the user's graphs have."""
-        source = self.source if isinstance(self.source, Data) else next(iter(self.source), None)
-        try:
-            return Batch(_base_cls=type(source)) if isinstance(source, Data) else copy.copy(_EMPTY)
-        except Exception:  # the class wants arguments
-            return copy.copy(_EMPTY)
-
-
-_EMPTY: Any = Batch(_base_cls=Data)  # making one takes longer than copying it
+        return empty_batch(class_of(self.source))
 
 
 def _rank(key: Int[Tensor, " length"]) -> Int[Tensor, " length"]:

@@ -7,7 +7,7 @@ the calls of its layers, are in ids by type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from gnn_xai.core.graphs.spelling import EdgeType, InStores, Spelling
 from gnn_xai.errors import InputError, unknown
-
-EdgeType = tuple[str, str, str]
-"""Source type, name, target type: what PyG calls an edge type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +37,8 @@ class Types:
         edge_attrs: attributes of each relation, tensors `[e, ...]` by name.
         node_other, edge_other: what else each type and relation carries, by name, and that holds no ids; handed to the model
             as it is.
+        spelling: where the data, and what the model is handed, holds all these.
+        followed: attributes by name whose rows `{name}_batch` and `{name}_ptr` assign to graphs, as `follow_batch` asks for.
     """
 
     names: tuple[str, ...]
@@ -52,6 +52,8 @@ class Types:
     edge_attrs: tuple[dict[str, Tensor], ...]
     node_other: tuple[dict[str, Any], ...]
     edge_other: tuple[dict[str, Any], ...]
+    spelling: Spelling
+    followed: frozenset[str] = frozenset()
 
     def number(self, name: str) -> int:
         """The position of a node type.
@@ -75,10 +77,11 @@ class Types:
 
     @cached_property
     def arguments(self) -> tuple[str, ...]:
-        """The names under which a model can ask for attributes by type: `x_dict`, `edge_index_dict`, ..."""
-        names = ["x"] * any(columns is not None for columns in self.columns) + ["edge_index", "batch", "num_nodes"]
-        names += [name for attributes in (*self.node_attrs, *self.edge_attrs) for name in attributes]
-        return tuple(f"{name}_dict" for name in dict.fromkeys(names))
+        """The names under which a model can ask for attributes by type, such as `x_dict` or `x_s`."""
+        typed = zip(self.columns, self.node_attrs, self.node_other, strict=True)
+        nodes = [[*["x"] * (columns is not None), *own, *other] for columns, own, other in typed]
+        edges = [[*own, *other] for own, other in zip(self.edge_attrs, self.edge_other, strict=True)]
+        return self.spelling.arguments(nodes, edges)
 
     def content(self) -> dict[str, Any]:
         """Everything that types and relations carry, by name, for a checksum."""
@@ -141,8 +144,14 @@ class Read(NamedTuple):
     globals: dict[str, Any]
 
 
-def read(data: HeteroData, num_graphs: int) -> Read:
+def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, followed: Iterable[str] = ()) -> Read:
     """Read a `HeteroData`, or a batch of them.
+
+    Args:
+        data: one graph or a batch.
+        num_graphs: how many graphs it holds.
+        spelling: what the model is handed, where that is no `HeteroData`.
+        followed: see `Types`.
 
     Raises:
         InputError: a type of unknown size, a relation whose ends do not exist, no relations.
@@ -184,6 +193,8 @@ def read(data: HeteroData, num_graphs: int) -> Read:
         edge_attrs,
         node_other,
         edge_other,
+        spelling or InStores(names, relations),
+        frozenset(followed),
     )
     rest = {key: value for key, value in data._global_store.items() if key != "num_graphs"}
     return Read(torch.cat(ends, dim=1)[:, edge_order], batch, edge_batch, x, types, rest)

@@ -15,6 +15,7 @@ from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from torch_geometric.nn import Sequential
 
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.spelling import Named
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import Readout, readout_of
@@ -211,12 +212,13 @@ def problem_of(
             f"expected node_type= for HeteroData alone, got {node_type!r} for a homogeneous graph; leave it out"
         )
     if types is not None and of_nodes:
-        if node_type is None:
+        if node_type is None and (len(types.names) > 1 or not isinstance(types.spelling, Named)):
             raise InputError(
                 f"expected node_type= for nodes of a heterogeneous graph, got none; say which of {', '.join(types.names)} "
                 "the model predicts"
             )
-        types.number(node_type)
+        if node_type is not None:
+            types.number(node_type)
     readout = readout_of(task.task_level, node_type)
     if not of_nodes and node_type is not None:
         raise InputError(

@@ -18,6 +18,7 @@ from torch_geometric.explain.config import ModelTaskLevel
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.spelling import num_nodes_of
 from gnn_xai.core.model.index import PAIRS, as_index, as_pairs
 from gnn_xai.errors import InputError
 
@@ -162,8 +163,8 @@ class NodeReadout(Readout):
     ) -> Tensor:
         """See `Readout`."""
         assert rows is not None
-        nodes = data if self.node_type is None else data[self.node_type]
-        out = _one_row_each(out, len(rows) if shrunk else nodes.num_nodes, self.what, on)
+        nodes = data.num_nodes if self.node_type is None else num_nodes_of(data, self.node_type)
+        out = _one_row_each(out, len(rows) if shrunk else nodes, self.what, on)
         return out if shrunk else out[rows[:, 0]]
 
 
