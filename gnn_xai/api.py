@@ -342,7 +342,7 @@ def _stored(
         str(content),
         positions,
         targets,
-        algorithm={**describe(call.method), "code": checksum(type(call.method).attribute)},
+        algorithm={**describe(call.method), "code": checksum(call.method)},
         task=[call.task.mode.value, call.task.task_level.value, call.task.return_type.value],
         **settings,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import enum
 import errno
 import functools
+import importlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,10 +28,12 @@ from torch_geometric.data import Batch, Data
 import gnn_xai as gx
 from benchmarks import store as benchmark
 from gnn_xai import api
+from gnn_xai.algorithms.base import describe
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError, StorageError
+from gnn_xai.extend import Scores, Session, algorithm
 from gnn_xai.results import checksums, runs, tables
 from gnn_xai.results import files as columns_file
 from gnn_xai.results.checksums import checksum
@@ -447,6 +452,120 @@ def test_what_tells_values_apart() -> None:
 
     assert checksum(recursive) == checksum(recursive)
     assert checksum(nn.parameter.UninitializedParameter()).startswith("sha256:")
+
+
+def test_what_tells_what_functions_use_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper, a number, a class, another module and one that is imported on the way belong to a function's code."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    main = """
+import hidden_helpers
+import threading
+
+LOCK, FACTOR = threading.Lock(), 2.0
+
+def helper(x):
+    return [x * 3.0 for _ in range(1)]
+
+class Used:
+    SHIFT = 4.0
+    @property
+    def size(self):
+        return 5.0
+    @staticmethod
+    def go(x):
+        return x - 6.0
+
+def forward(model, data):
+    def inner():
+        import hidden_late
+        return hidden_late.late() + hidden_helpers.far()
+    with LOCK:
+        return Used().go(helper(FACTOR)) + inner()
+"""
+    sources = {
+        "hidden_main": main,
+        "hidden_helpers": "def far():\n    return 7.0\n",
+        "hidden_late": "def late(): return 8.0",
+    }
+
+    def forward(changed: str) -> Callable[..., Any]:
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source.replace(changed, "9.5"))
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return importlib.import_module("hidden_main").forward
+
+    sums = [checksum(forward(number)) for number in ("none", "2.0", "3.0", "4.0", "5.0", "6.0", "7.0", "8.0")]
+    assert len(set(sums)) == len(sums)
+    assert sums[0] == checksum(forward("none"))
+
+
+class Scaled:
+    def __init__(self, factor: Any) -> None:
+        self.factor = factor
+
+    def __repr__(self) -> str:
+        return f"Scaled at {id(self):#x}"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@algorithm("hyper", "for hyper-parameters of every kind", signed=True)
+class Hyper:
+    by: Any = None
+
+    def attribute(self, session: Session, graphs: Any, target: Tensor, prediction: Tensor) -> Scores:
+        return Scores(edge=torch.ones(len(graphs.edge)))
+
+
+def line(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: lambda x: x * n,
+        Scaled,
+        lambda n: [Scaled(n)],
+        lambda n: functools.partial(torch.add, n),
+        lambda n: np.where(np.arange(5000) == 2500, n, 1),
+        lambda n: {"inside": np.random.RandomState(n)},
+        line,
+        lambda n: enum.Enum("Color", {"a": n})(n),
+        lambda n: Scaled(n).__call__,
+        lambda n: float("nan") if n == 1 else 2.0,
+        lambda n: 1 if n == 1 else True,
+    ],
+    ids=["lambda", "object", "list", "partial", "array", "generator", "module", "enum", "method", "nan", "bool"],
+)
+def test_hyper_parameters_are_told_apart_by_what_they_hold(make: Callable[[int], Any]) -> None:
+    assert checksum(Hyper(make(1))) == checksum(Hyper(make(1)))
+    assert checksum(Hyper(make(1))) != checksum(Hyper(make(2)))
+    assert json.dumps(describe(Hyper(make(1)))) == json.dumps(describe(Hyper(make(1))))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(Scaled(1), Scaled(2)), (float("nan"), 0.0), (1, True)], ids=["object", "nan", "bool"]
+)
+def test_a_run_with_other_hyper_parameters_is_another(one: Any, other: Any, tmp_path: Path) -> None:
+    explained(tmp_path / "run", algorithm=Hyper(one), index=[0])
+    before = files(tmp_path / "run")
+    assert explained(tmp_path / "run", algorithm=Hyper(copy.copy(one)), index=[0]).complete
+    with pytest.raises(StorageError, match=r"holds a run with another algorithm"):
+        explained(tmp_path / "run", algorithm=Hyper(other), index=[0])
+    assert files(tmp_path / "run") == before
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
+    lock = threading.Lock()
+    for value in (lock, (n for n in range(2)), lambda x: lock):
+        with pytest.raises(InputError, match="can only be told by its place in memory; hold plain values"):
+            explained(tmp_path / "run", algorithm=Hyper(value), index=[0])
+    assert not (tmp_path / "run").exists()
 
 
 # Damage ##############################################################################################################

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import re
 from collections.abc import Callable
 from functools import cache
 from types import UnionType
@@ -22,6 +23,7 @@ from typing import (
     runtime_checkable,
 )
 
+import numpy as np
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
@@ -183,9 +185,9 @@ def masks_edges(algorithm: Algorithm) -> bool:
 
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """Name and hyper-parameters, ready for JSON: classes and functions by name, tensors as lists."""
-    fields = dataclasses.asdict(algorithm) if dataclasses.is_dataclass(algorithm) else {}  # type: ignore[call-overload]
-    return {"name": algorithm.name, **_plain(fields)}
+    """Name and hyper-parameters, ready for JSON: classes and functions by name, tensors and arrays as lists."""
+    fields = dataclasses.fields(algorithm) if dataclasses.is_dataclass(algorithm) else ()
+    return {"name": algorithm.name, **_plain({field.name: getattr(algorithm, field.name) for field in fields})}
 
 
 def _plain(value: Any) -> Any:
@@ -193,11 +195,14 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Tensor):
-        return value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (Tensor, np.ndarray)):
+        return _plain(value.tolist())
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return getattr(value, "__qualname__", None) or repr(value)
+    # A place in memory would make the files of two equal runs differ.
+    return getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def require_positive(owner: object, *names: str, integer: bool = False) -> None:

@@ -318,7 +318,7 @@ _NAMES = {
     "forward.name": "forward",
     "forward.code": "forward (its code, or what it encloses)",
     "algorithm.name": "algorithm",
-    "algorithm.code": "algorithm (its code)",
+    "algorithm.code": "algorithm (its code, or what its hyper-parameters hold)",
 }
 
 
@@ -326,7 +326,7 @@ def _refuse_another(folder: Path, manifest: dict[str, Any], asked: dict[str, Any
     """Raise a `StorageError` that names the first difference between what a run was asked and what is asked now."""
     was, now = _flat(manifest["run"]), _flat(asked)
     for key in [*now, *was]:
-        if was.get(key) != now.get(key):
+        if json.dumps(was.get(key)) != json.dumps(now.get(key)):  # so NaN equals itself, and 1 is not True
             values = was.get(key), now.get(key)
             hashed = any(isinstance(value, str) and value.startswith("sha256:") for value in values)
             detail = "" if hashed else f" ({values[0]!r}, and now {values[1]!r})"
