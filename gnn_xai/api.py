@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from gnn_xai._checks import integer
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, one_pass, removal
+from gnn_xai.algorithms.checked import attributed
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.handed_in import (
@@ -312,7 +313,7 @@ class _Call:
             if self.callbacks is not None:
                 self.callbacks.positions = start + chunk.positions
             run = replace(session, advance=progress.through(len(chunk.positions)), observer=self.callbacks)
-            scores = method.attribute(run, chunk.graphs, chosen, chunk.prediction)
+            scores = attributed(method, run, chunk.graphs, chosen, chunk.prediction, start + chunk.positions)
             if cap is not None:
                 scores.extras["prediction_capped"] = session.outputs(chunk.graphs)[:, 0]
             faithfulness = faithful(session, chunk.graphs, soft(scores, chunk.graphs, method.signed))

@@ -17,8 +17,7 @@ from torch import nn
 
 import gnn_xai as gx
 from gnn_xai import testing
-from gnn_xai.core.arrays.keyed_random import keyed_uniform
-from gnn_xai.core.engines.scores import Scores
+from gnn_xai.extend import Scores, gradients, keyed_uniform, segment_ranks
 from tests.covering import pairwise
 
 # The laws hold for any number of steps, so few are taken.
@@ -167,6 +166,8 @@ def test_an_algorithm_that_ignores_the_model_is_caught() -> None:
         (lambda s, q, g, t, p: Scores(edge=torch.rand(len(g.edge))), "instance_independence"),
         # not in [0, 1]
         (lambda s, q, g, t, p: Scores(edge=2.0 * torch.ones(len(g.edge))), "says_what_it_means"),
+        # 0 where the gradient is 0
+        (lambda s, q, g, t, p: Scores(edge=(_gradients(q, g, t) != 0).float()), "reachability"),
         (lambda s, q, g, t, p: _trains(q, g), "model_untouched"),
     ],
 )
@@ -179,6 +180,28 @@ def test_a_broken_algorithm_is_caught(attribute: Any, law: str) -> None:
     laws = {law: testing.LAWS[law]}
     with pytest.raises(AssertionError, match=f"broken breaks the law '{law}'"):
         testing.check(Broken(), laws=laws)
+
+
+def _gradients(question: Any, graphs: Any, target: Any) -> torch.Tensor:
+    return gradients(question, graphs, target, features=False, edges=True, objective="margin")[1]
+
+
+@gx.algorithms.algorithm("stronger_half", "the stronger half of the edges", signed=False)
+class StrongerHalf:
+    """A mask of 0 and 1, as many algorithms give."""
+
+    def attribute(self, session: Any, graphs: Any, target: Any, prediction: Any) -> Scores:
+        strength = _gradients(session, graphs, target).abs() + 1e-9 * graphs.edge
+        strength = torch.where(graphs.edge_in_play, strength, -1.0)
+        rank = segment_ranks(strength, graphs.edge_owner, len(graphs), descending=True)
+        return Scores(edge=(rank < (graphs.num_edges[graphs.edge_owner] + 1) // 2).float() * graphs.edge_in_play)
+
+
+def test_a_mask_of_0_and_1_keeps_the_laws() -> None:
+    laws = {law: testing.LAWS[law] for law in ("reachability", "says_what_it_means")}
+    testing.check(
+        StrongerHalf(), laws=laws, cases={name: testing.CASES[name] for name in ("gcn_undirected", "gat_directed")}
+    )
 
 
 def _trains(question: Any, graphs: Any) -> Scores:

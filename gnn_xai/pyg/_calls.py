@@ -11,6 +11,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLevel
 
 from gnn_xai.algorithms.base import Algorithm, masks_edges, removal
+from gnn_xai.algorithms.checked import attributed
 from gnn_xai.api import explain
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.choice import RUNS_ON_NO_PART
@@ -198,7 +199,7 @@ class Call:
                 options["seed"], structural=removal(method) == "structural", edge_masks=masks_edges(method)
             )
             whole, prediction = computation_graph(prepared, session)
-            masks = method.attribute(session, whole, first, prediction)
+            masks = attributed(method, session, whole, first, prediction, rows)
         return self._laid_out(masks)
 
     def _laid_out(self, masks: Scores) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from gnn_xai.results.columns import EXTRAS, level_of
 from gnn_xai.results.explanations import Explanation, Explanations
 
 TOLERANCE = 1e-5
@@ -47,9 +48,10 @@ def by_identity(e: Explanation, node: Tensor | None = None, edge: Tensor | None 
         parts["edge_mask"] = e.edge_mask[edges]
     if e.node_mask is not None:
         parts["node_mask"] = e.node_mask if e.node_mask.dim() == 1 else e.node_mask[nodes]
-    by_level = {"edge": edges, "node": slice(None) if e.node_mask is not None and e.node_mask.dim() == 1 else nodes}
+    by_level = {"edge": edges, "node": nodes}
     for name, value in e.extras.items():
-        parts[f"extras[{name!r}]"] = value[by_level[name[:4]]] if name[:4] in by_level else value
+        level = level_of(f"{EXTRAS}{name}", e.source.common)
+        parts[f"extras[{name!r}]"] = value[by_level[level]] if level in by_level else value
     return parts
 
 

@@ -17,7 +17,7 @@ from torch_geometric.data import Batch, Data
 from gnn_xai.algorithms.base import Algorithm, get, stochastic, uses_model
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
-from gnn_xai.errors import GnnXaiWarning
+from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.results.explanations import Explanation, read
 from gnn_xai.testing.cases import CASES, Case
 from gnn_xai.testing.comparing import TOLERANCE, by_identity, distance, require_same, require_state, scores_of, state_of
@@ -143,8 +143,9 @@ def law_reachability(algorithm: Algorithm, case: Case) -> None:
         _require_in_play(case, graph, e)
         for name, mask in (("edge_mask", e.edge_mask), ("node_mask", e.node_mask)):
             assert mask is None or bool(torch.isfinite(mask).all()), f"{name} of instance {e.index} is not finite"
-        hard = e.edge_mask is not None and not e.signed and bool((e.edge_mask == 0).any())
-        assert not hard, f"a mask is 0 on an edge that can reach instance {e.index}, because its gradient was 0"
+        # A 0 on some edges is an answer; a 0 on all of them says that nothing was looked at but the gradient.
+        unseen = e.edge_mask is not None and not e.signed and len(e.edge_mask) and not bool(e.edge_mask.any())
+        assert not unseen, f"all masks of edges that can reach instance {e.index} are 0, because their gradient was 0"
 
 
 def law_seed_and_relabelling(algorithm: Algorithm, case: Case) -> None:
@@ -285,7 +286,7 @@ def check(
 def _blaming(prefix: str) -> Iterator[None]:
     try:
         yield
-    except AssertionError as error:
+    except (AssertionError, InputError) as error:
         raise AssertionError(f"{prefix}: {error}") from error
 
 
