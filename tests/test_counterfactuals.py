@@ -215,12 +215,132 @@ def test_nothing_found_is_said() -> None:
 def test_table_and_picture(ds: gx.datasets.Benchmark) -> None:
     found = counterfactuals(ds.model, "O=[N+]([O-])c1ccccc1", task=ds.task, featurizer="one_hot", limit=5)
     table = found.table()
-    assert list(table.columns) == ["smiles", "edits", "number_of_edits", "before", "after", "similarity"]
+    assert list(table.columns) == [
+        "smiles", "edits", "number_of_edits", "before", "after", "similarity", "qed", "synthetic_accessibility",
+    ]  # fmt: skip
     assert len(table) == 5
-    svg = found.draw(columns=3)
-    assert svg.lstrip().startswith("<?xml")
-    assert "width='780px' height='480px'" in svg
+    assert table.qed.between(0, 1).all()
+    assert table.synthetic_accessibility.between(1, 10).all()
+    picture = found.draw(columns=3)
+    assert isinstance(picture, gx.molecules.Drawing)
+    assert picture.png.startswith(b"\x89PNG")
+    assert found._repr_svg_() == found.draw().svg
+    assert f"similarity {found[0].similarity:.2f}" in picture.svg
+    assert found[0].edits[0].split(" at ")[0] in picture.svg
     assert found[:2] == found.items[:2]
+
+
+ANYTHING = {"task": REGRESSION, "featurizer": "one_hot", "target": 0, "limit": 1000, "max_edits": 1}
+
+
+def changed(smiles: str, **options: object) -> Counterfactuals:
+    """Whatever single edits there are that leave fewer or more carbons, nitrogens and oxygens."""
+    found = counterfactuals(Counts((0, 1, 2)), smiles, change=1, both=True, **{**ANYTHING, **options})
+    assert isinstance(found, Counterfactuals)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("smiles", "unwanted"),
+    [
+        ("NCCO", "[NX3][CX4][OX2]"),
+        ("NCCN", "[NX3][CX4][NX3]"),
+        ("CCNC", "[#7]-[#7]"),
+        ("CCOC", "[#8]-[#8]"),
+        ("CCOC", "[#8X2]-[#7]"),
+        ("CC(=O)C", "[CX3](=O)[F,Cl,Br,I]"),
+        ("C=CC", "C=C-[OH]"),
+    ],
+)
+def test_nothing_is_made_that_falls_apart(smiles: str, unwanted: str) -> None:
+    from rdkit import Chem
+
+    found = changed(smiles)
+    assert len(found) > 20
+    assert not [each.smiles for each in found if as_mol(each.smiles).HasSubstructMatch(Chem.MolFromSmarts(unwanted))]
+
+
+def test_what_the_input_has_may_stay() -> None:
+    found = changed("CNN")
+    assert [each for each in found if "NN" in each.smiles or "NNC" in each.smiles]
+
+
+def test_aromatic_rings_are_opened_on_request_alone() -> None:
+    def is_opened(found: Counterfactuals) -> bool:
+        return any(
+            not as_mol(each.smiles).GetAtomWithIdx(0).GetIsAromatic() and "c1" not in each.smiles for each in found
+        )
+
+    assert not is_opened(changed("c1ccncc1"))
+    assert is_opened(changed("c1ccncc1", open_rings=True))
+    assert any("n" not in each.smiles for each in changed("c1ccncc1")), "elements of the ring may change"
+    assert any(each.smiles == "CC" for each in changed("CCc1ccccc1")), "a whole ring may go"
+
+
+def test_a_part_is_kept() -> None:
+    from rdkit import Chem
+
+    for keep, smarts in (("C(=O)[NH]", "C(=O)N"), ("scaffold", "c1ccccc1")):
+        found = changed("CC(=O)Nc1ccc(C)cc1", keep=keep)
+        assert len(found) > 10
+        assert all(as_mol(each.smiles).HasSubstructMatch(Chem.MolFromSmarts(smarts)) for each in found)
+        numbers = [
+            atom.GetIntProp("_gnn_xai_origin") for atom in found[0].mol.GetAtoms() if atom.HasProp("_gnn_xai_origin")
+        ]
+        assert set(as_mol("CC(=O)Nc1ccc(C)cc1").GetSubstructMatch(Chem.MolFromSmarts(smarts))) <= set(numbers)
+    with pytest.raises(InputError, match="SMARTS or 'scaffold', got '\\(\\('"):
+        changed("CC", keep="((")
+    with pytest.raises(InputError, match="SMARTS of something in CC, got 'O'"):
+        changed("CC", keep="O")
+
+
+def test_filters_and_few_of_each_place() -> None:
+    everything = changed("CC(=O)NC")
+    close = changed("CC(=O)NC", min_similarity=0.4)
+    assert 0 < len(close) < len(everything)
+    assert all(each.similarity >= 0.4 for each in close)
+    assert all(each.qed >= 0.4 for each in changed("CC(=O)NC", min_qed=0.4))
+    easy = changed("CC(=O)NC", max_synthetic_accessibility=2.0)
+    assert all(each.synthetic_accessibility <= 2.0 for each in easy)
+    few = counterfactuals(Counts((0, 1, 2)), "CC(=O)NC", change=1, per_place=1, **ANYTHING)
+    places = [each.place for each in few]
+    assert len(set(places)) == len(places) > 5
+
+
+def test_both_directions_of_a_regression() -> None:
+    found = counterfactuals(Counts((2,)), "OCCN", task=REGRESSION, featurizer="one_hot", change=1, both=True, limit=3)
+    assert len(found) == 6
+    assert [each.value > found.value for each in found] == [True, False] * 3
+    assert found.goal == "output 0 higher by 1 or more, or lower by 1 or more"
+
+
+def test_one_label_of_several() -> None:
+    """A model of several labels: that there is oxygen, that there is nitrogen."""
+
+    class Labels(Counts):
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+            return super().forward(x, edge_index, batch) - 0.5
+
+    task = ModelConfig("binary_classification", "graph", "raw")
+    options = {"task": task, "featurizer": "one_hot", "limit": 50, "max_edits": 1}
+    off = counterfactuals(Labels((2, 1)), "OCC", target=0, **options)
+    assert off.goal == "label 0 off"
+    assert all("O" not in each.smiles for each in off)
+    on = counterfactuals(Labels((2, 1)), "OCC", target=1, **options)
+    assert on.goal == "label 1 on"
+    assert all("N" in each.smiles.upper() and each.value > 0.5 > on.value for each in on)
+    with pytest.raises(InputError, match="expected target as one of 0 to 1, the label to turn on or off"):
+        counterfactuals(Labels((2, 1)), "OCC", **options)
+
+
+def test_features_of_ones_own() -> None:
+    def elements(mol: object) -> Data:
+        numbers = [[float(atom.GetAtomicNum() == 8)] for atom in mol.GetAtoms()]  # type: ignore[attr-defined]
+        return Data(x=torch.tensor(numbers), edge_index=torch.zeros(2, 0, dtype=torch.int64))
+
+    molecules = gx.molecules.from_smiles(["OCC"], elements)
+    (found,) = counterfactuals(Counts((0,)), molecules, task=REGRESSION, change=-1)
+    assert all("O" not in each.smiles for each in found)
 
 
 @pytest.mark.parametrize("featurizer", ["pyg", "ogb"])
@@ -256,6 +376,10 @@ def test_bad_input(ds: gx.datasets.Benchmark) -> None:
         ("C", "max_edits as a positive", {"max_edits": 0}),
         ("C", "limit as a positive", {"limit": True}),
         ("C", "seed as an integer", {"seed": 0.5}),
+        ("C", "min_similarity from 0 to 1", {"min_similarity": 2}),
+        ("C", "max_synthetic_accessibility from 1 to 10", {"max_synthetic_accessibility": 0}),
+        ("C", "per_place as a positive", {"per_place": 0}),
+        ("C", "both=True for a regression alone", {"both": True}),
         ("C", "node-level", {"task": ModelConfig("multiclass_classification", "node", "raw")}),
         ("C", "change= for a regression", {"task": REGRESSION, "target": 0}),
     ):
@@ -263,3 +387,37 @@ def test_bad_input(ds: gx.datasets.Benchmark) -> None:
             counterfactuals(ds.model, given, **{**options, **more})
     with pytest.raises(InputError, match="torch.nn.Module"):
         counterfactuals(None, "C")  # type: ignore[call-overload]
+
+
+def test_the_command_line_writes_a_table_and_pictures(tmp_path, monkeypatch, capsys) -> None:
+    from gnn_xai.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text("id,smiles\nA,OCC(=O)N\nB,C\n")
+    (tmp_path / "m.py").write_text("from tests.test_counterfactuals import Counts\ndef model(): return Counts((2,))\n")
+    options = [
+        "counterfactuals",
+        "--smiles",
+        "in.csv",
+        "--model",
+        "m:model",
+        "--featurizer",
+        "one_hot",
+        "--mode",
+        "regression",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main([*options, "--change", "-1", "--limit", "2", "--max-edits", "1", "--keep", "C", "--out", "out"])
+    assert end.value.code == 0, capsys.readouterr().err
+    lines = (tmp_path / "out" / "counterfactuals.csv").read_text().splitlines()
+    assert lines[0].startswith("line,name,input,smiles,edits,number_of_edits,before,after,similarity")
+    assert [line.split(",")[:3] for line in lines[1:]] == 2 * [["2", "A", "OCC(=O)N"]]
+    assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == [
+        "molecule-0.svg",
+        "molecule-1.svg",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main([*options, "--out", "other"])
+    assert end.value.code == 2
+    assert "expected --change for a regression" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "other").exists()

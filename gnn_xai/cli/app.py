@@ -1,4 +1,5 @@
-"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai compare`, `gnn-xai molecules`, `gnn-xai list`.
+"""The command line: `gnn-xai demo`, `gnn-xai explain`, `gnn-xai compare`, `gnn-xai molecules`, `gnn-xai counterfactuals`,
+`gnn-xai list`.
 
 Errors of the package end with exit code 2 and one sentence on stderr, and leave no output behind.
 """
@@ -21,6 +22,7 @@ from rich.table import Table
 
 import gnn_xai as gx
 from gnn_xai.cli.compare import compare
+from gnn_xai.cli.counterfactuals import counterfactuals
 from gnn_xai.cli.explain import explain
 from gnn_xai.cli.molecules import molecules
 from gnn_xai.cli.options import Out, Overwrite, Seed
@@ -43,6 +45,7 @@ PYTHON_TO_OPTIONS = {
     r"max_neighbors as a positive integer or None": "--max-neighbors as a positive integer",
     r"; None follows every edge": "; leave it out to follow every edge",
     r"\bmax_neighbors\b": "--max-neighbors",
+    r"\bchange=": "--change",
     r"name it with smiles_column=": "name it with --smiles-column",
     r"needs (ground_truth|labels)=, got None; pass it, or": r"needs \1, which this data does not have;",
     r"expected level='auto', 'edge', 'node', 'feature' or None": "expected --level auto, edge, node or feature",
@@ -119,7 +122,7 @@ def demo(out: Out = Path("out/demo"), seed: Seed = 0, overwrite: Overwrite = Fal
     console.print(f"open {out / 'index.html'} to look at the explanations", highlight=False)
 
 
-for command in (explain, compare, molecules):
+for command in (explain, compare, molecules, counterfactuals):
     app.command()(command)
 
 

@@ -26,25 +26,30 @@ from gnn_xai.cli.options import (
 from gnn_xai.cli.terminal import console, print_rows
 from gnn_xai.errors import unknown
 
+MoleculeFile = Annotated[
+    Path,
+    typer.Option(
+        help="A file of molecules: .smi (one SMILES a line, and a name if there is one), .csv, .tsv, .sdf, .parquet or "
+        ".xlsx, possibly with .gz after it."
+    ),
+]
+MoleculeModel = Annotated[
+    str,
+    typer.Option(
+        metavar="reference:NAME|MODULE:FACTORY",
+        help="A reference model, such as reference:nitro, or a function that returns your model.",
+    ),
+]
+SmilesColumn = Annotated[str | None, typer.Option(help="The column of a table with the SMILES.")]
+IdColumn = Annotated[str | None, typer.Option(help="The column of a table, or the property of an SDF, with the names.")]
+
 FORMATS = ("sdf", "sdf.gz", "parquet", "json", "pml")  # of gnn_xai.molecules.write
 COLUMNS = {"name": "molecule", "prediction": "prediction", "top_fragment": "top fragment"}
 
 
 def molecules(
-    smiles: Annotated[
-        Path,
-        typer.Option(
-            help="A file of molecules: .smi (one SMILES a line, and a name if there is one), .csv, .tsv, .sdf, .parquet or "
-            ".xlsx, possibly with .gz after it."
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="reference:NAME|MODULE:FACTORY",
-            help="A reference model, such as reference:nitro, or a function that returns your model.",
-        ),
-    ],
+    smiles: MoleculeFile,
+    model: MoleculeModel,
     out: Out,
     algorithm: Algorithm = "integrated_gradients",
     settings: Settings = None,
@@ -54,10 +59,8 @@ def molecules(
     ] = None,
     mode: Mode = "multiclass_classification",
     returns: Returns = "raw",
-    smiles_column: Annotated[str | None, typer.Option(help="The column of a table with the SMILES.")] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="The column of a table, or the property of an SDF, with the names.")
-    ] = None,
+    smiles_column: SmilesColumn = None,
+    id_column: IdColumn = None,
     strip_salts: Annotated[bool, typer.Option("--strip-salts", help="Keep the largest part of each salt.")] = False,
     neutralize: Annotated[
         bool, typer.Option("--neutralize", help="Remove charges by adding or taking protons.")

@@ -1,3 +1,5 @@
+# pyright: reportUnsupportedDunderAll=false
+# Names of `_LATER` are found by `__getattr__`, which pyright does not ask.
 """Molecules: from a SMILES string to an explained picture. RDKit and matplotlib are imported when they are first used."""
 
 from importlib import import_module

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -21,14 +24,18 @@ from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.molecules import featurizers
-from gnn_xai.molecules.edits import CHANGED, ORIGIN, Limits, single_edits
+from gnn_xai.molecules.edits import CHANGED, ORIGIN, Core, Limits, single_edits
 from gnn_xai.molecules.featurizers import Featurizer
+from gnn_xai.molecules.similarity import fingerprint, similarity_of
 from gnn_xai.molecules.smiles import Molecules, as_mol, chem
 from gnn_xai.molecules.tables import pandas
+from gnn_xai.optional import need
 
 if TYPE_CHECKING:
     import pandas as pd
     from rdkit.Chem import Mol
+
+    from gnn_xai.molecules.drawing import Drawing
 
 BEAM = 20
 """Molecules of a round that the next round edits."""
@@ -49,6 +56,7 @@ class Counterfactual:
         prediction: `[C]` the model's output.
         value: its value for a regression, else the probability of the class that `Counterfactuals.of` names.
         similarity: Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) to the input molecule.
+        mol: the molecule, whose atoms know their numbers in the input.
     """
 
     smiles: str
@@ -57,6 +65,27 @@ class Counterfactual:
     value: float
     similarity: float
     mol: Any = field(repr=False)
+
+    @cached_property
+    def qed(self) -> float:
+        """Drug-likeness in [0, 1] (Bickerton et al., Nature Chemistry 2012), by RDKit."""
+        from rdkit.Chem.QED import qed
+
+        return float(qed(as_mol(self.smiles)))
+
+    @cached_property
+    def synthetic_accessibility(self) -> float:
+        """From 1, easy, to 10 (Ertl and Schuffenhauer, J. Cheminform. 2009), by RDKit's contribution `SA_Score`."""
+        score = need("rdkit.Contrib.SA_Score.sascorer", "molecules", "synthetic accessibilities")
+        return float(score.calculateScore(as_mol(self.smiles)))
+
+    @cached_property
+    def place(self) -> tuple[frozenset[int], str]:
+        """Where the input was edited: atoms that were touched and are still there, and the Murcko scaffold of the result."""
+        from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+        touched = (atom for atom in self.mol.GetAtoms() if atom.HasProp(CHANGED) and atom.HasProp(ORIGIN))
+        return frozenset(atom.GetIntProp(ORIGIN) for atom in touched), MurckoScaffoldSmiles(self.smiles)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,46 +125,111 @@ class Counterfactuals(Sequence[Counterfactual]):
         return f"Counterfactuals({self.smiles}, {self.goal}: {len(self)} found, {self.tried} molecules tried)"
 
     def table(self) -> pd.DataFrame:
-        """One row for each: `smiles`, `edits` (words), `number_of_edits`, `before` and `after` (`of`), `similarity`."""
+        """One row for each: `smiles`, `edits` (words), `number_of_edits`, `before` and `after` (`of`), `similarity`, `qed`,
+        `synthetic_accessibility`; see `Counterfactual`.
+        """
         rows = [
-            (item.smiles, "; ".join(item.edits), len(item.edits), self.value, item.value, item.similarity)
+            (
+                item.smiles,
+                "; ".join(item.edits),
+                len(item.edits),
+                self.value,
+                item.value,
+                item.similarity,
+                item.qed,
+                item.synthetic_accessibility,
+            )
             for item in self.items
         ]
-        columns = ["smiles", "edits", "number_of_edits", "before", "after", "similarity"]
+        columns = [
+            "smiles",
+            "edits",
+            "number_of_edits",
+            "before",
+            "after",
+            "similarity",
+            "qed",
+            "synthetic_accessibility",
+        ]
         return pandas().DataFrame(rows, columns=columns)
 
-    def draw(self, columns: int = 4, panel: tuple[int, int] = (260, 240)) -> str:
-        """The input molecule and its counterfactuals, as SVG; atoms that an edit touched are highlighted.
+    def draw(self, columns: int = 4) -> Drawing:
+        """The input molecule and its counterfactuals; atoms have their numbers in the input, and those that an edit touched
+        or added are circled.
 
         Args:
-            columns: panels in a row.
-            panel: width and height of one, in pixels.
+            columns: molecules in a row.
         """
-        from rdkit.Chem import rdDepictor
-        from rdkit.Chem.Draw import rdMolDraw2D
-        from rdkit.Geometry import Point2D
+        from gnn_xai.molecules.drawing import laid_out
+        from gnn_xai.molecules.panels import Panel, aligned, row_of
 
-        original = as_mol(self.smiles)
-        rdDepictor.Compute2DCoords(original)
-        place = original.GetConformer().GetPositions()
-        mols, legends = [original], [f"{self.of}: {self.value:.3g}"]
+        original = laid_out(as_mol(self.smiles), numbers=True)
+        panels = [Panel(original, "input", [f"{self.of} = {self.value:.3g}"])]
         for item in self.items:
-            mol = chem().Mol(item.mol)
-            kept = {a.GetIdx(): a.GetIntProp(ORIGIN) for a in mol.GetAtoms() if a.HasProp(ORIGIN)}
-            known = {index: Point2D(*place[origin][:2]) for index, origin in kept.items()}
-            rdDepictor.Compute2DCoords(mol, coordMap=known)
-            mols.append(mol)
-            legends.append(f"{self.of}: {item.value:.3g}\n{'; '.join(item.edits)}")
-        rows = -(-len(mols) // columns)
-        drawer = rdMolDraw2D.MolDraw2DSVG(panel[0] * min(columns, len(mols)), panel[1] * rows, *panel)
-        drawer.drawOptions().legendFontSize = 13
-        changed = [[a.GetIdx() for a in mol.GetAtoms() if a.HasProp(CHANGED)] for mol in mols]
-        drawer.DrawMolecules(mols, legends=legends, highlightAtoms=changed)
-        drawer.FinishDrawing()
-        return drawer.GetDrawingText()
+            kept = {a.GetIdx(): a.GetIntProp(ORIGIN) for a in item.mol.GetAtoms() if a.HasProp(ORIGIN)}
+            mol = aligned(item.mol, original, kept, {index: str(number) for index, number in kept.items()})
+            changed = frozenset(atom.GetIdx() for atom in item.mol.GetAtoms() if atom.HasProp(CHANGED))
+            lines = [*item.edits, f"similarity {item.similarity:.2f}"]
+            panels.append(Panel(mol, f"{self.of} = {item.value:.3g}", lines, mark=changed))
+        return row_of(panels, columns, title=f"{self.smiles} and {len(self)} counterfactuals: {self.goal}")
 
     def _repr_svg_(self) -> str:
-        return self.draw()
+        return self.draw().svg
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What counterfactuals have to be, beside reaching the goal; see `counterfactuals`."""
+
+    max_edits: int
+    limit: int
+    seed: int
+    open_rings: bool
+    keep: str | None
+    min_similarity: float
+    min_qed: float | None
+    max_synthetic_accessibility: float | None
+    per_place: int | None
+
+    def __post_init__(self) -> None:
+        positive_integer(self.max_edits, "max_edits")
+        positive_integer(self.limit, "limit")
+        integer(self.seed, "seed")
+        if self.per_place is not None:
+            positive_integer(self.per_place, "per_place")
+        for name, low, high in (
+            ("min_similarity", 0, 1),
+            ("min_qed", 0, 1),
+            ("max_synthetic_accessibility", 1, 10),
+        ):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high
+            ):
+                raise InputError(f"expected {name} from {low} to {high}, got {value!r}")
+
+    def fulfilled(self, item: Counterfactual) -> bool:
+        """Whether a molecule is similar, drug-like and accessible enough."""
+        return (
+            item.similarity >= self.min_similarity
+            and (self.min_qed is None or item.qed >= self.min_qed)
+            and (
+                self.max_synthetic_accessibility is None
+                or item.synthetic_accessibility <= self.max_synthetic_accessibility
+            )
+        )
+
+    def chosen(self, items: list[Counterfactual]) -> list[Counterfactual]:
+        """The best that are different enough, at most `limit`: fewest edits first, then most similar."""
+        best = sorted(items, key=lambda item: (len(item.edits), -item.similarity, item.smiles))
+        if self.per_place is None:
+            return best[: self.limit]
+        at: Counter[Any] = Counter()
+        few = []
+        for item in best:
+            at[item.place] += 1
+            few += [item] if at[item.place] <= self.per_place else []
+        return few[: self.limit]
 
 
 def counterfactuals(
@@ -146,8 +240,15 @@ def counterfactuals(
     featurizer: str | nn.Module | Featurizer | None = None,
     target: int | None = None,
     change: float | None = None,
+    both: bool = False,
     max_edits: int = 3,
     limit: int = 10,
+    keep: str | None = None,
+    open_rings: bool = False,
+    min_similarity: float = 0.0,
+    min_qed: float | None = None,
+    max_synthetic_accessibility: float | None = None,
+    per_place: int | None = None,
     forward: Forward | None = None,
     seed: int = 0,
 ) -> Counterfactuals | list[Counterfactuals]:
@@ -155,7 +256,8 @@ def counterfactuals(
 
     An edit removes an atom, breaks a bond of a ring, puts another element in the place of a neutral atom, or replaces a
     group of `SUBSTITUENTS` or a hydrogen by another. Every candidate is sanitised by RDKit and read again from its SMILES;
-    it has the charge of the input, and no more radicals or separate parts, and no new bond of `FRAGILE`. Stereo at the
+    it has the charge of the input, no more radicals or separate parts, and nothing of `UNSTABLE` that the input does not
+    have: no hemiaminals, aminals, chains of nitrogens or oxygens, and the like. Aromatic rings are not opened. Stereo at the
     atoms that an edit touches is left open.
 
     All single edits are tried. Where they do not yield `limit` molecules, those that came nearest to the goal (`BEAM` of
@@ -170,10 +272,16 @@ def counterfactuals(
         featurizer: what makes graphs of molecules, see `gnn_xai.molecules.from_smiles`; by default that of `Molecules`, or
             what the model reads.
         target: the class to reach, or for a regression the column that changes; `None` for any other class, and for the
-            only column.
+            only column. Of several labels (a binary classification with several columns), the label to turn on or off.
         change: for a regression, and needed there: the least change, with its sign (-1.0: lower by 1 or more).
+        both: for a regression: look for changes in both directions, up to `limit` of each.
         max_edits: most edits of one molecule.
         limit: most molecules that are returned.
+        keep: a SMARTS, of which every match stays as it is, or `"scaffold"`, the Murcko scaffold; groups on it may change.
+        open_rings: edits may open aromatic rings.
+        min_similarity, min_qed, max_synthetic_accessibility: least similarity and drug-likeness, and most synthetic
+            accessibility (1 is easy, 10 is hard) of what is returned, see `Counterfactual`.
+        per_place: at most so many that touch the same atoms of the input and have the same scaffold.
         forward: as in `gnn_xai.explain`.
         seed: draws edits where there are too many.
 
@@ -185,9 +293,9 @@ def counterfactuals(
         InputError: an argument is not what was expected, a SMILES cannot be read, a graph is not the featurizer's, or the
             model already says what is asked for.
     """
-    positive_integer(max_edits, "max_edits")
-    positive_integer(limit, "limit")
-    integer(seed, "seed")
+    wishes = _Wishes(
+        max_edits, limit, seed, open_rings, keep, min_similarity, min_qed, max_synthetic_accessibility, per_place
+    )
     if isinstance(model, Prepared):
         refuse_what_was_prepared(task=task, forward=forward)
         model.check_unchanged()
@@ -199,7 +307,7 @@ def counterfactuals(
     if not several:
         raise InputError("expected at least one molecule, got none")
     if featurizer is None:
-        featurizer = molecules.featurizer if isinstance(molecules, Molecules) else model
+        featurizer = molecules.featurize if isinstance(molecules, Molecules) else model
     _, featurize = featurizers.get(featurizer)
     inputs = [_read(item, featurize, position) for position, item in enumerate(several)]
     config = as_task("graph" if task is None else task, inputs[0][2])
@@ -213,10 +321,25 @@ def counterfactuals(
         first = runner.outputs([data for _, _, data in inputs])
         runner.problem.check(first)
         results = [
-            _search(runner, smiles, mol, out, _Goal.of(runner.problem, out, target, change), max_edits, limit, seed)
+            _merged(
+                [
+                    _search(runner, smiles, mol, out, goal, wishes)
+                    for goal in _Goal.all_of(runner.problem, out, target, change, both)
+                ]
+            )
             for (smiles, mol, _), out in zip(inputs, first, strict=True)
         ]
     return results[0] if one else results
+
+
+def _merged(directions: list[Counterfactuals]) -> Counterfactuals:
+    """The counterfactuals of one molecule in one direction or in both."""
+    if len(directions) == 1:
+        return directions[0]
+    one, other = directions
+    items = [item for pair in zip_longest(one.items, other.items) for item in pair if item is not None]
+    goal = f"{one.goal}, or {other.goal.partition(' ')[2].partition(' ')[2]}"
+    return replace(one, goal=goal, items=items, tried=one.tried + other.tried)
 
 
 def _read(item: Any, featurize: Featurizer, position: int) -> tuple[str, Mol, Data]:
@@ -265,6 +388,7 @@ class _Goal:
         leave: leave this class.
         start: value of the column for the input molecule.
         change: least change of it; `None` for a classification.
+        label: `target` is one label of several, to turn off (`leave`) or on.
     """
 
     problem: Problem
@@ -272,6 +396,17 @@ class _Goal:
     leave: bool
     start: float
     change: float | None
+    label: bool = False
+
+    @classmethod
+    def all_of(cls, problem: Problem, out: Tensor, target: Any, change: Any, both: bool) -> list[_Goal]:
+        """The goal, and the one in the other direction if both are wanted."""
+        goal = cls.of(problem, out, target, change)
+        if not both:
+            return [goal]
+        if goal.change is None:
+            raise InputError("expected both=True for a regression alone, got it for a classification; leave it out")
+        return [goal, replace(goal, change=-goal.change)]
 
     @classmethod
     def of(cls, problem: Problem, out: Tensor, target: Any, change: Any) -> _Goal:
@@ -293,9 +428,10 @@ class _Goal:
                 f"expected change= for a regression alone, got {change!r} for a classification; say target="
             )
         if problem.task.mode == ModelMode.binary_classification and len(out) > 1:
-            raise InputError(
-                "expected one output column of a binary classifier, got several; pass forward= that picks one"
-            )
+            if target is None:
+                raise InputError(f"expected target as one of 0 to {count - 1}, the label to turn on or off, got None")
+            on = bool(problem.label(out.unsqueeze(0), torch.tensor([target], device=out.device)))
+            return cls(problem, target, on, 0.0, None, label=True)
         predicted = int(problem.predicted(out.unsqueeze(0)))
         if target == predicted:
             raise InputError(
@@ -307,16 +443,22 @@ class _Goal:
     def words(self) -> str:
         if self.change is not None:
             return f"output {self.target} {'higher' if self.change > 0 else 'lower'} by {abs(self.change):g} or more"
+        if self.label:
+            return f"label {self.target} {'off' if self.leave else 'on'}"
         return f"another class than {self.target}" if self.leave else f"class {self.target}"
 
     @property
     def of_what(self) -> str:
-        return f"output {self.target}" if self.change is not None else f"p(class {self.target})"
+        if self.change is not None:
+            return f"output {self.target}"
+        return f"p({'label' if self.label else 'class'} {self.target})"
 
     def reached(self, out: Tensor) -> Tensor:
         """Whether outputs `[R, C]` are what is asked for, `[R]` bool."""
         if self.change is not None:
             return self.progress(out) >= abs(self.change)
+        if self.label:
+            return self.problem.label(out, self._targets(out)) != self.leave
         if self.leave:
             return self.problem.predicted(out) != self.target
         return self.problem.predicted(out) == self.target
@@ -344,52 +486,71 @@ class _Candidate:
     graph: Data
 
 
-def _search(
-    runner: _Runner, smiles: str, mol: Mol, out: Tensor, goal: _Goal, max_edits: int, limit: int, seed: int
-) -> Counterfactuals:
+def _search(runner: _Runner, smiles: str, mol: Mol, out: Tensor, goal: _Goal, wishes: _Wishes) -> Counterfactuals:
     """Breadth first over single edits, then on from the best."""
-    from rdkit.rdBase import BlockLogs
-
     start = chem().Mol(mol)
     for atom in start.GetAtoms():
         atom.SetIntProp(ORIGIN, atom.GetIdx())
         atom.SetAtomMapNum(0)
-    limits = Limits.of(start)
-    seen = {chem().MolToSmiles(start)}
-    similar = _similarity(mol)
+    rules = _Rules(Limits.of(start), Core.of(start, wishes.keep, wishes.open_rings), {chem().MolToSmiles(start)})
+    own = fingerprint(mol)
     edges: list[tuple[Any, tuple[str, ...]]] = [(start, ())]
     reached: list[Counterfactual] = []
     tried = 0
-    for depth in range(max_edits):
-        candidates: list[_Candidate] = []
-        with BlockLogs():
-            todo = [
-                ((*edits, words), make, f"{number} {' '.join(edits)} {words}")
-                for number, (parent, edits) in enumerate(edges)
-                for words, make in single_edits(parent)
-            ]
-            for edits, make, _ in _some(todo, seed) if depth else todo:
-                candidate = _candidate(make, edits, limits, seen, runner.featurize)
-                if candidate is not None:
-                    candidates.append(candidate)
+    for depth in range(wishes.max_edits):
+        candidates = _candidates(edges, rules, runner.featurize, wishes.seed if depth else None)
         if not candidates:
             break
         tried += len(candidates)
         outs = runner.outputs([candidate.graph for candidate in candidates])
-        rows = zip(candidates, outs, goal.value(outs).tolist(), goal.reached(outs).tolist(), strict=True)
-        reached += [
-            Counterfactual(item.smiles, item.edits, row.cpu(), value, similar(item.smiles), item.mol)
+        done = goal.reached(outs)
+        rows = zip(candidates, outs, goal.value(outs).tolist(), done.tolist(), strict=True)
+        items = (
+            Counterfactual(
+                item.smiles,
+                item.edits,
+                row.cpu(),
+                value,
+                similarity_of(own, fingerprint(as_mol(item.smiles))),
+                item.mol,
+            )
             for item, row, value, is_reached in rows
             if is_reached
-        ]
-        if len(reached) >= limit:
+        )
+        reached += filter(wishes.fulfilled, items)
+        if len(wishes.chosen(reached)) >= wishes.limit:
             break
-        progress = goal.progress(outs).masked_fill(goal.reached(outs), -torch.inf).tolist()
+        progress = goal.progress(outs).masked_fill(done, -torch.inf).tolist()
         best = sorted(range(len(candidates)), key=lambda i: (-progress[i], candidates[i].smiles))[:BEAM]
         edges = [(candidates[i].mol, candidates[i].edits) for i in best if progress[i] > -torch.inf]
-    reached.sort(key=lambda item: (len(item.edits), -item.similarity, item.smiles))
     value = float(goal.value(out.unsqueeze(0)))
-    return Counterfactuals(smiles, out.cpu(), value, goal.of_what, goal.words, reached[:limit], tried)
+    return Counterfactuals(smiles, out.cpu(), value, goal.of_what, goal.words, wishes.chosen(reached), tried)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What an edited molecule must keep, and the SMILES of those that were made."""
+
+    limits: Limits
+    core: Core
+    seen: set[str]
+
+
+def _candidates(
+    edges: list[tuple[Any, tuple[str, ...]]], rules: _Rules, featurize: Featurizer, seed: int | None
+) -> list[_Candidate]:
+    """Molecules one edit further; of many edits, some, drawn by a seed."""
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        todo = [
+            ((*edits, words), make, f"{number} {' '.join(edits)} {words}")
+            for number, (parent, edits) in enumerate(edges)
+            for words, make in single_edits(parent)
+        ]
+        some = todo if seed is None else _some(todo, seed)
+        made = (_candidate(make, edits, rules, featurize) for edits, make, _ in some)
+        return [candidate for candidate in made if candidate is not None]
 
 
 def _some(todo: list[Any], seed: int) -> list[Any]:
@@ -401,17 +562,8 @@ def _some(todo: list[Any], seed: int) -> list[Any]:
     return [todo[i] for i in chosen.tolist()]
 
 
-def _similarity(mol: Mol) -> Callable[[str], float]:
-    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
-    from rdkit.DataStructs import TanimotoSimilarity
-
-    generator = GetMorganGenerator(radius=2, fpSize=2048)
-    own = generator.GetFingerprint(mol)
-    return lambda smiles: float(TanimotoSimilarity(own, generator.GetFingerprint(as_mol(smiles))))
-
-
 def _candidate(
-    make: Callable[[], Any], edits: tuple[str, ...], limits: Limits, seen: set[str], featurize: Featurizer
+    make: Callable[[], Any], edits: tuple[str, ...], rules: _Rules, featurize: Featurizer
 ) -> _Candidate | None:
     """An edited molecule, if it is a valid one that was not seen before and that has a graph."""
     Chem = chem()
@@ -419,14 +571,14 @@ def _candidate(
     if mol.GetNumAtoms() == 0 or Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
         return None
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
-    if not limits.holds(mol):
+    if not rules.core.is_in(mol):
         return None
     smiles = Chem.MolToSmiles(mol)
-    if smiles in seen:
+    if smiles in rules.seen:
         return None
-    seen.add(smiles)
+    rules.seen.add(smiles)
     again = Chem.MolFromSmiles(smiles)
-    if again is None or again.GetNumAtoms() != mol.GetNumAtoms() or not limits.holds(again):
+    if again is None or again.GetNumAtoms() != mol.GetNumAtoms() or not rules.limits.hold(again):
         return None
     try:
         graph = featurize(again)

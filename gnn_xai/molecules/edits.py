@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from gnn_xai.errors import InputError
 from gnn_xai.molecules.smiles import as_mol, chem
 
 if TYPE_CHECKING:
@@ -42,8 +43,29 @@ SUBSTITUENTS: tuple[tuple[str, str], ...] = (
 ELEMENTS = {"C": (6, 4), "N": (7, 3), "O": (8, 2), "S": (16, 2), "F": (9, 1), "Cl": (17, 1), "Br": (35, 1)}
 """What an atom can become: atomic number and valence by symbol."""
 
-FRAGILE = ("[#7,#8,#16]-[F,Cl,Br,I]", "[#8]-[#8]", "[N+;!$([N+]=O)]-[O-]")
-"""Bonds that an edit must not make, though RDKit allows them; those of a sulfonyl chloride of the input stay."""
+UNSTABLE: tuple[tuple[str, str], ...] = (
+    ("halogen on nitrogen, oxygen or sulfur", "[#7,#8,#16]-[F,Cl,Br,I]"),
+    ("peroxide", "[#8]-[#8]"),
+    ("N-oxide of an amine", "[N+;!$([N+]=O)]-[O-]"),
+    ("chain of nitrogens", "[#7]-!:[#7]"),
+    ("oxygen on nitrogen", "[#7]-!:[#8;!-]"),
+    ("sulfur on nitrogen, oxygen or sulfur", "[SX2]-!:[#7,#8,SX2]"),
+    ("hemiaminal", "[#7X3]-!:[CX4]-[#8X2]"),
+    ("aminal", "[#7X3]-!:[CX4]-[#7X3]"),
+    ("hemiacetal", "[OX2H]-[CX4]-[#8X2,SX2]"),
+    ("thiohemiacetal", "[SX2H]-[CX4]-[#7X3,#8X2,SX2]"),
+    ("halogen beside a heteroatom", "[#7X3,#8X2,SX2]-[CX4;!$(C(F)(F)F)]-[F,Cl,Br,I]"),
+    ("halide of an acid", "[CX3](=[O,S,N])-[F,Cl,Br,I]"),
+    ("carbamic or carbonic acid", "[#7,#8,#16]-[CX3](=O)-[OX2H]"),
+    ("enol", "[CX3;!a]=[CX3;!a]-[OX2H,SX2H]"),
+    ("enamine with hydrogen", "[CX3;!a]=[CX3;!a]-[NX3;H1,H2]"),
+    ("imine with hydrogen", "[#6][CX3]([#6,#1])=[NX2H]"),
+    ("thioketone", "[#6][CX3](=[SX1])[#6,#1]"),
+    ("cyanate", "[#8,SX2]-C#N"),
+    ("small ring with an inner double bond", "[r3,r4]=[r3,r4]"),
+    ("neighbouring double bonds", "[#6]=[#6X2]=[*]"),
+)
+"""What an edit must not make, with SMARTS: bonds that RDKit allows and water or air does not. What the input has, stays."""
 
 ORIGIN, CHANGED = "_gnn_xai_origin", "_gnn_xai_changed"
 
@@ -57,7 +79,7 @@ class Limits:
     charge: int
     radicals: int
     parts: int
-    fragile: tuple[int, ...]
+    unstable: tuple[int, ...]
 
     @classmethod
     def of(cls, mol: Mol) -> Limits:
@@ -67,23 +89,92 @@ class Limits:
             Chem.GetFormalCharge(mol),
             sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
             len(Chem.GetMolFrags(mol)),
-            tuple(len(mol.GetSubstructMatches(pattern)) for pattern in _fragile()),
+            tuple(len(mol.GetSubstructMatches(pattern)) for pattern in _unstable()),
         )
 
-    def holds(self, mol: Mol) -> bool:
+    def hold(self, mol: Mol) -> bool:
         """Whether an edited molecule keeps them."""
-        other = Limits.of(mol)
+        Chem = chem()
         return (
-            other.charge == self.charge
-            and other.radicals <= self.radicals
-            and other.parts <= self.parts
-            and all(new <= old for new, old in zip(other.fragile, self.fragile, strict=True))
+            Chem.GetFormalCharge(mol) == self.charge
+            and sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()) <= self.radicals
+            and len(Chem.GetMolFrags(mol)) <= self.parts
+            and all(
+                len(mol.GetSubstructMatches(pattern)) <= most if most else not mol.HasSubstructMatch(pattern)
+                for pattern, most in zip(_unstable(), self.unstable, strict=True)
+            )
         )
 
 
 @cache
-def _fragile() -> tuple[Any, ...]:
-    return tuple(chem().MolFromSmarts(smarts) for smarts in FRAGILE)
+def _unstable() -> tuple[Any, ...]:
+    return tuple(chem().MolFromSmarts(smarts) for _, smarts in UNSTABLE)
+
+
+@dataclass(frozen=True)
+class Core:
+    """The part of the input molecule that edits leave as it is.
+
+    Attributes:
+        atoms: numbers in the input, with element and charge.
+        bonds: between them.
+        aromatic: atoms of the input that stay aromatic as long as they are there: rings that are not opened.
+    """
+
+    atoms: frozenset[tuple[int, int, int]]
+    bonds: frozenset[frozenset[int]]
+    aromatic: frozenset[int]
+
+    @classmethod
+    def of(cls, mol: Mol, keep: str | None, open_rings: bool) -> Core:
+        """What stays of a molecule: every match of a SMARTS, or its Murcko scaffold (`"scaffold"`).
+
+        Raises:
+            InputError: RDKit cannot read the SMARTS, or the molecule does not hold it.
+        """
+        kept = set() if keep is None else _matches(mol, keep)
+        return cls(
+            frozenset(_identity(mol.GetAtomWithIdx(index), index) for index in kept),
+            frozenset(
+                frozenset(ends)
+                for bond in mol.GetBonds()
+                if kept.issuperset(ends := (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+            ),
+            frozenset(() if open_rings else (atom.GetIdx() for atom in mol.GetAtoms() if atom.GetIsAromatic())),
+        )
+
+    def is_in(self, mol: Mol) -> bool:
+        """Whether an edited molecule, whose atoms know their numbers in the input, still has it."""
+        origin = {atom.GetIdx(): atom.GetIntProp(ORIGIN) for atom in mol.GetAtoms() if atom.HasProp(ORIGIN)}
+        if any(number in self.aromatic and not mol.GetAtomWithIdx(i).GetIsAromatic() for i, number in origin.items()):
+            return False
+        if not self.atoms:
+            return True
+        bonds = {
+            frozenset((origin.get(bond.GetBeginAtomIdx(), -1), origin.get(bond.GetEndAtomIdx(), -1)))
+            for bond in mol.GetBonds()
+        }
+        return self.bonds <= bonds and self.atoms <= {_identity(mol.GetAtomWithIdx(i), n) for i, n in origin.items()}
+
+
+def _identity(atom: Any, number: int) -> tuple[int, int, int]:
+    return number, atom.GetAtomicNum(), atom.GetFormalCharge()
+
+
+def _matches(mol: Mol, keep: str) -> set[int]:
+    """The atoms of a molecule that match SMARTS or make its scaffold."""
+    if keep == "scaffold":
+        from rdkit.Chem.Scaffolds.MurckoScaffold import GetScaffoldForMol
+
+        pattern = GetScaffoldForMol(mol)
+        return set(mol.GetSubstructMatch(pattern)) if pattern.GetNumAtoms() else set()
+    pattern = chem().MolFromSmarts(keep) if isinstance(keep, str) else None
+    if pattern is None:
+        raise InputError(f"expected keep as SMARTS or 'scaffold', got {keep!r}")
+    found = {index for match in mol.GetSubstructMatches(pattern) for index in match}
+    if not found:
+        raise InputError(f"expected keep as SMARTS of something in {chem().MolToSmiles(mol)}, got {keep!r}")
+    return found
 
 
 def single_edits(mol: Mol) -> Iterator[Edit]:

@@ -71,6 +71,7 @@ class Molecules(Sequence[Data]):
         problems: lines that were left out, or kept with a remark, in their order.
         featurizer: the name of the encodings.
         properties: what the file says of each: further columns of a table, properties of an SDF.
+        featurize: the function that encoded them.
     """
 
     graphs: list[Data]
@@ -78,6 +79,7 @@ class Molecules(Sequence[Data]):
     problems: list[ReadingProblem]
     featurizer: str
     properties: list[dict[str, Any]]
+    featurize: Featurizer
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -93,7 +95,7 @@ class Molecules(Sequence[Data]):
             return self.graphs[i]
         lines = self.lines[i]
         problems = [problem for problem in self.problems if problem.line in set(lines)]
-        return Molecules(self.graphs[i], lines, problems, self.featurizer, self.properties[i])
+        return Molecules(self.graphs[i], lines, problems, self.featurizer, self.properties[i], self.featurize)
 
     def __repr__(self) -> str:
         left_out = sum(problem.left_out for problem in self.problems)
@@ -175,7 +177,7 @@ def build(
     """Molecules from records, as `from_smiles` describes."""
     encoding, function = get(featurizer)
     canonical = chem().MolToSmiles
-    molecules = Molecules([], [], [], encoding, [])
+    molecules = Molecules([], [], [], encoding, [], function)
     in_space = any(is_in_space(record.mol) for record in records)
     seen: dict[str, int] = {}
     for record in records:
