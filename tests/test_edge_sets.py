@@ -15,7 +15,7 @@ from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, GraphConv, SAGEConv, SignedConv, SimpleConv, global_add_pool, global_mean_pool
 
 import gnn_xai as gx
-from gnn_xai.errors import InputError
+from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import seeded
 from gnn_xai.testing.comparing import by_identity, require_same
 from tests.heterogeneous import margin
@@ -304,6 +304,97 @@ def test_nodes_with_several_edge_sets_are_explained_as_if_alone(name: str) -> No
         alone = gx.explain(model, data, algorithm, index=e.index, progress=False)[0]
         require_same(by_identity(e), by_identity(alone), name)
     assert torch.equal(together.to_pyg(0, data)["x"].x, data.x)
+
+
+class Multiplex(nn.Module):
+    """Messages along two edge sets in turn, sums of both, and the root of each graph; a third set is only asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = GraphConv(3, 4), GATConv(4, 4), nn.Linear(8, 3)
+
+    def forward(self, data: Any) -> Tensor:
+        """`[G, 3]`."""
+        z = self.first(data.x, data.edge_index, data.edge_weight).tanh()
+        z = self.second(z, data.spatial_index).tanh()
+        asked = z[data.asked_index[0]] * z[data.asked_index[1]]
+        owner = data.batch[data.asked_index[0]]
+        return self.head(
+            torch.cat([z[data.root_index], global_add_pool(asked, owner, data.num_graphs)], 1)
+            + data.u[data.root_index * 0 + torch.arange(data.num_graphs)]
+        )
+
+
+def multiplex(seed: int) -> Data:
+    """A graph with two edge sets, pairs that are asked about, and a root."""
+    rng = torch.Generator().manual_seed(seed)
+    size = 5 + seed % 3
+    return Data(
+        x=torch.randn(size, 3, generator=rng, dtype=torch.float64),
+        edge_index=torch.randint(size, (2, 7), generator=rng),
+        edge_weight=torch.rand(7, generator=rng, dtype=torch.float64) + 0.5,
+        spatial_index=torch.randint(size, (2, 5 + seed % 2), generator=rng),
+        asked_index=torch.randint(size, (2, 3), generator=rng),
+        root_index=torch.tensor([seed % size]),
+        u=torch.randn(1, 8, generator=rng, dtype=torch.float64),
+        name=f"graph {seed}",
+    )
+
+
+@pytest.mark.parametrize("removal", ["message", "structural"])
+def test_a_second_edge_set_is_one_that_the_model_passes_messages_on(removal: Any) -> None:
+    """Others that name nodes are not, and follow; weights of the first set stay with it."""
+    graphs, model = [multiplex(seed) for seed in range(4)], seeded(lambda: Multiplex().double())()
+
+    def out(data: Data) -> Tensor:
+        return model(Batch.from_data_list([data]))[0].detach()
+
+    algorithm = gx.EdgeAblation(removal=removal)
+    explained = gx.explain(model, graphs, algorithm, undirected=False, progress=False)
+    for e, data in zip(explained, graphs, strict=True):
+        whole = out(data)
+        torch.testing.assert_close(e.prediction, whole, rtol=0, atol=1e-9)
+        assert list(e.edge_mask_dict) == ["edge_index", "spatial_index"]
+        for name, mask in e.edge_mask_dict.items() if removal == "structural" else ():
+            left = [without_edge(data, name, number) for number in range(len(mask))]
+            if name == "spatial_index":
+                for one in left:
+                    one.edge_weight = data.edge_weight
+            wanted = torch.stack([margin(whole, e.target) - margin(out(one), e.target) for one in left])
+            torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-9)
+    assert any(e.edge_mask_dict["spatial_index"].any() for e in explained)
+
+
+@pytest.mark.parametrize("name", ["gnn_explainer", "node_ablation", "saliency", "feature_ablation"])
+def test_graphs_with_several_edge_sets_are_explained_as_if_alone(name: str) -> None:
+    """Nodes that leave take the edges of both sets with them; their features are masked once."""
+    graphs, model = [multiplex(seed) for seed in range(4)], seeded(lambda: Multiplex().double())()
+    algorithm = gx.algorithms.get(
+        name, **FEW.get(name, {}), **{"removal": "message"} if name == "node_ablation" else {}
+    )
+    together = gx.explain(model, graphs, algorithm, progress=False)
+    for number, e in enumerate(together):
+        alone = gx.explain(model, [graphs[number]], algorithm, progress=False)[0]
+        require_same(by_identity(e), by_identity(alone), name)
+
+
+def test_pairs_that_no_layer_runs_on_are_no_edge_set() -> None:
+    """Also where they are the edges once more, as labels often are."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = GraphConv(3, 3)
+
+        def forward(self, data: Any) -> Tensor:
+            return self.conv(data.x, data.edge_index) + data.x[data.twin_index[0]].mean() * 0
+
+    data = multiplex(1)
+    data.twin_index = data.edge_index.clone()
+    model = seeded(lambda: Both().double())()
+    with pytest.warns(GnnXaiWarning, match="the model reads data.twin_index"):
+        found = gx.explain(model, data, "edge_ablation", index=[0], task="node", progress=False)
+    assert found.types is None
 
 
 # What is refused #####################################################################################################

@@ -39,8 +39,8 @@ def prepared_for(
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
         problem = problem_of(model, graphs, as_task(task, data), forward, node_type, exclude_pair)
-        positions = None if index is None else problem.readout.index(index, graphs)
-        tied = as_undirected(undirected, graphs)
+        positions = None if index is None else problem.readout.index(index, problem.graphs)
+        tied = as_undirected(undirected, problem.graphs)
         prepared = prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
         prepared.way(structural=False)
     return prepared

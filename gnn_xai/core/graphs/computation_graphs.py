@@ -295,7 +295,10 @@ class Replicas:
         graphs, graph = self.source.graphs, self.source.graph[self.instance]
         if self.by_type is not None:
             data = self.by_type.data(self.node_id, self.edge_id, self.node_owner, len(self))
-            for key, value in ({key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other).items():
+            values = {key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other
+            values |= {key: [values[i] for i in graph.tolist()] for key, values in graphs.lists.items()}
+            values |= {key: column.laid(self._placement) for key, column in graphs.columns.items()}
+            for key, value in values.items():
                 data[key] = value
             return data
         return graphs.union(self._placement, self.edge_index)

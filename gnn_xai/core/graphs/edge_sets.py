@@ -182,7 +182,9 @@ class _Sets:
         key = anchor[0]
         if self.num_graphs is None:
             return torch.tensor([0, int(self.data[key])], device=device)
-        sizes = self.data._store._num_nodes if key == "num_nodes" else self.data[key]
+        if key == "num_nodes":
+            return self.data.ptr
+        sizes = self.data[key]
         return pointers(torch.as_tensor(sizes, device=device).reshape(-1))
 
     def _rows(self, key: str) -> Tensor | None:

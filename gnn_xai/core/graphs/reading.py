@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from gnn_xai.core.graphs.checks import checked
 from gnn_xai.core.graphs.collate import collate, detached
 from gnn_xai.core.graphs.columns import Column
 from gnn_xai.core.graphs.edge_sets import as_hetero, edge_sets_of
+from gnn_xai.core.graphs.expansion import everything
 from gnn_xai.core.graphs.rules import Rules, plain
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import Spelling
@@ -93,6 +95,27 @@ def _of_types(
     node_attrs = {} if x is None else {"x": x}
     _require_finite(node_attrs)
     return Graphs(edge_index, batch, node_ptr, edge_ptr, node_attrs, {}, graph_attrs, other, many, source, types=types)
+
+
+def by_edge_sets(graphs: Graphs, names: Sequence[str]) -> Graphs:
+    """Graphs with some of their columns, each a set of pairs of nodes, as edge sets beside their own edges; all by relation.
+
+    Raises:
+        InputError: if an attribute has a row for each element of several edge sets, and its name does not tell of which.
+    """
+    union = everything(graphs, None).data
+    sets = ("edge_index", *names)
+    typed, spelling = as_hetero(union, graphs.num_graphs, sets, graphs.source)
+    read = _of_types(typed, graphs.many, graphs.source, graphs.num_graphs, spelling, graphs.followed)
+    assert read.types is not None
+    assigned = {*names, *(key for attributes in (*read.types.node_attrs, *read.types.edge_attrs) for key in attributes)}
+    return replace(
+        read,
+        graph_attrs={key: value for key, value in graphs.graph_attrs.items() if key not in assigned},
+        columns={key: column for key, column in graphs.columns.items() if key not in assigned},
+        lists=graphs.lists,
+        other=graphs.other,
+    )
 
 
 class _Levels:

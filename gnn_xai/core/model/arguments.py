@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,11 @@ from torch_geometric.nn import Sequential
 
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import Named
+from gnn_xai.core.model.edge_sets import with_edge_sets
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import Readout, readout_of
+from gnn_xai.core.model.restoring import compiled
 from gnn_xai.errors import InputError, warn
 
 _WHOLE_DATA = ("data", "batch_data", "graph")  # names under which models take the data object itself
@@ -112,7 +113,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None, readout: Rea
     sliceable |= graphs.columns.keys() | graphs.lists.keys()
     sliceable |= {f"{key}_{what}" for key in graphs.followed for what in ("batch", "ptr")}
     if graphs.types is not None:
-        sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs}
+        sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs, *graphs.columns}
     method, named = _signature(model, readout)
     of = f"{type(model).__name__}.{method}"
     if not named:
@@ -236,19 +237,14 @@ def problem_of(
             f"expected exclude_pair for an edge-level task alone, got it for one of {readout.what}s; leave it out"
         )
     bound = bind(model, graphs, forward, readout)
+    if not readout.supplies:
+        graphs = with_edge_sets(model, graphs, bound, bound.attributes if isinstance(bound, Bound) else {""})
     return Problem(model, readout.apart(graphs), task, bound, node_type=node_type, exclude_pair=bool(exclude_pair))
 
 
 def _keys(source: Any) -> list[str]:
     first = source if isinstance(source, Data) else next(iter(source), None)
     return list(first.keys()) if isinstance(first, Data) else []
-
-
-def compiled(modules: Iterable[nn.Module]) -> bool:
-    """Whether `torch.compile` took part in any of a model's modules."""
-    return any(
-        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None for module in modules
-    )
 
 
 def eager(model: nn.Module) -> nn.Module:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gnn_xai.core.model.arguments import compiled
 from gnn_xai.core.model.leftovers import without_leftovers
 
 
@@ -83,3 +82,10 @@ def _restore(state: dict[str, Any], before: dict[str, Any]) -> None:
 
 def _caches(name: str) -> bool:
     return name == "cached" or name.startswith("_cached")
+
+
+def compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether `torch.compile` took part in any of a model's modules."""
+    return any(
+        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None for module in modules
+    )
