@@ -39,7 +39,7 @@ from benchmarks import workloads
 from benchmarks.measure import machine, seconds
 from benchmarks.quality import SPARSER
 from benchmarks.report import facts, figures, head, line, plus_minus, write_json
-from benchmarks.workloads import SEED, MissingError, drawn
+from benchmarks.workloads import SEED, MissingError, drawn, ready
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GINE
 from gnn_xai.datasets.recipe import Material, split_ids
@@ -96,6 +96,8 @@ def rows(case: Case) -> list[dict[str, Any]]:
     """Results, one row per algorithm."""
     found = []
     for label, algorithm in algorithms().items():
+        every = torch.arange(len(case.data))
+        algorithm = ready(algorithm, case.model, case.data, every, case.index, task=case.task, seed=SEED)
         time, explanations = seconds(lambda algorithm=algorithm: explain(case, algorithm, case.index))
         cost = {"ms each": 1000 * time / len(case.index)}
         found.append({"data set": case.name, "algorithm": label, **measures(case, explanations), **cost})

@@ -17,7 +17,7 @@ from typing import Any
 import gnn_xai as gx
 from benchmarks.measure import machine, seconds
 from benchmarks.report import facts, figures, head, line, plus_minus, write_json
-from benchmarks.workloads import SEED, drawn
+from benchmarks.workloads import SEED, drawn, ready
 from gnn_xai.metrics import Result
 
 # Edges of one motif.
@@ -42,18 +42,11 @@ def rows(name: str, instances: int) -> list[dict[str, Any]]:
     index = drawn(ds.index, instances).sort().values
     found = []
     every = {name: gx.algorithms.get(name) for name in gx.algorithms.REGISTRY} | SETTINGS
+    of: dict[str, Any] = {"task": ds.task, "node_type": ds.node_type, "seed": SEED}
     for label, algorithm in every.items():
+        algorithm = ready(algorithm, ds.model, ds.data, ds.index, index, **of)
         time, explanations = seconds(
-            lambda algorithm=algorithm: gx.explain(
-                ds.model,
-                ds.data,
-                algorithm,
-                task=ds.task,
-                node_type=ds.node_type,
-                index=index,
-                seed=SEED,
-                progress=False,
-            )
+            lambda algorithm=algorithm: gx.explain(ds.model, ds.data, algorithm, index=index, progress=False, **of)
         )
         row = {"data set": name, "algorithm": label, **measures(ds, explanations), "ms each": 1000 * time / len(index)}
         found.append(row)

@@ -44,7 +44,7 @@ import gnn_xai as gx
 from benchmarks.measure import machine
 from benchmarks.quality import FROM_ALL, SPARSER, SQUARED
 from benchmarks.report import facts, head, line, write_json
-from benchmarks.workloads import drawn
+from benchmarks.workloads import drawn, ready
 from gnn_xai.datasets import Benchmark
 from gnn_xai.metrics.accuracy import segment_roc_auc
 
@@ -70,6 +70,7 @@ ALGORITHMS: dict[str, Any] = {
     RECOMMENDED: SQUARED,
     "edge_ablation": gx.EdgeAblation(),
     "node_ablation": gx.NodeAblation(),
+    "pg_explainer": gx.PGExplainer(),
     "gnn_explainer": gx.GNNExplainer(),
     "gnn_explainer, authors' rate": gx.GNNExplainer(lr=0.1),
     "gnn_explainer, sparser": SPARSER,
@@ -130,6 +131,7 @@ def run(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> dict[str, An
 
 def explained(ds: Benchmark, algorithm: Any, within: Reach, seed: int) -> gx.Explanations:
     """Explanations of one run of one algorithm."""
+    algorithm = ready(algorithm, ds.model, ds.data, ds.index, within.index, task=ds.task, seed=seed)
     return gx.explain(ds.model, ds.data, algorithm, task=ds.task, index=within.index, seed=seed, progress=False)
 
 

@@ -375,6 +375,20 @@ def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
     return candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(SEED))][:count]
 
 
+def ready(algorithm: Any, model: nn.Module, data: Any, candidates: Tensor, index: Tensor, **options: Any) -> Any:
+    """An algorithm that can explain: where it has to be fitted, on as many other candidates as are explained.
+
+    Args:
+        algorithm, model, data, options: as in `gnn_xai.explain`.
+        candidates: what there is to explain, and to fit on.
+        index: what will be explained; fitted on, too, where nothing else is left.
+    """
+    if not gx.algorithms.needs_fit(algorithm):
+        return algorithm
+    others = drawn(candidates[~torch.isin(candidates, index)], len(index)).sort().values
+    return algorithm.fit(model, data, index=others if len(others) else index, progress=False, **options)
+
+
 def trained(
     make: Callable[[], nn.Module], data: Data, train: Tensor, test: Tensor, lr: float, epochs: int = 100
 ) -> tuple[nn.Module, float]:

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
         Captum,
         EdgeAblation,
         FeatureAblation,
+        Fitted,
         FragmentAblation,
         FragmentShapley,
         GNNExplainer,
         InputXGradient,
         IntegratedGradients,
         NodeAblation,
+        PGExplainer,
         Random,
         Saliency,
         SmoothGrad,
+        load_algorithm,
     )
     from gnn_xai.api import explain, prepare
     from gnn_xai.comparison import Comparison, compare
@@ -47,6 +50,7 @@ __all__ = [
     "Explanation",
     "Explanations",
     "FeatureAblation",
+    "Fitted",
     "FragmentAblation",
     "FragmentShapley",
     "GNNExplainer",
@@ -54,6 +58,7 @@ __all__ = [
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",
+    "PGExplainer",
     "Prepared",
     "Random",
     "Saliency",
@@ -68,6 +73,7 @@ __all__ = [
     "explain",
     "extend",
     "load",
+    "load_algorithm",
     "metrics",
     "molecules",
     "prepare",
@@ -89,6 +95,7 @@ _MODULES = {
     "compare": "comparison",
     "explain": "api",
     "load": "results.runs",
+    "load_algorithm": "algorithms",
     "prepare": "api",
 }
 

@@ -14,9 +14,10 @@ import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.core.model.restoring import untouched
 from tests.covering import every_value, pairwise
+from tests.ready import READY
 
 VARIANTS = [
-    *(gx.algorithms.get(name) for name in gx.algorithms.REGISTRY if name != "gnn_explainer"),
+    *(gx.algorithms.get(name) for name in READY if name != "gnn_explainer"),
     gx.GNNExplainer(epochs=3, node_mask_type="object"),
     gx.GNNExplainer(epochs=3, node_mask_type="attributes", restarts=2),
     gx.GNNExplainer(epochs=3, node_mask_type="common_attributes"),

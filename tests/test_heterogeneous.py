@@ -21,6 +21,7 @@ from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing.comparing import by_identity, require_same, require_state, state_of
 from tests.covering import every_value, pairwise
 from tests.heterogeneous import Relations, edges_of, margin, masked_messages, seeded, without_edge, without_node
+from tests.ready import READY
 from tests.test_laws import FEW
 
 INDEX = [0, 3, 7]
@@ -237,7 +238,7 @@ def layers_of(kind: str, data: HeteroData) -> Relations:
     return model
 
 
-@every_value(name=list(gx.algorithms.REGISTRY), kind=["sage", "gat", "hgt"])
+@every_value(name=READY, kind=["sage", "gat", "hgt"])
 def test_instances_are_explained_as_if_alone(name: str, kind: str) -> None:
     data = bibliography()
     model = layers_of(kind, data)
@@ -249,7 +250,7 @@ def test_instances_are_explained_as_if_alone(name: str, kind: str) -> None:
         require_same(by_identity(e), by_identity(backwards[-1 - position]), "index in reverse order")
 
 
-@every_value(name=list(gx.algorithms.REGISTRY), kind=["sage", "transformer", "hgt"])
+@every_value(name=READY, kind=["sage", "transformer", "hgt"])
 def test_predictions_under_masks_are_those_of_messages_and_features_multiplied(name: str, kind: str) -> None:
     data = bibliography()
     model = layers_of(kind, data)
@@ -283,7 +284,7 @@ def _inside(e: gx.Explanation, level: str) -> list[Tensor]:
     return [numbers[kinds == number] for number in range(count)]
 
 
-@pairwise(name=list(gx.algorithms.REGISTRY), fails=[False, True])
+@pairwise(name=READY, fails=[False, True])
 def test_model_and_data_come_back_as_they_were(name: str, fails: bool) -> None:
     data = bibliography()
     model = layers_of("sage", data).train()
@@ -308,7 +309,7 @@ def test_model_and_data_come_back_as_they_were(name: str, fails: bool) -> None:
         assert all(torch.equal(value, stores[key][name]) for name, value in store.items())
 
 
-@pytest.mark.parametrize("name", list(gx.algorithms.REGISTRY))
+@pytest.mark.parametrize("name", READY)
 def test_files_tables_runs_and_pygs_form_keep_what_was_explained(name: str, tmp_path: Path) -> None:
     data = bibliography()
     model = layers_of("sage", data)

@@ -19,12 +19,14 @@ import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.extend import Scores, gradients, keyed_uniform, segment_ranks
 from tests.covering import pairwise
+from tests.ready import READY
 
 # The laws hold for any number of steps, so few are taken.
 FEW: dict[str, dict[str, Any]] = {
     "gnn_explainer": {"epochs": 6, "lr": 0.1},
     "integrated_gradients": {"steps": 6},
     "smooth_grad": {"samples": 3},
+    "pg_explainer": {"epochs": 3, "lr": 0.1},
     "fragment_shapley": {"exact_up_to": 2, "samples": 3},
 }
 
@@ -110,7 +112,7 @@ class Watched:
         return scores
 
 
-@pytest.mark.parametrize("name", gx.algorithms.REGISTRY)
+@pytest.mark.parametrize("name", READY)
 def test_edges_that_only_degrees_need_score_zero(name: str) -> None:
     """A user's hook keeps the layers from being fused, so that their degrees need edges beyond those in play."""
     graph = testing.random_graph(2, 40, 50, undirected=True)

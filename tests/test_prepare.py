@@ -27,6 +27,7 @@ from gnn_xai.core.engines import choice, first_look, session
 from gnn_xai.core.engines.samples import SAMPLE
 from gnn_xai.core.graphs import computation_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError
+from tests.ready import READY
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,7 +87,7 @@ def passes(karate: Any) -> Any:
     ("name", "case"),
     [
         (name, case)
-        for name in gx.algorithms.REGISTRY
+        for name in READY
         for case in ("gcn_undirected", "gin_graphs")
         if case == "gin_graphs" or not name.startswith("fragment")
     ],

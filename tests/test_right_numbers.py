@@ -16,6 +16,7 @@ from torch_geometric.utils import to_dense_batch
 
 import gnn_xai as gx
 from tests.models import FEATURES, random_graph, seeded, small_graph
+from tests.ready import READY
 
 VALUE = ModelConfig(mode="regression", task_level="node", return_type="raw")
 GRAPH_VALUE = ModelConfig(mode="regression", task_level="graph", return_type="raw")
@@ -172,7 +173,7 @@ def test_what_reads_all_nodes_is_not_local(norm: str, shape: str) -> None:
 
 LAYERS = {"gcn": pyg.GCNConv, "sage": pyg.SAGEConv, "gat": pyg.GATConv, "cluster": pyg.ClusterGCNConv}
 # Its squared loss has the square of the output's unit, and is weighed against sizes that have none.
-WITHOUT_UNIT = set(gx.algorithms.REGISTRY) - {"gnn_explainer", "captum", "fragment_ablation", "fragment_shapley"}
+WITHOUT_UNIT = set(READY) - {"gnn_explainer", "captum", "fragment_ablation", "fragment_shapley"}
 
 
 class Scaled(nn.Module):

@@ -28,6 +28,7 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError, MaskingError
 from gnn_xai.testing import Network, distance, random_graph, seeded
 from tests.covering import every_value
+from tests.ready import READY
 
 FOUR: dict[str, Any] = {
     "GCN": lambda i, o: pyg.GCNConv(i, o),
@@ -289,7 +290,7 @@ def test_trap_08_a_buffer_that_is_replaced() -> None:
     assert float(before) == 0
 
 
-@pytest.mark.parametrize("name", gx.algorithms.REGISTRY)
+@pytest.mark.parametrize("name", READY)
 def test_trap_08_features_that_want_a_gradient(name: str) -> None:
     """The answer hangs on no autograd graph, and the features get no gradient."""
     graph = random_graph(0, 10, 14, undirected=True)
@@ -386,7 +387,7 @@ def test_trap_12_dead_relu_at_initialisation() -> None:
     assert learned.edge_mask.tolist()[0] > 0.1
 
 
-@pytest.mark.parametrize("name", gx.algorithms.REGISTRY)
+@pytest.mark.parametrize("name", READY)
 def test_trap_13_isolated_target(name: str) -> None:
     graph = random_graph(0, 10, 14, undirected=True)  # its last node has no edges
     for data in (graph, Data(x=graph.x, edge_index=torch.empty(2, 0, dtype=torch.int64))):
@@ -683,7 +684,7 @@ def test_trap_22_three_dimensional_features() -> None:
 
     graph = random_graph(0, 10, 14, undirected=True)
     graph.x = torch.randn(10, 5, 4, generator=torch.Generator().manual_seed(0))
-    for name in gx.algorithms.REGISTRY:
+    for name in READY:
         found = explain(seeded(Temporal)(), graph, name, index=[0, 3])
         if found.node_mask_type in ("attributes", "common_attributes"):
             assert found.node_mask.size(1) == 20  # every time and feature

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get
+from gnn_xai.algorithms._fit import Fits, Fitted, load_algorithm
+from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get, needs_fit
 from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
@@ -12,12 +13,14 @@ from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
 from gnn_xai.algorithms.node_ablation import NodeAblation
+from gnn_xai.algorithms.pg_explainer import PGExplainer
 from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
 
 _OURS: tuple[Any, ...] = (
     GNNExplainer,
+    PGExplainer,
     Saliency,
     InputXGradient,
     IntegratedGradients,
@@ -39,14 +42,19 @@ __all__ = [
     "FeatureAblation",
     "FragmentAblation",
     "FragmentShapley",
+    "Fits",
+    "Fitted",
     "GNNExplainer",
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",
+    "PGExplainer",
     "Random",
     "Saliency",
     "SmoothGrad",
     "algorithm",
     "describe",
     "get",
+    "load_algorithm",
+    "needs_fit",
 ]

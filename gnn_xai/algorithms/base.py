@@ -168,6 +168,11 @@ def one_pass(algorithm: Algorithm) -> bool:
     return getattr(algorithm, "one_pass", False)
 
 
+def needs_fit(algorithm: Algorithm) -> bool:
+    """True if it has to be fitted over many instances before it explains any."""
+    return getattr(algorithm, "needs_fit", False)
+
+
 def removal(algorithm: Algorithm) -> str:
     """How an element of score 0 is removed: its message multiplied by 0 (`message`), or the graph rebuilt (`structural`)."""
     return getattr(algorithm, "removal", "message")
@@ -186,6 +191,8 @@ def masks_edges(algorithm: Algorithm) -> bool:
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:
     """Name and hyper-parameters, ready for JSON: classes and functions by name, tensors and arrays as lists."""
+    if hasattr(algorithm, "describe"):  # a fitted one says what it was fitted on, too
+        return algorithm.describe()  # type: ignore[attr-defined]
     fields = dataclasses.fields(algorithm) if dataclasses.is_dataclass(algorithm) else ()
     return {"name": algorithm.name, **_plain({field.name: getattr(algorithm, field.name) for field in fields})}
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import gnn_xai as gx
-from gnn_xai.cli.options import Choice, Out, Overwrite, parse_index, parse_names, parse_setting, spread
+from gnn_xai.cli.options import Choice, FitIndex, Out, Overwrite, parse_index, parse_names, parse_setting, spread
 from gnn_xai.cli.terminal import console
 from gnn_xai.errors import InputError, unknown
 
@@ -33,6 +33,7 @@ def compare(
         typer.Option("--set", metavar="ALGORITHM.NAME=VALUE", help="A hyper-parameter; repeatable."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of all random numbers, as in 0-4.")] = "0",
+    fit_index: FitIndex = None,
     level: Annotated[
         str, typer.Option(help="What metrics compare: edge, node or feature; auto: what all algorithms score.")
     ] = "auto",
@@ -56,6 +57,7 @@ def compare(
             methods,
             measures or (["fidelity"] if subject.ground_truth is None else ["roc_auc", "fidelity"]),
             index=subject.index if index is None else index,
+            fit_index=None if fit_index is None else parse_index(fit_index, "--fit-index"),
             ground_truth=subject.ground_truth,
             labels=subject.labels,
             task=subject.task,

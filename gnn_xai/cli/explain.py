@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gnn_xai as gx
-from gnn_xai.cli.options import Algorithm, Choice, Out, Overwrite, Seed, Settings, parse_setting, spread
+from gnn_xai.cli.options import (
+    Algorithm,
+    Choice,
+    FitIndex,
+    Out,
+    Overwrite,
+    Seed,
+    Settings,
+    parse_index,
+    parse_setting,
+    spread,
+)
 from gnn_xai.cli.terminal import console, print_rows
+from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:
     from gnn_xai.results.explanations import Explanation, Explanations
@@ -21,6 +33,7 @@ def explain(
     out: Out,
     algorithm: Algorithm = "gnn_explainer",
     settings: Settings = None,
+    fit_index: FitIndex = None,
     seed: Seed = 0,
     figures: Annotated[int, typer.Option(min=0, help="How many instances to draw.")] = 6,
     overwrite: Overwrite = False,
@@ -32,10 +45,16 @@ def explain(
     from gnn_xai.cli import outputs
     from gnn_xai.viz import describe
 
-    method = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
+    method: Any = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
     index = choice.check()
+    fit_on = _fit_on(method, fit_index)
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = choice.subject()
+        if fit_on is not None:
+            settings_of_fit = {"task": subject.task, "node_type": subject.node_type, "seed": seed}
+            method = method.fit(
+                subject.model, subject.data, index=fit_on, **settings_of_fit, progress=sys.stderr.isatty()
+            )
         explanations, row = outputs.explain_and_measure(
             subject,
             method,
@@ -50,6 +69,22 @@ def explain(
     print_rows(("prediction", "strongest"), rows, len(explanations), outputs.SUMMARY)
     console.print(outputs.results_table([row]))
     console.print(f"written to {out}/: {outputs.EXPLANATIONS}, {outputs.SUMMARY}, {outputs.FIGURES}/", highlight=False)
+
+
+def _fit_on(method: Any, text: str | None) -> list[int] | None:
+    """What to fit an algorithm on; `None` for one that explains as it is.
+
+    Raises:
+        InputError: if there is nothing to fit on, or nothing to fit.
+    """
+    needed = gx.algorithms.needs_fit(method)
+    if needed and text is None:
+        raise InputError(
+            f"{method.name} learns over many instances first; expected them as --fit-index, as in --fit-index 300-399"
+        )
+    if text is not None and not needed:
+        raise InputError(f"{method.name} is not fitted; leave out --fit-index")
+    return None if text is None else parse_index(text, "--fit-index")
 
 
 def _strongest(explanations: Explanations, e: Explanation) -> str:

@@ -29,6 +29,10 @@ Returns = Annotated[str, typer.Option(help="What your model returns: raw, log_pr
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
 ]
+FitIndex = Annotated[
+    str | None,
+    typer.Option(help="What to fit an algorithm on that learns over many instances first, as in 300-349,400."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")]

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai._checks import is_number
-from gnn_xai.algorithms.base import Algorithm, Attributing, get, stochastic
+from gnn_xai.algorithms.base import Algorithm, Attributing, get, needs_fit, stochastic
 from gnn_xai.algorithms.random import Random
 from gnn_xai.api import explain
 from gnn_xai.comparison.measures import Measure, columns, refusals
@@ -41,6 +41,7 @@ def compare(
     metrics: Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]],
     *,
     index: Any = None,
+    fit_index: Any = None,
     ground_truth: GroundTruth | Any = None,
     labels: Tensor | None = None,
     task: Literal["node", "graph"] | ModelConfig | None = None,
@@ -67,6 +68,8 @@ def compare(
         model, data, index, task, node_type, target, forward, undirected, max_neighbors, batch_budget, progress: as in
             `gnn_xai.explain`; a prepared problem takes the place of model and data, as it does there.
         algorithms: names or objects; or a dict of them, whose keys are what the table calls them.
+        fit_index: what algorithms learn from that have to be fitted and are not yet, with the first of the seeds; like
+            `index`.
         metrics: names of `gnn_xai.metrics.REGISTRY`, or functions, with options set by `functools.partial`; or a dict of
             them. Arguments are bound by name: `model`, `data`, `prepared` (both, as `gnn_xai.prepare` returns them),
             `explanations`, `ground_truth`, `labels`, `algorithm`, `forward`, `batch_budget` and `level`. A metric returns
@@ -107,6 +110,7 @@ def compare(
     asked = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
     asked |= {"batch_budget": batch_budget, "index": index}
     prepared = model if isinstance(model, Prepared) else _prepare(model, data, asked)
+    methods = _fitted(methods, prepared, fit_index, seeds[0], progress)
     ask = partial(explain, prepared, max_neighbors=max_neighbors, batch_budget=batch_budget)
     shared = {**inputs, "prepared": prepared}
 
@@ -143,6 +147,25 @@ def _of_problem(model: nn.Module | Prepared, data: Any, forward: Forward | None)
 def _prepare(model: nn.Module, data: Any, settings: dict[str, Any]) -> Prepared:
     refuse_inference_mode("compare")
     return prepared_for(model, data, **settings)
+
+
+def _fitted(
+    methods: Mapping[str, Algorithm], prepared: Prepared, index: Any, seed: int, progress: bool
+) -> dict[str, Algorithm]:
+    """The algorithms, fitted where they have to be.
+
+    Raises:
+        InputError: if there is nothing to fit on, or nothing to fit.
+    """
+    missing = [label for label, method in methods.items() if needs_fit(method)]
+    if missing and index is None:
+        raise InputError(
+            f"expected fit_index=, the instances that {', '.join(missing)} is fitted on before it explains others, got None"
+        )
+    if index is not None and not missing:
+        raise InputError("expected an algorithm that has to be fitted with fit_index=, got none; leave fit_index out")
+    fit: dict[str, Any] = {"index": index, "seed": seed, "progress": progress}
+    return {label: cast(Any, m).fit(prepared, **fit) if needs_fit(m) else m for label, m in methods.items()}
 
 
 def _timed(ask: Callable[..., Explanations], method: Algorithm, **options: Any) -> tuple[Explanations, float]:
@@ -287,6 +310,7 @@ def _with_random(methods: dict[str, Algorithm]) -> tuple[dict[str, Algorithm], s
 
 def _names_of_algorithm(algorithm: Algorithm) -> tuple[str, str]:
     """Its name, and its name with the hyper-parameters that are not at their defaults."""
+    algorithm = getattr(algorithm, "algorithm", algorithm)  # of a fitted one
     own = fields(algorithm) if is_dataclass(algorithm) else ()
     changed = [f"{f.name}={getattr(algorithm, f.name)}" for f in own if getattr(algorithm, f.name) != f.default]
     return algorithm.name, f"{algorithm.name}({', '.join(changed)})" if changed else algorithm.name

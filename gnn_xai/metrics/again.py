@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gnn_xai.algorithms._fit import Fitted
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, Attributing, get
 from gnn_xai.api import explain
 from gnn_xai.core.engines.agreement import close
@@ -63,6 +64,8 @@ class Again:
             raise InputError(
                 f"expected algorithm= to explain again with, as {name!r} is not an algorithm of this package"
             )
+        if "fitted" in hyper:
+            raise InputError(f"expected algorithm= with the fitted {name} that made the explanations, got none")
         return get(name, **hyper)
 
     @cached_property
@@ -86,7 +89,9 @@ class Again:
         return self.model.forward if isinstance(self.model, Prepared) else self.forward
 
     def explain(self, **changes: Any) -> Explanations:
-        """The instances explained again, with some arguments of `gnn_xai.explain` changed."""
+        """The instances explained again, with some arguments of `gnn_xai.explain` changed; for another model, a fitted
+        algorithm is fitted again.
+        """
         asked, prepared = self.explanations, self.model if isinstance(self.model, Prepared) else None
         undirected = bool(asked.provenance.get("undirected", True))
         settings: dict[str, Any] = {
@@ -109,6 +114,15 @@ class Again:
                 "undirected": "auto" if undirected else False,
                 "exclude_pair": asked.provenance.get("exclude_pair", False),
             }
+        if "model" in changes and isinstance(self.method, Fitted):
+            settings["algorithm"] = self.method.refit(
+                changes["model"],
+                changes.get("data", self.source),
+                node_type=asked.explained_type,
+                forward=self.call,
+                undirected=settings["undirected"],
+                progress=False,
+            )
         return explain(**{**settings, **changes}, progress=False).to(asked.prediction.device)
 
     def explain_same(self, **changes: Any) -> Explanations:

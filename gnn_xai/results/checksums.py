@@ -38,9 +38,8 @@ def described(
         index, target: `[B]`; no target stands for the predicted one.
         settings: more, as it is.
     """
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
-        "model": {"class": _name(type(model)), "modules": checksum(_modules(model)), "weights": checksum(state)},
+        "model": of_model(model),
         "forward": None if forward is None else {"name": _name(forward), "code": checksum(forward)},
         "data": data,
         **settings,
@@ -52,6 +51,12 @@ def described(
             "torch_geometric": torch_geometric.__version__,
         },
     }
+
+
+def of_model(model: nn.Module) -> dict[str, str]:
+    """Checksums of a model's layers and of its weights, and the name of its class."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {"class": _name(type(model)), "modules": checksum(_modules(model)), "weights": checksum(state)}
 
 
 def _name(value: Any) -> str:

@@ -80,17 +80,23 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(work, path)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(
+    path: str | os.PathLike[str], kind: str = "explanations", expected: str = EXPECTED
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name and metadata of a file that `write` wrote.
+
+    Args:
+        path: the file.
+        kind, expected: what it should hold, in the words of an error.
 
     Raises:
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
-    what = f"cannot read {path} as explanations"
-    with storage_errors(what, EXPECTED, SafetensorError, json.JSONDecodeError), safe_open(path, framework="pt") as file:
+    what = f"cannot read {path} as {kind}"
+    with storage_errors(what, expected, SafetensorError, json.JSONDecodeError), safe_open(path, framework="pt") as file:
         meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
         if not isinstance(meta, dict):
-            raise StorageError(f"{path} is safetensors but holds no explanations of this package")
+            raise StorageError(f"{path} is safetensors but holds no {kind} of this package")
         refuse_newer(path, meta.get("format", 0), FORMAT_VERSION)
         return {key: file.get_tensor(key) for key in list(file.keys())}, meta
 

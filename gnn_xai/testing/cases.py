@@ -13,7 +13,7 @@ from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv, MessagePassing, global_add_pool, global_mean_pool
 from torch_geometric.utils import to_undirected
 
-from gnn_xai.algorithms.base import Algorithm
+from gnn_xai.algorithms.base import Algorithm, needs_fit
 from gnn_xai.api import explain
 from gnn_xai.results.explanations import Explanations
 
@@ -48,7 +48,15 @@ class Case:
     def explain(self, algorithm: Algorithm, model: nn.Module | None = None, **options: Any) -> Explanations:
         """Explain `index` of this case; options as in `gnn_xai.explain`, `data` among them."""
         options = {"data": self.data(), "index": list(self.index), "task": self.task, **options}
-        return explain(model or self.model(), algorithm=algorithm, progress=False, **options)
+        model = model or self.model()
+        return explain(model, algorithm=self.ready(algorithm, model), progress=False, **options)
+
+    def ready(self, algorithm: Any, model: nn.Module | None = None) -> Algorithm:
+        """The algorithm, fitted on all of `index` where it has to be."""
+        if not needs_fit(algorithm):
+            return algorithm
+        options: dict[str, Any] = {"index": list(self.index), "task": self.task, "progress": False}
+        return algorithm.fit(model or self.model(), self.data(), **options)
 
 
 class Encoder(nn.Module):
