@@ -16,7 +16,7 @@ ROOT = Path(gx.__file__).parent
 # A room is a module or a folder; a folder's `__init__` is part of it.
 ORDER = (
     ("errors", "_version"),
-    ("optional", "_checks"),
+    ("optional", "_checks", "_text"),
     ("core.arrays",),
     ("core.graphs",),
     ("core.inputs",),

@@ -244,6 +244,69 @@ def test_a_thousand_edges_show_the_strongest_and_say_so(ax):
     assert any("showing 60 of 1000 edges" in text for text in labels(ax))
 
 
+def passing(ax) -> int:
+    """How many lines run through the disc of a node that they do not join."""
+    ax.apply_aspect()
+    nodes = [c for c in ax.collections if len(c.get_offsets()) > 1]
+    centres = ax.transData.transform(np.concatenate([c.get_offsets() for c in nodes]))
+    radius = np.sqrt(nodes[0].get_sizes()[0]) / 2 * ax.figure.dpi / 72
+    count = 0
+    for line in lines(ax):
+        points = line.get_transform().transform_path(line.get_path()).to_polygons(closed_only=False)[0]
+        dense = np.concatenate([np.linspace(a, b, 30) for a, b in zip(points[:-1], points[1:], strict=True)])
+        near = set(np.flatnonzero(np.linalg.norm(dense[:, None] - centres, axis=-1).min(0) < radius))
+        ends = {int(np.linalg.norm(centres - end, axis=1).argmin()) for end in (points[0], points[-1])}
+        count += bool(near - ends)
+    return count
+
+
+def test_lines_go_around_nodes_that_they_do_not_join():
+    scale_free = nx.barabasi_albert_graph(40, 2, seed=1)
+    ax = Figure(figsize=(6.4, 5.2)).subplots()
+    draw(explanation(both_ways(scale_free), torch.rand(76).repeat(2), symmetric=True), ax, top=76, colorbar=False)
+    assert len(lines(ax)) == 76
+    assert passing(ax) <= 1
+    in_a_row = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])  # where a straight line has to pass others
+    complete = explanation(both_ways(nx.complete_graph(4)), torch.rand(12), signed=True)
+    for one, count in (
+        (complete, 12),
+        (explanation(both_ways(nx.complete_graph(4)), torch.ones(12), symmetric=True), 6),
+    ):
+        ax = Figure(figsize=(6.4, 5.2)).subplots()
+        draw(one, ax, layout=in_a_row, colorbar=False)
+        assert len(lines(ax)) == count
+        assert passing(ax) == 0
+        curves = {tuple(line.get_path().vertices.round(3).flatten()) for line in lines(ax)}
+        assert len(curves) == count
+
+
+def sentences(ax) -> list[str]:
+    """The texts of a drawing, without the ends of their lines."""
+    return [" ".join(text.split()) for text in labels(ax)]
+
+
+def test_the_subtitle_counts_what_is_as_strong_as_the_last_that_is_shown(ax):
+    star = [[*range(1, 101)], [0] * 100]
+    draw(explanation(star, [1.0] * 100), ax)
+    assert any("showing 60 of 100 edges; 40 left out are as strong" in text for text in sentences(ax))
+    weights = torch.cat([torch.ones(60), torch.full((10,), 0.995), torch.full((30,), 0.98)])
+    ax.clear()
+    draw(explanation(star, weights), ax)
+    assert any(text.endswith("showing 60 of 100 edges; 10 left out are as strong") for text in sentences(ax))
+    ax.clear()
+    draw(explanation(star, [1.0] * 50 + [0.0] * 50), ax)
+    assert any(text.endswith("showing 60 of 100 edges; 40 left out are as strong (0)") for text in sentences(ax))
+    ax.clear()
+    draw(explanation(star, torch.linspace(1, 0.1, 100)), ax, top=3)
+    assert any(text.endswith("showing 3 of 100 edges; 1 left out are as strong") for text in sentences(ax))
+    ax.clear()
+    draw(explanation(star, None, torch.cat([torch.zeros(1), torch.ones(100)])[:, None]), ax)
+    assert any("showing 61 of 101 nodes; 40 left out are as strong" in text for text in sentences(ax))
+    ax.clear()
+    features(explanation([[0], [1]], None, torch.ones(30), kind="common_attributes"), ax, top=4)
+    assert ax.get_xlabel() == "mask · showing 4 of 30 features; 26 left out are as strong"
+
+
 def test_top_is_obeyed_and_checked(ax):
     graph = both_ways(nx.path_graph(9))
     draw(explanation(graph, torch.rand(8).repeat(2), index=4), ax, top=3)
@@ -385,6 +448,18 @@ def _contrast(a, b) -> float:
             {"prediction": (-2.0,), "mode": "binary_classification", "target": 0},
             "node 0 · predicted class 0 (p = 0.88)",
         ),
+        (
+            {"prediction": (-2.0,), "mode": "binary_classification", "target": 1},
+            "node 0 · predicted class 0 (p = 0.88), explained class 1 (p = 0.12)",
+        ),
+        (
+            {"prediction": (0.75,), "mode": "binary_classification", "returns": "probs", "target": 0},
+            "node 0 · predicted class 1 (p = 0.75), explained class 0 (p = 0.25)",
+        ),
+        (
+            {"prediction": (-2.0, 1.0, -1.0), "mode": "binary_classification", "target": 2},
+            "node 0 · predicted class 1 (p = 0.73), explained class 2 (p = 0.27)",
+        ),
         ({"prediction": (3.14159,), "mode": "regression", "target": 0}, "node 0 · predicted 3.14"),
         (
             {"prediction": (1.0, 2.5), "mode": "regression", "target": 1},
@@ -402,6 +477,56 @@ def test_title_and_class_names(ax):
     assert title(ax) == "node 0 · predicted roof (p = 0.88)"
     draw(one, ax, title="mine")
     assert title(ax) == "mine"
+
+
+def test_too_few_class_names_are_refused(ax):
+    with pytest.raises(InputError, match="expected class_names for 2 classes, got 1"):
+        draw(explanation([[0], [1]], [0.5]), ax, class_names=["base"])
+
+
+def test_long_titles_stay_within_their_panel():
+    one = explanation([[0], [1]], [0.5], target=0)
+    figure = grid([one] * 2, columns=2, panel=(3.3, 3.0), class_names=["a class with a long name", "and another one"])
+    FigureCanvasAgg(figure).draw()
+    for panel in figure.axes[:2]:
+        for text in (panel.title, panel._left_title, *panel.texts):
+            box = text.get_window_extent()
+            assert box.x1 <= figure.bbox.x1
+            assert box.x1 - box.x0 <= figure.bbox.width / 2
+
+
+HOSTILE = ["$x_{$", "$\\frac{1$", "\x1b[31mred", "\ud800", "\u202egnirts", "\x00", "_hidden", "100 $ or 200 $", "a\tb"]
+
+
+def test_names_are_drawn_whatever_they_hold():
+    graph = both_ways(nx.path_graph(len(HOSTILE)))
+    one = explanation(graph, torch.rand(graph.size(1)), index=0)
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    classes = dict(enumerate(range(len(HOSTILE))))
+    ax = figure.subplots()
+    title = "\n".join(HOSTILE)
+    draw(one, ax, node_labels=HOSTILE, node_classes=classes, class_names=HOSTILE, title=title)
+    FigureCanvasAgg(figure).draw()
+    assert len(ax.get_legend().get_texts()) == len(HOSTILE)
+    figure.clear()
+    ax = features(
+        explanation([[0], [1]], None, torch.rand(len(HOSTILE)), kind="common_attributes"),
+        figure.subplots(),
+        feature_names=HOSTILE,
+    )
+    FigureCanvasAgg(figure).draw()
+    assert r"\x1b[31mred" in [tick.get_text() for tick in ax.get_yticklabels()]
+    draw(one, ax, class_names=["no", "$CO_2$"])
+    assert "$CO_2$" in ax.get_title(loc="left")
+
+
+def test_flags_are_checked(ax):
+    one = explanation([[0], [1]], [0.5])
+    for option in ({"directed": "False"}, {"colorbar": 0}, {"legend": "no"}):
+        with pytest.raises(InputError, match=f"expected {next(iter(option))}"):
+            draw(one, ax, **option)
+    with pytest.raises(InputError, match="expected columns as a positive integer, got 0"):
+        grid([one], columns=0)
 
 
 def test_nothing_is_shown_and_only_an_own_figure_is_registered(monkeypatch, ax):

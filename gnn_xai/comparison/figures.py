@@ -9,6 +9,7 @@ import numpy as np
 
 from gnn_xai.errors import InputError
 from gnn_xai.viz.color import FAINT_TEXT, NEUTRAL_EDGE, NODE_OUTLINE, SERIES, TEXT
+from gnn_xai.viz.text import drawable, entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def curves(table: DataFrame, labels: Sequence[str], reference: str, ax: Sequence
             else:
                 place = others.index(str(label))
                 style = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
-            panel.plot(line["sparsity"], line["mean"], label=label, markersize=4, linewidth=1.6, **style)
+            panel.plot(line["sparsity"], line["mean"], label=entry(label), markersize=4, linewidth=1.6, **style)
             panel.fill_between(
                 line["sparsity"], line["low"], line["high"], color=style["color"], alpha=0.1, linewidth=0
             )
@@ -113,7 +114,7 @@ def _panel(cells: Sequence[Cell], reference: str, ax: Axes) -> None:
         ax.hlines(row, cell.low, cell.high, color=color, linewidth=2, zorder=2)
         inside = color if cell.better_than_random or cell is random else "white"
         ax.plot(cell.mean, row, "o", markersize=6.5, color=color, markerfacecolor=inside, markeredgewidth=1.6, zorder=3)
-    ax.set_yticks(range(len(cells)), [cell.algorithm for cell in cells], fontsize=9, color=TEXT)
+    ax.set_yticks(range(len(cells)), [drawable(cell.algorithm) for cell in cells], fontsize=9, color=TEXT)
     ax.set_ylim(len(cells) - 0.45, -0.55)
     ax.set_xlabel(BETTER.get(random.better, ""), fontsize=8, color=FAINT_TEXT)
     ax.margins(x=0.08)
@@ -141,7 +142,7 @@ def _nothing(ax: Axes, row: int, why: str) -> None:
 
 def _dress(ax: Axes, title: str) -> None:
     """Title, grid and spines, the same on all panels."""
-    ax.set_title(title, loc="left", fontsize=10, color=TEXT)
+    ax.set_title(drawable(title), loc="left", fontsize=10, color=TEXT)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -160,7 +161,7 @@ def _legend(figure: Figure, reference: str) -> None:
     }
     figure.legend(
         list(kinds.values()),
-        list(kinds),
+        list(map(entry, kinds)),
         loc="outside lower center",
         ncols=3,
         frameon=False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gnn_xai.errors import InputError
+
 if TYPE_CHECKING:
     from torch_geometric.explain.config import ModelConfig
 
@@ -33,7 +35,8 @@ def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tupl
     probability = probabilities(output, explanation.source.task)
     if len(output) == 1:  # one column: the probability of class 1
         probability = np.array([1.0 - probability[0], probability[0]])
-        target = int(probability.argmax())
+    if class_names is not None and len(class_names) < len(probability):
+        raise InputError(f"expected class_names for {len(probability)} classes, got {len(class_names)}")
     predicted = int(probability.argmax())
     text = f"{head} · predicted {name(predicted)} (p = {probability[predicted]:.2f})"
     if target == predicted:

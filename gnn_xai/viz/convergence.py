@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnn_xai.errors import InputError
 from gnn_xai.viz.color import FAINT_TEXT, SERIES, TEXT
+from gnn_xai.viz.text import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def convergence(
     ax.set_xlabel("epoch", fontsize=9, color=TEXT)
     ax.set_ylabel("loss", fontsize=9, color=TEXT)
     count = int((~curves["total"].isnan().any(0)).sum())
-    ax.set_title(title or f"{count} instance{'s' * (count != 1)}", loc="left", fontsize=11, color=TEXT)
+    ax.set_title(drawable(title or f"{count} instance{'s' * (count != 1)}"), loc="left", fontsize=11, color=TEXT)
     ax.tick_params(length=0, labelsize=8, labelcolor=FAINT_TEXT)
     ax.grid(axis="y", color=FAINT_TEXT, alpha=0.2, linewidth=0.6)
     ax.spines[["top", "right", "left"]].set_visible(False)

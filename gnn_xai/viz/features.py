@@ -11,6 +11,8 @@ from gnn_xai.errors import InputError
 from gnn_xai.viz.captions import describe
 from gnn_xai.viz.color import FAINT_TEXT, NODE_OUTLINE, TEXT, Scale, signed_text
 from gnn_xai.viz.kinds import look_up
+from gnn_xai.viz.lines import ties
+from gnn_xai.viz.text import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +61,8 @@ def features(
 
         _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * top), layout="constrained")
 
-    ranked = explanation.top_features(top)
+    every = explanation.top_features(explanation.node_mask.size(-1))
+    ranked = every[:top]
     scores = np.array([score for _, score in ranked], dtype=float)
     rows = np.arange(len(ranked))
     scale = Scale.of(scores, explanation.signed, explanation.one_sided)
@@ -71,7 +74,7 @@ def features(
         fontsize=8,
         color=FAINT_TEXT,
     )
-    ax.set_yticks(rows, [_name(column, feature_names) for column, _ in ranked], fontsize=9, color=TEXT)
+    ax.set_yticks(rows, [drawable(_name(column, feature_names)) for column, _ in ranked], fontsize=9, color=TEXT)
     ax.invert_yaxis()
     if explanation.signed:
         low, high = min(scores.min(initial=0), 0.0), max(scores.max(initial=0), 0.0)
@@ -81,8 +84,12 @@ def features(
     else:
         ax.set_xlim(0.0, 1.12)
         ax.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
-    ax.set_xlabel("attribution" if explanation.signed else "mask", fontsize=9, color=TEXT)
-    ax.set_title(title or describe(explanation), loc="left", fontsize=11, color=TEXT)
+    what = "attribution" if explanation.signed else "mask"
+    if len(ranked) < len(every):
+        left_out = ties(ranked[-1][1], [score for _, score in every[top:]])
+        what += f" · showing {len(ranked)} of {len(every)} features{left_out}"
+    ax.set_xlabel(what, fontsize=9, color=TEXT)
+    ax.set_title(drawable(title or describe(explanation)), loc="left", fontsize=11, color=TEXT)
     ax.tick_params(length=0, labelsize=8, labelcolor=FAINT_TEXT, axis="x")
     ax.tick_params(length=0, axis="y")
     ax.spines[["top", "right", "left"]].set_visible(False)

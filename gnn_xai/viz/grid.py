@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from gnn_xai._checks import flag, positive_integer
 from gnn_xai.errors import InputError
 from gnn_xai.viz.captions import explained_nodes
 from gnn_xai.viz.color import Scale, add_colorbar
@@ -58,6 +59,8 @@ def grid(
     """
     from matplotlib.figure import Figure
 
+    positive_integer(columns, "columns")
+    flag(aligned, "aligned")
     drawn = list(explanations)
     if not 1 <= len(drawn) <= PANELS_AT_MOST:
         raise InputError(f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(drawn)}; pass a slice")
@@ -65,7 +68,7 @@ def grid(
         if value is not None and len(value) != len(drawn):
             raise InputError(f"expected {name} of length {len(drawn)}, got {len(value)}")
 
-    columns = max(1, min(columns, len(drawn)))
+    columns = min(columns, len(drawn))
     rows = -(-len(drawn) // columns)
     shared = not any(e.signed for e in drawn)
     figure = Figure(figsize=(panel[0] * columns + 0.6 * shared, panel[1] * rows), layout="constrained")

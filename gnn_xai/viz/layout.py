@@ -7,13 +7,16 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+CLEARED = 200_000
+"""Lines times nodes of a drawing up to which nodes are moved off lines; beyond, discs are too small to be hit."""
+
 
 def stress_layout(graph: nx.Graph, first: object = None) -> dict[Any, np.ndarray]:
     """Positions in which drawn distance follows graph distance, one unit an edge.
 
     Each component is laid out by stress majorisation (Gansner, Koren and North 2004, "Graph drawing
-    by stress majorization"), turned so that its long side lies horizontally, and the components are
-    packed in rows. networkx's own stress layout, `kamada_kawai_layout`, needs SciPy and spreads
+    by stress majorization"), turned so that its long side lies horizontally, nodes move off the lines that they do not
+    end, and the components are packed in rows. networkx's own stress layout, `kamada_kawai_layout`, needs SciPy and spreads
     components at random.
 
     Args:
@@ -29,7 +32,11 @@ def stress_layout(graph: nx.Graph, first: object = None) -> dict[Any, np.ndarray
     blocks = []
     for component in components:
         nodes = _in_order(component)
-        blocks.append((nodes, _place_component(_hops(skeleton, nodes))))
+        place = {node: number for number, node in enumerate(nodes)}
+        lines = [(place[u], place[v]) for u, v in skeleton.subgraph(nodes).edges if u != v]
+        blocks.append(
+            (nodes, _clear(_place_component(_hops(skeleton, nodes)), np.array(lines, dtype=int).reshape(-1, 2)))
+        )
     return _pack(blocks)
 
 
@@ -95,6 +102,39 @@ def _part(x: np.ndarray, apart: float = 0.45, steps: int = 100) -> np.ndarray:
             break
         x = x + 0.5 * (offset * (gap / np.maximum(drawn, 1e-9))[..., None]).sum(1)
     return x
+
+
+def _clear(x: np.ndarray, lines: np.ndarray, apart: float = 0.22, steps: int = 60) -> np.ndarray:
+    """Push nodes off lines that pass them closer than `apart`, and their ends the other way; the clearest state.
+
+    Args:
+        x: `[n, 2]`.
+        lines: `[l, 2]` the nodes at both ends of each.
+    """
+    if not 0 < len(lines) * len(x) <= CLEARED:
+        return x
+    best, least = x, np.inf
+    for _ in range(steps):
+        start, along = x[lines[:, 0]], x[lines[:, 1]] - x[lines[:, 0]]
+        length = np.maximum((along**2).sum(1), 1e-12)
+        share = np.einsum("lnc,lc->ln", x[None] - start[:, None], along) / length[:, None]
+        aside = x[None] - start[:, None] - share[..., None] * along[:, None]
+        distance = np.linalg.norm(aside, axis=-1)
+        gap = np.where((share > 0) & (share < 1), np.clip(apart - distance, 0.0, None), 0.0)
+        gap[np.arange(len(lines))[:, None], lines] = 0.0
+        if gap.sum() < least:
+            best, least = x, gap.sum()
+        if least < 1e-3:
+            break
+        across = np.stack([-along[:, 1], along[:, 0]], 1) / np.sqrt(length)[:, None]
+        side = np.where(np.einsum("lnc,lc->ln", aside, across) < 0, -1.0, 1.0)  # a node on the line goes to the left
+        push = (gap * side)[..., None] * across[:, None]
+        shift = push.sum(0)
+        for end, weight in ((0, 1 - share), (1, share)):
+            np.add.at(shift, lines[:, end], -(weight[..., None] * push).sum(1))
+        size = np.linalg.norm(shift, axis=1, keepdims=True)
+        x = _part(x + 0.5 * shift * np.minimum(1.0, 0.5 / np.maximum(size, 1e-9)), steps=3)
+    return best
 
 
 def _pack(blocks: list[tuple[list, np.ndarray]], gap: float = 1.0) -> dict[Any, np.ndarray]:

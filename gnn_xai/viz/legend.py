@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from gnn_xai.viz.color import FAINT_TEXT, NODE_OUTLINE, TEXT, class_color
 from gnn_xai.viz.kinds import Kind
+from gnn_xai.viz.text import entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,8 @@ def _marker(look: Kind, *, filled: bool) -> Line2D:
 def class_handles(classes: Iterable[int], class_names: Sequence[str] | None) -> list[Handle]:
     """Entries for classes of nodes."""
     style = {"ls": "", "marker": "o", "ms": 8, "mec": NODE_OUTLINE, "mew": 0.8}
-    names = {number: f"class {number}" if class_names is None else str(class_names[number]) for number in classes}
+    known = dict(enumerate(class_names or ()))
+    names = {number: str(known.get(number, f"class {number}")) for number in classes}
     return [(Line2D([], [], mfc=class_color(number), **style), name) for number, name in names.items()]
 
 
@@ -106,7 +108,7 @@ def distinct(handles: Iterable[Handle]) -> list[Handle]:
 def write_legend(place: Axes | Figure, handles: Sequence[Handle], **options: Any) -> None:
     """A legend below axes, or where `options` put it."""
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.02)}
-    artists, names = zip(*handles, strict=True)
+    artists, names = zip(*((artist, entry(name)) for artist, name in handles), strict=True)
     relations = any(isinstance(artist, RelationHandle) for artist in artists)
     place.legend(
         artists,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINES_BY_DEFAULT = 60
 LINES_AT_MOST = 2000  # more are illegible, and take minutes
+ALIKE = 0.01  # how much weaker than the last that is shown an edge is to count as strong as that
 
 
 class Line(NamedTuple):
@@ -96,17 +97,32 @@ def select(
     top = LINES_BY_DEFAULT if top is None else top
     nodes, always = explanation.nodes, set(explained_nodes(explanation))
     if explanation.edge_mask is not None:
-        kept = sorted(lines, key=lambda line: -abs(line.score))[:top]
+        ranked = sorted(lines, key=lambda line: -abs(line.score))
+        kept = ranked[:top]
         if len(kept) == len(lines):
             return kept, nodes, ""
         ends = {line.u for line in kept} | {line.v for line in kept} | always
-        return kept, sorted(ends), f"showing {len(kept)} of {len(lines)} edges"
+        note = f"showing {top} of {len(lines)} edges"
+        return kept, sorted(ends), note + ties(kept[-1].score, [line.score for line in ranked[top:]])
     if len(nodes) <= top:
-        return lines, nodes, ""
+        kept, note = lines[:LINES_AT_MOST], f"showing {LINES_AT_MOST} of {len(lines)} edges"
+        return kept, nodes, note if len(kept) < len(lines) else ""
     rank = {n: abs(s) for n, s in scores.items()} or _nearness(lines, nodes, always)
-    chosen = set(sorted(nodes, key=lambda n: -rank[n])[:top]) | always
+    ranked = sorted(nodes, key=lambda n: -rank[n])
+    chosen = set(ranked[:top]) | always
     kept = [line for line in lines if line.u in chosen and line.v in chosen]
-    return kept[:LINES_AT_MOST], sorted(chosen), f"showing {len(chosen)} of {len(nodes)} nodes"
+    note = f"showing {len(chosen)} of {len(nodes)} nodes"
+    if scores:
+        note += ties(rank[ranked[top - 1]], [rank[node] for node in ranked[top:] if node not in chosen])
+    if len(kept) > LINES_AT_MOST:
+        note += f" and {LINES_AT_MOST} of {len(kept)} edges between them"
+    return kept[:LINES_AT_MOST], sorted(chosen), note
+
+
+def ties(last: float, left_out: list[float]) -> str:
+    """How many of the scores that are left out are as strong as the last that is shown, to be appended; "" for none."""
+    count = sum(abs(score) >= abs(last) * (1 - ALIKE) for score in left_out)
+    return f"; {count} left out are as strong{'' if last else ' (0)'}" if count else ""
 
 
 def _nearness(lines: list[Line], nodes: list[Any], start: set[Any]) -> dict[Any, float]:

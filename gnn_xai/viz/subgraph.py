@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.patheffects import withStroke
 
+from gnn_xai._checks import flag, one_of
 from gnn_xai.errors import InputError
+from gnn_xai.viz.bending import MARGIN, bends_of
 from gnn_xai.viz.captions import caption, explained_nodes
 from gnn_xai.viz.color import (
     FAINT_TEXT,
@@ -27,6 +29,7 @@ from gnn_xai.viz.kinds import Kind, kind_of, kinds, line_styles, look_up
 from gnn_xai.viz.layout import stress_layout
 from gnn_xai.viz.legend import Handle, class_handles, relation_handles, type_handles, write_legend
 from gnn_xai.viz.lines import Line, lines_of, own_scores, relations_of, select
+from gnn_xai.viz.text import drawable, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +41,6 @@ Layout = Callable[[nx.Graph], Mapping] | Mapping[Any, Any] | np.ndarray
 Labels = bool | Mapping[Any, Any] | Sequence[object] | Callable[[Any], object]
 
 THIN, THICK = 1.0, 5.0  # line widths in points, at weight 0 and at the end of the scale
-BEND = 0.3  # between lines that join the same two nodes
 NAMES_ON_LINES = 6  # lines that have the name of their relation beside them; of more, the legend lists relations
 SMALLEST, LARGEST = 5.5, 11.0  # fonts of labels inside their nodes
 RING_GAP = 7.0  # how much wider than its node the ring is, in points
@@ -98,8 +100,9 @@ def draw(
         The axes that were drawn on; `ax.figure` is the figure.
 
     Raises:
-        InputError: `top` is not in 1..2000, or `layout` lacks a node.
+        InputError: `top` is not in 1..2000, `layout` lacks a node, or `class_names` a class.
     """
+    flag(legend, "legend")
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -137,6 +140,8 @@ def draw_on(
     colorbar: bool = True,
 ) -> list[Handle]:
     """`draw` on some axes without a legend; returns what the legend says."""
+    one_of(directed, "directed", (None, True, False))
+    flag(colorbar, "colorbar")
     every_line, scores = lines_of(explanation, directed), own_scores(explanation)
     lines, nodes, left_out = select(explanation, every_line, scores, top)
     roots, graph = explained_nodes(explanation), _as_graph(lines, nodes)
@@ -165,7 +170,7 @@ def draw_on(
     _write_title(ax, title or headline, " · ".join(filter(None, notes)))
     ax.set_axis_off()
     ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.12)
+    ax.margins(MARGIN)
     if colorbar:
         _colorbars(ax, line_scale, node_scale)
     return _handles(graph, lines, None if scores else node_classes, class_names, looks, styles, bool(scores))
@@ -231,7 +236,7 @@ def _draw_lines(
         colors, widths = np.tile(to_rgba(NEUTRAL_EDGE), (len(lines), 1)), np.full(len(lines), THIN)
     else:
         colors, widths = scale.colors(score), THIN + (THICK - THIN) * scale.strength(score)
-    bends = _bends(lines)
+    bends = bends_of(ax, lines, positions, sizes)
     for i, line in enumerate(lines):
         # One call for each line: networkx gives every edge of one call the same arrow head.
         style = "-|>" if line.arrow else "-"
@@ -256,19 +261,6 @@ def _draw_lines(
             _write_name(ax, line, positions, bend, float(width))
 
 
-def _bends(lines: list[Line]) -> list[float]:
-    """How far each line is bent: lines between the same two nodes lie side by side."""
-    between: dict[tuple[Any, Any], list[int]] = {}
-    for i, line in enumerate(lines):
-        between.setdefault((min(line.u, line.v), max(line.u, line.v)), []).append(i)
-    bends = [0.0] * len(lines)
-    for same in between.values():
-        for place, i in enumerate(same):
-            side = BEND * (place - (len(same) - 1) / 2)
-            bends[i] = -side if lines[i].u <= lines[i].v else side
-    return bends
-
-
 def _write_name(ax: Axes, line: Line, positions: dict[Any, np.ndarray], bend: float, width: float) -> None:
     """The name of a line's relation along it, on the outer side of its bow."""
     if line.relation is None or line.u == line.v:
@@ -281,7 +273,7 @@ def _write_name(ax: Axes, line: Line, positions: dict[Any, np.ndarray], bend: fl
     offset = outwards * aside / max(float(np.linalg.norm(aside)), 1e-9) * (width / 2 + 6.0)
     angle = float(np.degrees(np.arctan2(across[1], across[0])))
     ax.annotate(
-        line.relation[1],
+        drawable(line.relation[1]),
         (float(middle[0]), float(middle[1])),
         (float(offset[0]), float(offset[1])),
         textcoords="offset points",
@@ -351,7 +343,7 @@ def _draw_labels(
     """Labels inside their nodes, all of a type in one size, or below them where they would be too small to read."""
     if node_labels is False:
         return
-    texts = {node: _label(node, node_labels) for node in fills}
+    texts = {node: drawable(_label(node, node_labels)) for node in fills}
     # A digit is about 0.64 em wide.
     fonts = {
         node: 0.95 * looks[kind_of(node)].room * np.sqrt(sizes[node]) / (0.64 * max(len(text), 1.7))
@@ -411,7 +403,11 @@ def _handles(
 
 
 def _write_title(ax: Axes, title: str, subtitle: str) -> None:
-    ax.set_title(title, loc="left", fontsize=10.5, color=TEXT, pad=20 if subtitle else 8)
+    """A title and a line below it, both broken where the axes are too narrow."""
+    width = float(ax.get_window_extent().width) * 72 / ax.figure.dpi
+    title, subtitle = wrapped(drawable(title), width, 10.5), wrapped(drawable(subtitle), width, 8.5)
+    lines = subtitle.count("\n") + 1 if subtitle else 0
+    ax.set_title(title, loc="left", fontsize=10.5, color=TEXT, pad=9 + 11 * lines)
     if subtitle:
         ax.annotate(
             subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points",
