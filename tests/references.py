@@ -295,7 +295,7 @@ class Reference:
         return self._drops([{v} for v in self.nodes], removal, objective)
 
     def fragment_ablation(self, removal: str, objective: str = "margin") -> Tensor:
-        """Drop of the score for each node's fragment, `[N]`."""
+        """Each node's share of the drop of the score for its fragment, `[N]`."""
         return self._drops(self.fragments(), removal, objective)
 
     @torch.no_grad()
@@ -303,14 +303,16 @@ class Reference:
         before = score(self.logits, self.target, objective)
         drops = torch.zeros(self.data.num_nodes, dtype=before.dtype)
         for fragment in fragments:
-            drops[sorted(fragment)] = before - score(self.without_nodes(fragment, removal), self.target, objective)
+            drop = before - score(self.without_nodes(fragment, removal), self.target, objective)
+            drops[sorted(fragment)] = drop / len(fragment)
         return drops
 
     @torch.no_grad()
     def fragment_shapley(
         self, removal: str, samples: int | None = None, objective: str = "margin"
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shapley values of each node's fragment and their standard errors, `[N]`; and the score without any fragment.
+        """Each node's share of the Shapley value of its fragment and of its standard error, `[N]`; and the score without any
+        fragment.
 
         Over all orders of arrival; or, with `samples`, over orders by keyed random numbers and their reverses.
         """
@@ -342,7 +344,8 @@ class Reference:
             value, error = torch.stack(pairs).mean(0), torch.stack(pairs).std(0) / math.sqrt(samples)
         by_node = torch.zeros(2, self.data.num_nodes, dtype=self.logits.dtype)
         for k, fragment in enumerate(fragments):
-            by_node[0, sorted(fragment)], by_node[1, sorted(fragment)] = value[k], error[k].to(value.dtype)
+            by_node[0, sorted(fragment)] = value[k] / len(fragment)
+            by_node[1, sorted(fragment)] = error[k].to(value.dtype) / len(fragment)
         return by_node[0], by_node[1], worth([])
 
     def _uniform(self, *keys: int) -> float:

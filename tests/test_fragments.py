@@ -77,6 +77,87 @@ def test_known_molecules(smiles: str, kind: str, expected: list[str]) -> None:
     assert names(smiles, kind) == expected
 
 
+GROUP_NAMES = {
+    "CC[NH3+]": "protonated amine",
+    "CC[NH2+]C": "protonated amine",
+    "C[NH+](C)C": "protonated amine",
+    "C[N+](C)(C)C": "quaternary nitrogen",
+    "[NH4+]": "ammonium ion",
+    "N#N": "dinitrogen",
+    "N#[N+]c1ccccc1": "diazonium",
+    "C=[N+]=[N-]": "diazo",
+    "CN=[N+]=[N-]": "azide",
+    "[C-]#[N+]C1CCCCC1": "isonitrile",
+    "CC#N": "nitrile",
+    "CON=O": "nitrite",
+    "CCN=O": "nitroso",
+    "CN(C)N=O": "nitrosamine",
+    "CO[N+](=O)[O-]": "nitrate",
+    "CC1(C)CCCC(C)(C)N1[O]": "nitroxide",
+    "[O-][n+]1ccccc1": "N-oxide",
+    "C[N+](C)(C)[O-]": "N-oxide",
+    "CC=[N+](C)[O-]": "nitrone",
+    "CC(=O)NO": "hydroxamic acid",
+    "CONC": "hydroxylamine",
+    "CS(C)=O": "sulfoxide",
+    "C[S+](C)[O-]": "sulfoxide",
+    "CS(C)(=O)=O": "sulfone",
+    "CS(=O)O": "sulfinic acid",
+    "CSSC": "disulfide",
+    "C1CCSS1": "disulfide",
+    "CSC": "sulfide",
+    "C[S+](C)C": "sulfonium",
+    "CS(=O)(=O)O": "sulfonic acid",
+    "CS(=O)(=O)[O-]": "sulfonic acid",
+    "CS(=O)(=O)OC": "sulfonate ester",
+    "CS(=O)(=O)N": "sulfonamide",
+    "COS(=O)(=O)O": "sulfate",
+    "CP(=O)(O)O": "phosphonic acid",
+    "CP(=O)(OC)OC": "phosphonate",
+    "CP(=O)([O-])[O-]": "phosphonate",
+    "COP(=O)(O)O": "phosphate ester",
+    "COP(=O)([O-])OC": "phosphate ester",
+    "COP(=O)(OC)OC": "phosphate ester",
+    "OP(=O)(O)O": "phosphoric acid",
+    "COP(=O)(O)OP(=O)(O)O": "diphosphate",
+    "COOC": "peroxide",
+    "CC(C)OO": "hydroperoxide",
+    "[O-]c1ccccc1": "phenolate",
+    "Oc1ccccc1": "phenol",
+    "C[O-]": "alkoxide",
+    "CN": "primary amine",
+    "CNC": "secondary amine",
+    "CN(C)C": "tertiary amine",
+    "CC(=O)OC(C)=O": "anhydride",
+    "COC(=O)OC": "carbonate",
+    "CC(=O)SC": "thioester",
+}
+
+
+@pytest.mark.parametrize(("smiles", "name"), GROUP_NAMES.items())
+def test_functional_groups_have_the_names_that_chemists_give_them(smiles: str, name: str) -> None:
+    mol = as_mol(smiles)
+    (group,) = (fragment for fragment in cut(mol, "functional_groups") if fragment.name != "alkene")
+    assert group.name == name
+    assert {a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() != 6 and not a.GetIsAromatic()} <= set(group.atoms)
+
+
+def test_hydrogens_are_in_the_fragment_of_their_atom() -> None:
+    from rdkit import Chem
+
+    for smiles in ("CCO", "O=[N+]([O-])c1ccccc1", "NCC(=O)O", "CC[NH3+]"):
+        mol = as_mol(smiles)
+        whole = Chem.AddHs(mol)
+        for kind in ("functional_groups", "rings", "brics", "scaffold", "parts"):
+            heavy = [(f.name, tuple(i for i in f.atoms if i < mol.GetNumAtoms())) for f in cut(whole, kind)]
+            assert heavy == [(f.name, f.atoms) for f in cut(mol, kind)]
+            carried = [
+                {n.GetIdx() for i in f.atoms for n in whole.GetAtomWithIdx(i).GetNeighbors()} for f in cut(whole, kind)
+            ]
+            for fragment, near in zip(cut(whole, kind), carried, strict=True):
+                assert {i for i in near if whole.GetAtomWithIdx(i).GetAtomicNum() == 1} <= set(fragment.atoms)
+
+
 def test_a_nitro_group_is_nitrogen_and_both_oxygens_and_an_ester_none_of_its_neighbours() -> None:
     assert cut(NITROBENZENE, "functional_groups")[0].atoms == (0, 1, 2)
     assert cut(ASPIRIN, "functional_groups")[0].atoms == (1, 2, 3)
@@ -160,7 +241,9 @@ def test_exact_values_are_those_of_brute_force(model: nn.Module, smiles: str) ->
     for k, piece in enumerate(pieces):
         gains = [value(order[: order.index(k) + 1]) - value(order[: order.index(k)]) for order in orders]
         for atom in piece.atoms:
-            assert float(e.node_mask[atom, 0]) == pytest.approx(sum(gains) / len(orders), abs=1e-4)
+            value_of_fragment = sum(gains) / len(orders)
+            assert float(e.extras["node_fragment_value"][atom]) == pytest.approx(value_of_fragment, abs=1e-4)
+            assert float(e.node_mask[atom, 0]) == pytest.approx(value_of_fragment / len(piece.atoms), abs=1e-4)
             assert int(e.extras["node_fragment"][atom]) == k
     assert float(e.extras["without_fragments"]) == pytest.approx(value(()), abs=1e-4)
     assert bool((e.extras["node_standard_error"] == 0).all())
@@ -177,9 +260,7 @@ def test_values_add_up(model: nn.Module, kind: str, removal: str, exact_up_to: i
         if kind == "bonds":
             total = sum(score for _, _, score in e.top_edges(100))
         else:
-            numbers = e.extras.get("node_fragment", e.node_id)
-            kept = {int(k): float(v) for k, v in zip(numbers, e.node_mask[:, 0], strict=True) if k >= 0}
-            total = sum(kept.values())
+            total = float(e.node_mask.sum())
         whole = float(e.prediction[1] - e.prediction[0]) - float(e.extras["without_fragments"])
         assert total == pytest.approx(whole, abs=1e-3 * max(1, abs(whole)))
 
@@ -230,7 +311,7 @@ def test_ablation_cuts_the_fragment_out(model: nn.Module, kind: str) -> None:
         expected = torch.zeros(len(every))
         for fragment in cut(smiles, kind):
             drop = worth(model, smiles, every) - worth(model, smiles, every - set(fragment.atoms))
-            expected[list(fragment.atoms)] = drop
+            expected[list(fragment.atoms)] = drop / len(fragment.atoms)
         torch.testing.assert_close(e.node_mask[:, 0], expected, rtol=1e-4, atol=1e-3)
 
 
@@ -273,7 +354,7 @@ def test_graphs_that_do_not_say_what_their_fragments_are(model: nn.Module) -> No
     with pytest.raises(InputError, match=r"kind='rings', got graphs without"):
         gx.explain(model, other, gx.FragmentAblation(kind="rings"), progress=False)
     other[0].smiles = other[1].smiles = "CC"
-    with pytest.raises(InputError, match="explicit hydrogens"):
+    with pytest.raises(InputError, match="with hydrogens"):
         gx.explain(model, other, gx.FragmentAblation(), progress=False)
     for graph in other:
         graph.fragment = torch.zeros(graph.num_nodes)
@@ -326,8 +407,12 @@ def test_attributions_of_fragments_that_cover_all_atoms_add_up(model: nn.Module)
 def test_a_fragment_removed_as_one_counts_once(model: nn.Module) -> None:
     e = explain(model, [ASPIRIN], gx.FragmentAblation())[0]
     table = fragments(e, "parts")
+    atoms = e.atoms
     for _, row in table.iterrows():
-        assert row.attribution == pytest.approx(float(e.node_mask[row.atoms[0], 0]), abs=1e-5)
+        own = atoms.loc[list(row.atoms)]
+        assert own["part_value"].tolist() == pytest.approx([row.attribution] * len(own), abs=1e-5)
+        assert own["attribution"].sum() == pytest.approx(row.attribution, abs=1e-5)
+        assert own["part"].nunique() == 1
 
 
 def test_masks_are_averaged(model: nn.Module) -> None:

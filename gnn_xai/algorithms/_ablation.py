@@ -80,21 +80,27 @@ class Fragments:
         return Change(edges=edges, nodes=absent & ~stays, x=x)
 
     def scores(self, values: Tensor, **more: Tensor) -> Scores:
-        """The values of fragments `[K]` as scores of all their nodes or edges; more such values as extras."""
+        """The values of fragments `[K]` as scores of their nodes or edges; more such values as extras.
+
+        The nodes of a fragment of several have equal shares of its value, which stands whole in
+        `extras["node_fragment_value"]`. An edge has the value of its unit, as both directions of an undirected edge do.
+        """
+        inside = self.of >= 0
+        if self.of_edges:
+            inside = inside & self.graphs.edge_in_play
 
         def spread(values: Tensor) -> Tensor:
-            inside = self.of >= 0
-            if self.of_edges:
-                inside = inside & self.graphs.edge_in_play
             return values.new_zeros(len(self.of)).masked_scatter(inside, values[self.of[inside]])
 
-        level = "edge" if self.of_edges else "node"
-        extras = {f"{level}_{name}": spread(extra) for name, extra in more.items()}
-        if self.number is not None:
-            extras["node_fragment"] = self.number
         if self.of_edges:
-            return Scores(edge=spread(values), extras=extras)
-        return Scores(node=spread(values).unsqueeze(1), node_type="object", extras=extras)
+            return Scores(edge=spread(values), extras={f"edge_{name}": spread(extra) for name, extra in more.items()})
+        if self.number is None:
+            extras = {f"node_{name}": spread(extra) for name, extra in more.items()}
+            return Scores(node=spread(values).unsqueeze(1), node_type="object", extras=extras)
+        size = torch.bincount(self.of[inside], minlength=len(self.owner))
+        extras = {f"node_{name}": spread(extra / size) for name, extra in more.items()}
+        extras |= {"node_fragment": self.number, "node_fragment_value": spread(values)}
+        return Scores(node=spread(values / size).unsqueeze(1), node_type="object", extras=extras)
 
 
 def single_edges(session: Session, graphs: ComputationGraphs) -> Fragments:

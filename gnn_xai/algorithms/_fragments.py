@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from gnn_xai.algorithms._ablation import Fragments, node_fragments, single_edges
 from gnn_xai.core.engines.session import Session
@@ -76,9 +77,9 @@ def _numbers(source: Graphs, which: list[int], kind: FragmentKind) -> Tensor | N
     from gnn_xai.molecules.fragments import checked, cut
 
     number = torch.full_like(source.batch, -1)
-    sizes, starts = source.node_ptr.diff().tolist(), source.node_ptr.tolist()
+    starts = source.node_ptr.tolist()
     for graph in which:
-        mol = checked(smiles[graph], sizes[graph], f"graph {graph}")
+        mol = checked(_graph(source, graph, smiles[graph]), f"graph {graph}")
         for position, fragment in enumerate(cut(mol, "parts" if kind == "auto" else kind)):
             number[[starts[graph] + atom for atom in fragment.atoms]] = position
     return number
@@ -103,10 +104,19 @@ def _neutral(source: Graphs, which: list[int]) -> Tensor:
     out = x.clone()
     starts = source.node_ptr.tolist()
     for graph in which:
-        start, end = starts[graph], starts[graph + 1]
-        mol = checked(smiles[graph], end - start, f"graph {graph}")
+        start = starts[graph]
+        mol = checked(_graph(source, graph, smiles[graph]), f"graph {graph}")
+        end = start + mol.GetNumAtoms()  # a virtual node is no atom
         out[start:end] = neutral(mol, x[start:end].cpu()).to(x)
     return out
+
+
+def _graph(source: Graphs, number: int, smiles: str) -> Data:
+    """One of the graphs, as far as it tells which atoms its nodes are."""
+    nodes, edges = (slice(*ptr[number : number + 2].tolist()) for ptr in (source.node_ptr, source.edge_ptr))
+    z = {"z": source.node_attrs["z"][nodes]} if "z" in source.node_attrs else {}
+    ends = source.edge_index[:, edges] - nodes.start
+    return Data(edge_index=ends, num_nodes=nodes.stop - nodes.start, smiles=smiles, **z)
 
 
 def _carried(source: Graphs, name: str) -> Tensor | None:

@@ -20,8 +20,9 @@ from gnn_xai.core.model.problem import Objective
 class FragmentAblation:
     """Leave-one-fragment-out: score(graph) − score(graph without the fragment), for every fragment with nodes in play.
 
-    Every node of a fragment gets the fragment's score, 0 if it is in none; `extras["node_fragment"]` holds the number of
-    its fragment (in the order of `gnn_xai.molecules.fragments.cut`), -1 for none. With `kind="bonds"` edges are scored.
+    The nodes of a fragment have equal shares of its score, 0 if they are in none. `extras["node_fragment_value"]` holds the
+    whole score of each node's fragment, and `extras["node_fragment"]` its number (in the order of
+    `gnn_xai.molecules.fragments.cut`), -1 for none. With `kind="bonds"` edges are scored.
 
     The explained node of a node-level task cannot leave the graph: its features are set to 0 (code 0 where they are
     integers) and its edges stay. Where nothing would be left of a graph, one node stays, with features 0 and without edges.

@@ -40,7 +40,8 @@ class FragmentShapley:
     removed. Up to `exact_up_to` fragments, all 2ⁿ coalitions are run. Above, orders of arrival are drawn, each with its
     reverse (Castro et al. 2009; antithetic pairs, Mitchell et al., JMLR 2022): every order adds up exactly, the mean has
     no bias, and `extras["node_standard_error"]` (`edge_...` for bonds) is the standard error over the pairs, 0 where values
-    are exact. Every node of a fragment gets the fragment's value, see `gnn_xai.FragmentAblation`.
+    are exact. The nodes of a fragment have equal shares of its value and of its error, so that the scores of nodes add up,
+    too; `extras["node_fragment_value"]` holds the whole value, see `gnn_xai.FragmentAblation`.
 
     Attributes:
         kind, removal, replacement, objective: as in `gnn_xai.FragmentAblation`.

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.molecules import featurizers
+from gnn_xai.molecules.ordering import nodes_as_atoms, other_nodes
 from gnn_xai.molecules.smiles import as_mol, chem
 from gnn_xai.molecules.tables import atom_scores, bond_scores, molecule, pandas
 from gnn_xai.results.explanations import Explanation
@@ -25,58 +27,110 @@ if TYPE_CHECKING:
 Kind = Literal["functional_groups", "rings", "brics", "scaffold", "parts", "atoms", "bonds"]
 KINDS: tuple[Kind, ...] = ("functional_groups", "rings", "brics", "scaffold", "parts", "atoms", "bonds")
 
+_ACID = "[OX2H,OX1-]"  # a hydroxyl of an acid, with or without its proton
+_OXYGEN = "[OX2,OX1-]"  # one beside a phosphorus or sulfur, of an acid or an ester
+
 GROUPS: tuple[tuple[str, str], ...] = (
     ("nitrate", "[OX2][$([NX3+](=O)[O-])]"),
     ("nitro", "fr_nitro"),
+    ("nitrite", "[OX2,OX1-][NX2]=[OX1]"),
+    ("nitrosamine", "[NX3][NX2]=[OX1]"),
+    ("nitroxide", "[NX3;+0][O;X1;+0;v1]"),
     ("azide", "Azide"),
+    ("azide", "[NX1-]=[NX2+]=[NX1-]"),
+    ("dinitrogen", "[NX1]#[NX1]"),
+    ("diazonium", "[#6][NX2+]#[NX1]"),
+    ("diazo", "[#6]=[NX2+]=[NX1-]"),
+    ("isonitrile", "[CX1-]#[NX2+]"),
+    ("nitrile oxide", "[CX2]#[NX2+][OX1-]"),
+    ("cyanide", "[CX1-]#[NX1]"),
+    ("nitrone", "[#6]=[NX3+;!a][OX1-]"),
+    ("azoxy", "[NX2]=[NX3+][OX1-]"),
+    ("N-oxide", "[#7+][OX1-]"),
     ("acid chloride", "AcidChloride"),
     ("sulfonyl chloride", "SulfonylChloride"),
     ("boronic acid", "BoronicAcid"),
     ("isocyanate", "fr_isocyan"),
     ("isothiocyanate", "fr_isothiocyan"),
     ("thiocyanate", "fr_thiocyan"),
+    ("cyanate", "[#6][OX2][CX2]#[NX1]"),
     ("trifluoromethyl", "[CX4;$(C(F)(F)F)](F)(F)F"),
+    ("sulfamide", "[NX3]S(=[OX1])(=[OX1])[NX3]"),
+    ("sulfamate", "[NX3]S(=[OX1])(=[OX1])[OX2]"),
     ("sulfonamide", "fr_sulfonamd"),
     ("sulfone", "fr_sulfone"),
-    ("phosphoric acid", "fr_phos_acid"),
-    ("phosphoric ester", "fr_phos_ester"),
+    ("sulfate", f"{_OXYGEN}[SX4](=[OX1])(=[OX1]){_OXYGEN}"),
+    ("sulfonic acid", f"[#6][SX4](=[OX1])(=[OX1]){_ACID}"),
+    ("sulfonate ester", "[#6][SX4](=[OX1])(=[OX1])[OX2][#6]"),
+    ("sulfinic acid", f"[#6][SX3](=[OX1]){_ACID}"),
+    ("sulfoxide", "[#16X3](=[OX1])([#6])[#6]"),
+    ("sulfoxide", "[#16X3+]([OX1-])([#6])[#6]"),
+    ("sulfonium", "[SX3+]"),
+    ("trisulfide", "[SX2][SX2][SX2]"),
+    ("disulfide", "[SX2][SX2]"),
+    (
+        "triphosphate",
+        f"{_OXYGEN}P(=[OX1])({_OXYGEN})[OX2]P(=[OX1])({_OXYGEN})[OX2]P(=[OX1])({_OXYGEN}){_OXYGEN}",
+    ),
+    ("diphosphate", f"{_OXYGEN}P(=[OX1])({_OXYGEN})[OX2]P(=[OX1])({_OXYGEN}){_OXYGEN}"),
+    ("phosphate ester", f"[PX4](=[OX1])([OX2][#6])({_OXYGEN}){_OXYGEN}"),
+    ("phosphoric acid", f"[PX4](=[OX1])({_ACID})({_ACID}){_ACID}"),
+    ("phosphonic acid", "[PX4](=[OX1])([#6])([OX2H])[OX2H]"),
+    ("phosphonate", f"[PX4](=[OX1])([#6])({_OXYGEN}){_OXYGEN}"),
+    ("phosphinic acid", f"[PX4](=[OX1])([#6])([#6,#1]){_ACID}"),
+    ("phosphoramide", "[PX4](=[OX1])[NX3]"),
+    ("phosphine oxide", "[PX4](=[OX1])([#6])([#6])[#6]"),
+    ("phosphonium", "[PX4+]"),
+    ("phosphine", "[PX3]"),
+    ("peroxy acid", "[CX3](=[OX1])[OX2][OX2H]"),
+    ("hydroperoxide", "[OX2H][OX2]"),
+    ("peroxide", "[OX2][OX2]"),
+    ("hydroxamic acid", f"[CX3](=[OX1])[NX3]{_ACID}"),
     ("guanidine", "fr_guanido"),
     ("carbamate", "fr_alkyl_carbamate"),
     ("urea", "fr_urea"),
     ("imide", "fr_imide"),
     ("carboxylic acid", "fr_COO2"),
+    ("anhydride", "[CX3](=[OX1])[OX2][CX3]=[OX1]"),
+    ("carbonate", "[OX2][CX3](=[OX1])[OX2]"),
     ("ester", "fr_ester"),
+    ("thioester", "[#6][CX3](=[OX1])[SX2]"),
     ("amide", "fr_amide"),
     ("amidine", "fr_amidine"),
     ("hydrazone", "fr_hdrzone"),
     ("hydrazine", "fr_hdrzine"),
     ("oxime", "fr_oxime"),
     ("azo", "fr_azo"),
-    ("diazo", "fr_diazo"),
     ("nitroso", "fr_nitroso"),
     ("nitrile", "fr_nitrile"),
     ("aldehyde", "fr_aldehyde"),
     ("ketone", "fr_ketone"),
+    ("iminium", "[#6]=[NX3+;!a]"),
     ("imine", "fr_Imine"),
     ("hydroxylamine", "fr_N-O"),
     ("thiocarbonyl", "fr_C=S"),
     ("carbonyl", "fr_C=O"),
     ("phenol", "fr_Ar_OH"),
+    ("phenolate", "[OX1-]c"),
     ("alcohol", "fr_Al_OH"),
+    ("alkoxide", "[OX1-][CX4]"),
     ("thiol", "fr_SH"),
+    ("thiolate", "[SX1-][#6]"),
     ("sulfide", "fr_sulfide"),
     ("ether", "fr_ether"),
-    ("quaternary nitrogen", "fr_quatN"),
-    ("primary amine", "fr_NH2"),
-    ("secondary amine", "fr_NH1"),
-    ("tertiary amine", "fr_NH0"),
+    ("ammonium ion", "[NX4H4+]"),
+    ("protonated amine", "[NX4+;!H0]"),
+    ("quaternary nitrogen", "[NX4+;H0]"),
+    ("primary amine", "[NX3H2;+0]"),
+    ("secondary amine", "[NX3H1;+0]"),
+    ("tertiary amine", "[NX3H0;+0]"),
     ("halogen", "fr_halogen"),
     ("alkyne", "C#C"),
     ("alkene", "C=C"),
 )
 """Functional groups: a name, and RDKit's definition of it: a row of `FragmentDescriptors.csv` (`fr_...`, what
-`rdkit.Chem.Fragments` counts) or of `Functional_Group_Hierarchy.txt`; SMARTS where RDKit defines none. Groups that others
-are parts of come first."""
+`rdkit.Chem.Fragments` counts) or of `Functional_Group_Hierarchy.txt`; SMARTS where RDKit defines none, or others too. Groups
+that others are parts of come first."""
 
 RINGS: tuple[tuple[str, str], ...] = (
     ("benzene ring", "c1ccccc1"),
@@ -127,6 +181,7 @@ SKELETONS: tuple[tuple[str, str], ...] = (
 )
 """Ring systems known by their atoms alone, whatever the orders of their bonds; looked up after `RINGS`."""
 
+_INDEX = "_gnn_xai_index"
 _ORDERS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
 _TABLE: tuple[Kind, ...] = ("functional_groups", "rings", "brics", "scaffold")
 
@@ -158,6 +213,8 @@ def cut(molecule: str | Mol, kind: Kind) -> list[Fragment]:
     - `parts`: ring systems, functional groups outside them, and the chains in between; every atom is in exactly one.
     - `atoms`, `bonds`: single ones.
 
+    A hydrogen that is an atom of its own (explicit, or deuterium) belongs to the fragment of the atom that it is bonded to.
+
     Args:
         molecule: SMILES, or an RDKit molecule.
         kind: what to cut by.
@@ -172,8 +229,11 @@ def cut(molecule: str | Mol, kind: Kind) -> list[Fragment]:
     if kind not in _CUTS:
         raise unknown("kind of fragment", str(kind), KINDS)
     mol = as_mol(molecule) if isinstance(molecule, str) else molecule
-    pieces = [Fragment(kind, name, tuple(sorted(atoms))) for name, atoms in _CUTS[kind](mol)]
-    return sorted(pieces, key=lambda fragment: fragment.atoms)
+    if not hasattr(mol, "GetAtoms"):
+        raise InputError(f"expected molecule as SMILES or an RDKit molecule, got {type(molecule).__name__}")
+    pieces = _CUTS[kind](mol) if kind in ("atoms", "bonds") else _with_hydrogens(mol, _CUTS[kind])
+    fragments = [Fragment(kind, name, tuple(sorted(atoms))) for name, atoms in pieces]
+    return sorted(fragments, key=lambda fragment: fragment.atoms)
 
 
 def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataFrame:
@@ -183,7 +243,7 @@ def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataF
     all atoms share out the whole; and the **mean** for masks in [0, 1], so that it is a mask again. Where the explanation
     scores edges alone, the sum is over its bonds, of which each end has a half, and the mean over the bonds within it, or,
     of a single atom, over those at it. The score of a fragment that an algorithm removed as one (`FragmentAblation`,
-    `FragmentShapley`) counts once: its atoms have equal shares.
+    `FragmentShapley`) counts once, as its atoms have equal shares of it.
 
     Args:
         e: an explanation of a molecule, of data that carries `smiles`.
@@ -198,25 +258,25 @@ def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataF
     """
     mol = molecule(e)
     score = _scorer(e, mol)
+    if not isinstance(kinds, Iterable):
+        raise InputError(f"expected kinds as one or several of {', '.join(KINDS)}, got {kinds!r}")
     wanted: list[Any] = [kinds] if isinstance(kinds, str) else list(kinds)
     rows = [(*fragment, score(fragment)) for kind in wanted for fragment in cut(mol, kind)]
     table = pandas().DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
     return table.sort_values("attribution", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def checked(smiles: str, num_nodes: int, what: str) -> Mol:
-    """The molecule of a graph.
+def checked(graph: Data, what: str) -> Mol:
+    """The molecule of a graph that carries `smiles`, as `gnn_xai.molecules.tables.molecule` has it.
 
     Raises:
-        InputError: its number of atoms is not the number of nodes.
+        InputError: its atoms are not the nodes.
     """
-    mol = as_mol(smiles)
-    if mol.GetNumAtoms() != num_nodes:
-        raise InputError(
-            f"expected one node for each of the {mol.GetNumAtoms()} atoms of {smiles!r}, got {num_nodes} nodes in {what}; "
-            "explicit hydrogens have to stand in the SMILES"
-        )
-    return mol
+    mol = as_mol(graph.smiles)
+    ordered = nodes_as_atoms(mol, graph)
+    if ordered is None:
+        raise other_nodes(graph.smiles, mol, graph.num_nodes, f" in {what}")
+    return ordered
 
 
 def neutral(mol: Mol, x: Tensor) -> Tensor:
@@ -265,9 +325,6 @@ def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
     of_atoms, of_bonds = atom_scores(e, mol), bond_scores(e, mol)
     if of_atoms is None and of_bonds is None:
         raise InputError(f"{e.source.algorithm['name']} scored neither atoms nor bonds")
-    number = e.extras.get("node_fragment")
-    if of_atoms is not None and number is not None:  # removed as one, so that each atom has the score of all
-        of_atoms[e.node_id.cpu().numpy()] /= torch.bincount(number + 1)[number + 1].cpu().numpy()
     ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]).reshape(-1, 2)
 
     def score(fragment: Fragment) -> float:
@@ -287,6 +344,29 @@ def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
 # Cutting #################################################################################################################
 
 Named = tuple[str, set[int]]
+
+
+def _with_hydrogens(mol: Mol, cut_heavy: Callable[[Mol], list[Named]]) -> list[Named]:
+    """The pieces of a molecule without those hydrogens that are bonded to one other atom, which then join its piece."""
+    carrier = {
+        atom.GetIdx(): atom.GetNeighbors()[0].GetIdx()
+        for atom in mol.GetAtoms()
+        if atom.GetAtomicNum() == 1 and atom.GetDegree() == 1 and atom.GetNeighbors()[0].GetAtomicNum() > 1
+    }
+    if not carrier:
+        return cut_heavy(mol)
+    heavy = chem().RWMol(mol)
+    for atom in list(heavy.GetAtoms()):
+        atom.SetIntProp(_INDEX, atom.GetIdx())
+    heavy.BeginBatchEdit()
+    for hydrogen, atom in carrier.items():
+        heavy.RemoveAtom(hydrogen)
+        heavy.GetAtomWithIdx(atom).SetNumExplicitHs(heavy.GetAtomWithIdx(atom).GetNumExplicitHs() + 1)
+    heavy.CommitBatchEdit()
+    chem().SanitizeMol(heavy)
+    kept = [atom.GetIntProp(_INDEX) for atom in heavy.GetAtoms()]
+    pieces = [(name, {kept[atom] for atom in atoms}) for name, atoms in cut_heavy(heavy.GetMol())]
+    return [(name, atoms | {h for h, atom in carrier.items() if atom in atoms}) for name, atoms in pieces]
 
 
 def _functional_groups(mol: Mol) -> list[Named]:

@@ -9,23 +9,30 @@ import numpy as np
 from torch_geometric.data import Batch, Data
 
 from gnn_xai.errors import InputError
+from gnn_xai.molecules.ordering import nodes_as_atoms, other_nodes
 from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.optional import need
+from gnn_xai.results.explanations import Explanation
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rdkit.Chem import Mol
 
-    from gnn_xai.results.explanations import Explanation
+
+VIRTUAL = "virtual"
 
 
 def atoms(explanation: Explanation) -> DataFrame:
-    """The atoms of a molecule in RDKit's order, one a row.
+    """The atoms of a molecule in the order of its nodes, which is RDKit's, one a row.
 
     Columns: `index`; `symbol`; `map_number`, the number in `[CH3:7]`, missing where there is none; and `attribution`:
     the atom's attribution, summed over its features; or its mask, which for a mask over features is that of the
     strongest. It is 0 where an atom cannot reach the output, and missing (NaN) throughout where the algorithm did not
-    score atoms.
+    score atoms. Hydrogens that are nodes have rows of their own, and so have virtual nodes, with the symbol `virtual`.
+
+    Where fragments were removed as one (`FragmentAblation`, `FragmentShapley`), an atom's attribution is its share of that
+    of its fragment, of which all atoms have the same; two more columns are `part`, the number of the fragment, missing
+    for none, and `part_value`, the attribution of the whole fragment.
 
     Args:
         explanation: of a graph that carries `smiles`. One that was loaded from disk gets its data with
@@ -36,16 +43,26 @@ def atoms(explanation: Explanation) -> DataFrame:
         InputError: the graph carries no SMILES, or not that of this explanation.
     """
     mol = molecule(explanation)
-    scores = atom_scores(explanation, mol)
-    numbers = [atom.GetAtomMapNum() or None for atom in mol.GetAtoms()]
-    return pandas().DataFrame(
+    scores = node_scores(explanation)
+    size = mol.GetNumAtoms()
+    virtual = int(graph_of(explanation).num_nodes or size) - size
+    numbers = [atom.GetAtomMapNum() or None for atom in mol.GetAtoms()] + [None] * virtual
+    table = pandas().DataFrame(
         {
-            "index": np.arange(mol.GetNumAtoms()),
-            "symbol": [atom.GetSymbol() for atom in mol.GetAtoms()],
+            "index": np.arange(size + virtual),
+            "symbol": [atom.GetSymbol() for atom in mol.GetAtoms()] + [VIRTUAL] * virtual,
             "map_number": pandas().array(numbers, dtype="Int64"),
-            "attribution": np.full(mol.GetNumAtoms(), np.nan) if scores is None else scores,
+            "attribution": np.full(size + virtual, np.nan) if scores is None else scores,
         }
     )
+    number, value = (explanation.extras.get(f"node_fragment{what}") for what in ("", "_value"))
+    if number is not None and value is not None:
+        parts, values = np.full(len(table), -1), np.zeros(len(table))
+        at = explanation.node_id.cpu().numpy()
+        parts[at], values[at] = number.cpu().numpy(), value.detach().cpu().numpy()
+        table["part"] = pandas().Series(parts, dtype="Int64").mask(parts < 0)
+        table["part_value"] = np.where(parts < 0, np.nan, values)
+    return table
 
 
 def bonds(explanation: Explanation) -> DataFrame:
@@ -89,6 +106,11 @@ def graph_of(explanation: Explanation) -> Data:
     Raises:
         InputError: the data is not at hand, is not that of the explanation, or carries no SMILES.
     """
+    if not isinstance(explanation, Explanation):
+        raise InputError(
+            f"expected one explanation of a molecule, got {type(explanation).__name__}; take one by its position, such as "
+            "explanations[0]"
+        )
     data: Any = explanation.source.data
     if data is None:
         raise InputError(
@@ -108,7 +130,8 @@ def graph_of(explanation: Explanation) -> Data:
 
 
 def molecule(explanation: Explanation) -> Mol:
-    """The RDKit molecule of an explanation; atoms are numbered as nodes.
+    """The RDKit molecule of an explanation: atom i is node i, with explicit hydrogens where these are nodes; it lacks the
+    virtual nodes, which follow.
 
     Raises:
         GnnXaiError: RDKit is not installed.
@@ -116,24 +139,28 @@ def molecule(explanation: Explanation) -> Mol:
     """
     graph = graph_of(explanation)
     mol = as_mol(graph.smiles)
+    ordered = nodes_as_atoms(mol, graph)
     nodes = explanation.node_id
-    if graph.num_nodes != mol.GetNumAtoms() or (len(nodes) and int(nodes.max()) >= mol.GetNumAtoms()):
-        raise InputError(
-            f"expected a graph whose nodes are the atoms of {graph.smiles}, which RDKit reads as {mol.GetNumAtoms()} atoms, "
-            f"got {graph.num_nodes} nodes; explicit hydrogens, for one, are not in RDKit's molecule"
-        )
-    return mol
+    if ordered is None or (len(nodes) and int(nodes.max()) >= int(graph.num_nodes or 0)):
+        raise other_nodes(graph.smiles, mol, graph.num_nodes)
+    return ordered
+
+
+def node_scores(explanation: Explanation) -> np.ndarray | None:
+    """One score a node of a molecule's graph, `[nodes]`; None if the algorithm did not score nodes."""
+    mask = explanation.node_mask
+    if mask is None or explanation.source.node_mask_type == "common_attributes":
+        return None
+    scores = np.zeros(int(graph_of(explanation).num_nodes or 0))
+    by_node = mask.sum(1) if explanation.signed else mask.amax(1)
+    scores[explanation.node_id.cpu().numpy()] = by_node.detach().cpu().numpy()
+    return scores
 
 
 def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
     """One score an atom, `[atoms]`; None if the algorithm did not score atoms."""
-    mask = explanation.node_mask
-    if mask is None or explanation.source.node_mask_type == "common_attributes":
-        return None
-    scores = np.zeros(mol.GetNumAtoms())
-    by_atom = mask.sum(1) if explanation.signed else mask.amax(1)
-    scores[explanation.node_id.cpu().numpy()] = by_atom.detach().cpu().numpy()
-    return scores
+    scores = node_scores(explanation)
+    return None if scores is None else scores[: mol.GetNumAtoms()]
 
 
 def bond_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
