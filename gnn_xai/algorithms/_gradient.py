@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -54,3 +55,15 @@ def times_input(scores: Scores, session: Session, graphs: ComputationGraphs) -> 
     if scores.node is None or features is None:
         return scores
     return Scores(scores.edge, scores.node * features[graphs.node].reshape(scores.node.shape), scores.node_type)
+
+
+def without_inputs(graphs: ComputationGraphs) -> ComputationGraphs | None:
+    """Computation graphs of the same data with zeros in the place of inputs of whole graphs; `None` where there are none.
+
+    These are numbers of graphs that are neither labels (`y`, as PyG calls them) nor held by nodes and edges.
+    """
+    source = graphs.graphs
+    numbers = {name: v * 0 for name, v in source.graph_attrs.items() if v.is_floating_point() and name != "y"}
+    if not numbers:
+        return None
+    return replace(graphs, graphs=replace(source, graph_attrs=source.graph_attrs | numbers))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms._ablation import variant_scores
-from gnn_xai.algorithms._gradient import gradient_scores, times_input
+from gnn_xai.algorithms._gradient import gradient_scores, times_input, without_inputs
 from gnn_xai.algorithms.base import algorithm, require_positive
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines.evaluate import Change
@@ -25,8 +25,10 @@ class IntegratedGradients:
 
     The path runs from all-zero features and all-zero edge masks to the input, both at once where both are asked for.
     Scores then add up to score(input) − score(baseline); how far they miss is reported for every instance as
-    `extras["completeness_error"]`. The score of an undirected edge is that of both directions together and is written
-    on each of them; count it once.
+    `extras["completeness_error"]`, and score(baseline) as `extras["base_value"]`. Inputs of a whole graph that are numbers
+    (`data.u`) stay as they are on the path; where there are some, the base value is that with zeros in their place, and
+    what they add to it `extras["inputs_of_graph"]`. The score of an undirected edge is that of both directions together
+    and is written on each of them; count it once.
 
     Attributes:
         steps: points of the quadrature.
@@ -60,8 +62,14 @@ class IntegratedGradients:
         if scores.edge is not None:
             once, _ = session.removable(graphs)
             total = total + segment_sum(scores.edge[once], graphs.edge_owner[once], len(graphs))
-        change = session.problem.score(prediction, target, self.objective) - self._baseline(session, graphs, target)
+        base = self._baseline(session, graphs, target)
+        change = session.problem.score(prediction, target, self.objective) - base
         scores.extras["completeness_error"] = total - change
+        empty = without_inputs(graphs)
+        if empty is not None:
+            lowest = self._baseline(session, empty, target)
+            scores.extras["inputs_of_graph"], base = base - lowest, lowest
+        scores.extras["base_value"] = base
         return scores
 
     def _baseline(self, session: Session, graphs: ComputationGraphs, target: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from gnn_xai.cli.options import (
 )
 from gnn_xai.cli.terminal import console, print_rows
 from gnn_xai.errors import unknown
+from gnn_xai.molecules.sums import sum_of, unit_of
 
 MoleculeFile = Annotated[
     Path,
@@ -65,6 +66,9 @@ def molecules(
     neutralize: Annotated[
         bool, typer.Option("--neutralize", help="Remove charges by adding or taking protons.")
     ] = False,
+    unit: Annotated[
+        str, typer.Option(help="The unit of a regression's values, such as logP or kJ/mol; said on the page.")
+    ] = "",
     target: Target = None,
     seed: Seed = 0,
     columns: Annotated[int, typer.Option(min=1, help="Molecules in a row of the sheet.")] = 5,
@@ -92,6 +96,8 @@ def molecules(
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
         encoding = featurizer or subject.featurizer or subject.model
+        if subject.task.mode.value == "regression" and subject.class_names:  # a name for each output column
+            unit = unit or subject.class_names[target or 0]
         mols = gx.molecules.read(
             smiles,
             encoding,
@@ -110,6 +116,7 @@ def molecules(
             title=f"{smiles.name}, explained for {subject.name}",
             columns=columns,
             class_names=subject.class_names,
+            unit=unit,
             footer=f"gnn_xai {gx.__version__} · seed {seed}",
         )
         for suffix in suffixes:
@@ -120,10 +127,16 @@ def molecules(
             "featurizer": mols.featurizer,
             "molecules": len(mols),
             "problems": [problem._asdict() for problem in mols.problems],
+            "unit": unit_of(explanations[0], unit),
+            "sums": [None if parts is None else parts.rows() for parts in map(sum_of, explanations)],
         }
         outputs.write_explanations(folder, explanations, facts)
-    rows = (tuple(map(str, row)) for row in table[list(COLUMNS)].itertuples(index=False))
+    rows = (tuple(map(_cell, row)) for row in table[list(COLUMNS)].itertuples(index=False))
     print_rows(tuple(COLUMNS.values()), rows, len(table), "molecules.csv")
     console.print(
         f"open {out / 'index.html'} to look at {len(mols)} molecules; tables are in {out}/*.csv", highlight=False
     )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +20,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
 
+from gnn_xai._checks import is_integer, is_number, positive_integer
 from gnn_xai.errors import InputError
 from gnn_xai.molecules.smiles import as_mol
+from gnn_xai.molecules.sums import Sum, sum_of, unit_of
 from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule
 from gnn_xai.viz.captions import describe, probabilities
 from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale, signed_text
@@ -44,6 +47,10 @@ MARGIN = 16
 MACROCYCLE = 9  # atoms of a ring
 PANELS_AT_MOST = 200
 SHARPNESS = 2  # pixels of a PNG for one of the SVG
+
+
+Mark = str | Collection[int]
+"""Atoms to circle: their indices, or SMARTS."""
 
 
 class Drawing:
@@ -100,7 +107,7 @@ def draw(
     size: tuple[int, int] | None = None,
     title: str | None = None,
     class_names: Sequence[str] | None = None,
-    mark: Collection[int] = (),
+    mark: Mark = (),
     numbers: bool = False,
     colorbar: bool = True,
 ) -> Drawing:
@@ -117,7 +124,7 @@ def draw(
         size: width and height of the formula in pixels; by default it grows with the molecule.
         title: replaces the two lines that name the molecule and the prediction; `""` for none.
         class_names: names of the model's outputs, for the second of them.
-        mark: atoms to circle, such as the true ones of a benchmark.
+        mark: atoms to circle, such as the true ones of a benchmark: their indices, or SMARTS for all that match.
         numbers: write the indices of atoms beside them; else atom map numbers are, where there are any.
         colorbar: whether to draw the scale below.
 
@@ -125,6 +132,10 @@ def draw(
         GnnXaiError: RDKit is not installed.
         InputError: the graph carries no SMILES, the explanation scores neither atoms nor bonds, or `limit` is not above 0.
     """
+    if size is not None and not (isinstance(size, (tuple, list)) and list(map(is_integer, size)) == [True, True]):
+        raise InputError(f"expected size as width and height in pixels, such as (400, 300), got {size!r}")
+    if not isinstance(title, str | None):
+        raise InputError(f"expected title as a string, got {title!r}")
     formula = _Formula.of(explanation, mark, numbers)
     scale = scale_of(explanation.source, limit)
     width, height = size or _size(formula.mol, BOND, SMALLEST, LARGEST)
@@ -156,12 +167,14 @@ def colorbar(explanations: Explanations, limit: float | None = None) -> Drawing:
 
 
 class Panel(NamedTuple):
-    """The lines below one molecule of a grid."""
+    """What stands below one molecule of a grid: words, the strongest fragments, and what attributions add up to."""
 
     name: str
     prediction: str
-    fragment: str
+    fragments: list[tuple[str, float]]
     fidelity: str
+    parts: Sum | None
+    sum: str
 
 
 def grid(
@@ -170,31 +183,41 @@ def grid(
     *,
     limit: float | None = None,
     class_names: Sequence[str] | None = None,
-    marks: Sequence[Collection[int]] | None = None,
+    marks: str | Sequence[Mark] | None = None,
+    unit: str = "",
 ) -> Drawing:
-    """Draw molecules on one sheet, each with its prediction, its strongest fragment and the explanation's fidelity.
+    """Draw molecules on one sheet, each with its prediction, its strongest fragment and, for a class, the explanation's
+    fidelity; for a regression, what attributions add up to where they do.
 
     All molecules of a run share one scale, and all have bonds of one length unless one is too large for its panel. The
-    fidelity is that of the explanation as a soft mask, as `gnn_xai.metrics.fidelity` has it by default.
+    fidelity is that of the explanation as a soft mask, as `gnn_xai.metrics.fidelity` has it by default. A molecule that
+    cannot be drawn leaves its panel empty, with a word on why.
 
     Args:
         explanations: what to draw: `Explanations`, or any iterable of single ones, of several algorithms, say; 200 at
             most.
         columns: molecules in a row.
         limit, class_names: as in `draw`.
-        marks: atoms to circle, for each molecule.
+        marks: atoms to circle, for each molecule, or SMARTS for all of them.
+        unit: of a regression's values, for the words below.
 
     Raises:
         GnnXaiError: RDKit or pandas is not installed.
         InputError: nothing to draw, more than 200 molecules, `marks` of another length, or as in `draw`.
     """
+    if not isinstance(explanations, Iterable):
+        raise InputError(f"expected explanations to draw, got {type(explanations).__name__}")
+    positive_integer(columns, "columns")
     shown = list(explanations)
     if not 1 <= len(shown) <= PANELS_AT_MOST:
         raise InputError(f"expected 1 to {PANELS_AT_MOST} explanations to draw, got {len(shown)}; pass a slice")
-    if marks is not None and len(marks) != len(shown):
-        raise InputError(f"expected marks of length {len(shown)}, got {len(marks)}")
-    formulas = [_Formula.of(e, () if marks is None else marks[i]) for i, e in enumerate(shown)]
-    panels = [panel_of(e, class_names) for e in shown]
+    if isinstance(marks, str) or marks is None:
+        marks = [marks or ()] * len(shown)
+    if not isinstance(marks, Sequence) or len(marks) != len(shown):
+        length = len(marks) if isinstance(marks, Collection) else repr(marks)
+        raise InputError(f"expected marks of length {len(shown)}, got {length}")
+    formulas = [_Formula.of(e, mark) for e, mark in zip(shown, marks, strict=True)]
+    panels = [panel_of(e, class_names, unit) for e in shown]
     runs = {id(e.source): e.source for e in shown}
     scales = {key: scale_of(run, limit) for key, run in runs.items()}
 
@@ -207,10 +230,17 @@ def grid(
     def paint(canvas: _Canvas) -> None:
         for i, (e, formula, panel) in enumerate(zip(shown, formulas, panels, strict=True)):
             x, y = (i % columns) * width, (i // columns) * (height + text) + gap
-            canvas.molecule(x, y, width, height, formula, scales[id(e.source)], BOND_IN_GRID)
             room = width - 2 * MARGIN
+            try:
+                canvas.molecule(x, y, width, height, formula, scales[id(e.source)], BOND_IN_GRID)
+            except Exception as error:  # whatever RDKit or PIL raise; the others are drawn
+                canvas.text(x + MARGIN, y + height / 2, f"no picture: {error}", 11, width=room, color=FAINT_TEXT)
             canvas.text(x + MARGIN, y + height + 16, panel.name, 13, width=room)
-            words = [*_wrapped(panel.prediction, 11, room), panel.fragment, panel.fidelity]
+            words = [
+                *_wrapped(panel.prediction, 11, room),
+                ", ".join(in_words(e, panel.fragments)),
+                panel.fidelity or panel.sum,
+            ]
             for line, part in enumerate(filter(None, words)):
                 canvas.text(x + MARGIN, y + height + 32 + 15 * line, part, 11, width=room, color=FAINT_TEXT)
         for i, (key, run) in enumerate(runs.items()):
@@ -230,7 +260,7 @@ def scale_of(explanations: Explanations, limit: float | None = None) -> Scale:
     Raises:
         InputError: the run scores neither atoms nor bonds, or `limit` is not above 0.
     """
-    if limit is not None and not limit > 0:
+    if limit is not None and not is_number(limit, "(0, inf)"):
         raise InputError(f"expected limit above 0, got {limit!r}")
     by_atom = explanations.node_mask is not None and explanations.node_mask_type != "common_attributes"
     if explanations.edge_mask is None and not by_atom:
@@ -284,28 +314,58 @@ def _value(explanation: Explanation, prediction: Any) -> float:
     return float(probability[target])
 
 
-def top_fragments(explanation: Explanation, most: int = 1) -> list[str]:
-    """The fragments with the largest absolute attribution, in words, the strongest first: functional groups and rings,
-    which have names; where there are none, pieces of any kind.
+def predicted(explanation: Explanation) -> dict[str, float]:
+    """The prediction as numbers: the value of a regression; else the predicted class and the probability of the explained
+    one.
+    """
+    output = np.atleast_1d(np.asarray(explanation.prediction.detach().cpu(), dtype=float))
+    task = explanation.source.task
+    if task.mode.value == "regression":
+        return {"prediction": float(output[explanation.target])}
+    probability = probabilities(output, task)
+    label = int(probability[0] > 0.5) if len(output) == 1 else int(probability.argmax())
+    return {"prediction": label, "probability": _value(explanation, explanation.prediction)}
+
+
+def strongest_fragments(explanation: Explanation, most: int = 1) -> list[tuple[str, float]]:
+    """The fragments with the largest absolute attribution, the strongest first: functional groups and rings, which have
+    names; where there are none, pieces of any kind.
     """
     from gnn_xai.molecules.fragments import fragments
 
     rows = fragments(explanation, ("functional_groups", "rings")).head(most)
     rows = rows if len(rows) else fragments(explanation).head(most)
-    return [
-        f"{name} {signed_text(score, 2) if explanation.signed else f'{score:.2f}'}"
-        for name, score in zip(rows["name"], rows["attribution"], strict=True)
-    ]
+    return [(str(name), float(score)) for name, score in zip(rows["name"], rows["attribution"], strict=True)]
 
 
-def panel_of(explanation: Explanation, class_names: Sequence[str] | None = None) -> Panel:
-    """The words below a molecule."""
+def in_words(explanation: Explanation, fragments: Iterable[tuple[str, float]]) -> list[str]:
+    """Fragments with their attributions, in words."""
+    return [f"{name} {signed_text(score, 2) if explanation.signed else f'{score:.2f}'}" for name, score in fragments]
+
+
+def panel_of(
+    explanation: Explanation, class_names: Sequence[str] | None = None, unit: str = "", most: int = 1
+) -> Panel:
+    """The words below a molecule. Those on fidelity are for classes alone: of a regression they would be differences in its
+    unit, without a limit that they could be compared with.
+
+    Args:
+        explanation: of a molecule.
+        class_names, unit: as in `grid`.
+        most: fragments that are named.
+    """
     plus, minus = fidelity_of(explanation)
+    regression = explanation.source.task.mode.value == "regression"
+    fidelity = "" if regression else f"fidelity+ {_rounded(plus)}, fidelity− {_rounded(minus)}"
+    parts, unit = sum_of(explanation), unit_of(explanation, unit)
+    prediction = prediction_of(explanation, class_names)
     return Panel(
         name_of(explanation),
-        prediction_of(explanation, class_names),
-        ", ".join(top_fragments(explanation)),
-        f"fidelity+ {_rounded(plus)}, fidelity− {_rounded(minus)}",
+        f"{prediction} {unit}".rstrip() if regression else prediction,
+        strongest_fragments(explanation, most),
+        fidelity,
+        parts,
+        "" if parts is None else f"{parts} {unit}".rstrip(),
     )
 
 
@@ -325,13 +385,34 @@ class _Formula(NamedTuple):
     mark: frozenset[int]
 
     @classmethod
-    def of(cls, explanation: Explanation, mark: Collection[int] = (), numbers: bool = False) -> _Formula:
+    def of(cls, explanation: Explanation, mark: Mark = (), numbers: bool = False) -> _Formula:
         mol = molecule(explanation)
         atoms, bonds = atom_scores(explanation, mol), bond_scores(explanation, mol)
-        beyond = [atom for atom in mark if not 0 <= atom < mol.GetNumAtoms()]
-        if beyond:
-            raise InputError(f"expected mark as atoms from 0 to {mol.GetNumAtoms() - 1}, got {beyond[0]}")
-        return cls(laid_out(mol, numbers), atoms, bonds, frozenset(mark))
+        return cls(laid_out(mol, numbers), atoms, bonds, _marked(mol, mark))
+
+
+def _marked(mol: Mol, mark: Mark) -> frozenset[int]:
+    """The atoms of a mark.
+
+    Raises:
+        InputError: it is neither SMARTS nor atoms of the molecule.
+    """
+    if isinstance(mark, str):
+        from rdkit.Chem import MolFromSmarts
+        from rdkit.rdBase import BlockLogs
+
+        with BlockLogs():
+            pattern = MolFromSmarts(mark)
+        if pattern is None or not pattern.GetNumAtoms():
+            raise InputError(f"expected mark as atoms, or SMARTS that RDKit can read, got {mark!r}")
+        return frozenset(atom for match in mol.GetSubstructMatches(pattern, uniquify=True) for atom in match)
+    atoms = mark.tolist() if hasattr(mark, "tolist") else mark  # type: ignore[union-attr]
+    if not isinstance(atoms, Collection) or not all(hasattr(atom, "__index__") for atom in atoms):
+        raise InputError(f"expected mark as atoms, such as [0, 1], or SMARTS, got {mark!r}")
+    beyond = [atom for atom in atoms if not 0 <= atom < mol.GetNumAtoms()]
+    if beyond:
+        raise InputError(f"expected mark as atoms from 0 to {mol.GetNumAtoms() - 1}, got {beyond[0]}")
+    return frozenset(map(int, atoms))
 
 
 def laid_out(mol: Mol, numbers: bool = False) -> Mol:
@@ -351,7 +432,10 @@ def laid_out(mol: Mol, numbers: bool = False) -> Mol:
         if max(map(len, mol.GetRingInfo().AtomRings()), default=0) < MACROCYCLE:
             rdDepictor.Compute2DCoords(mol)
         else:
-            rdCoordGen.AddCoords(mol)  # draws them as chemists do; the other, as circles
+            with suppress(RuntimeError, ValueError):  # of molecules that CoordGen cannot lay out
+                rdCoordGen.AddCoords(mol)  # draws them as chemists do; the other, as circles
+        if not mol.GetNumConformers():
+            rdDepictor.Compute2DCoords(mol)
         rdDepictor.StraightenDepiction(mol)
         return PrepareMolForDrawing(mol, addChiralHs=False)
 
@@ -568,7 +652,7 @@ class _PngCanvas(_Canvas):
         spots = (spots - low) * fine
 
         def circle(at: np.ndarray, radius: float, fill: int) -> None:
-            r = radius * fine
+            r = max(radius, 0.0) * fine  # of atoms so small that nothing is left of their discs
             pen.ellipse((at[0] - r, at[1] - r, at[0] + r, at[1] + r), fill=fill)
 
         def stamp(ink: str) -> None:

@@ -13,7 +13,7 @@ from gnn_xai.errors import InputError
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-REMEDY = "keep the order of atoms of the molecule that it gets, or set data.smiles to the SMILES in whose order the nodes are"
+REMEDY = "keep the order of atoms, or set data.smiles to the SMILES in whose order the nodes are"
 
 
 def check_order(function: Callable[[Mol], Data], mol: Mol, graph: Data) -> None:

@@ -28,7 +28,8 @@ def atoms(explanation: Explanation) -> DataFrame:
     Columns: `index`; `symbol`; `map_number`, the number in `[CH3:7]`, missing where there is none; and `attribution`:
     the atom's attribution, summed over its features; or its mask, which for a mask over features is that of the
     strongest. It is 0 where an atom cannot reach the output, and missing (NaN) throughout where the algorithm did not
-    score atoms. Hydrogens that are nodes have rows of their own, and so have virtual nodes, with the symbol `virtual`.
+    score atoms; a column `note` then says what it scored. Hydrogens that are nodes have rows of their own, and so have
+    virtual nodes, with the symbol `virtual`.
 
     Where fragments were removed as one (`FragmentAblation`, `FragmentShapley`), an atom's attribution is its share of that
     of its fragment, of which all atoms have the same; two more columns are `part`, the number of the fragment, missing
@@ -55,6 +56,10 @@ def atoms(explanation: Explanation) -> DataFrame:
             "attribution": np.full(size + virtual, np.nan) if scores is None else scores,
         }
     )
+    if scores is None:
+        bonds_alone = explanation.edge_mask is not None
+        scored = "bonds alone; see the table of bonds" if bonds_alone else "features of the whole molecule"
+        table["note"] = f"{explanation.source.algorithm['name']} scored {scored}"
     number, value = (explanation.extras.get(f"node_fragment{what}") for what in ("", "_value"))
     if number is not None and value is not None:
         parts, values = np.full(len(table), -1), np.zeros(len(table))

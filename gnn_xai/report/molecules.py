@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules import drawing, tables
 from gnn_xai.molecules.smiles import Molecules
+from gnn_xai.molecules.sums import sum_of, unit_of
 from gnn_xai.report.page import render
 from gnn_xai.results.explanations import Explanation, Explanations
 
@@ -32,11 +34,19 @@ def write_molecules(
     title: str,
     columns: int = 5,
     class_names: Sequence[str] | None = None,
+    unit: str = "",
     footer: str = "",
 ) -> DataFrame:
     """Write `sheet.png`, `sheet.svg`, `index.html`, `molecules.csv`, `atoms.csv` and `bonds.csv`.
 
-    The page holds every molecule and needs no network, no script and no other file. The sheet holds the first 60.
+    The page holds every molecule and needs no network, no script and no other file. The sheet holds the first 60. A picture
+    that cannot be drawn is missed alone, with a word in its place or, for the sheet, a warning.
+
+    `molecules.csv` holds `line`, `name`, `smiles`, the columns that the molecules came with, then numbers: `prediction` (the
+    value of a regression; else the predicted class), `probability` (of the explained class; missing for a regression),
+    `target`, `top_fragment` (a name), `top_fragment_value`, for classes `fidelity_plus` and `fidelity_minus`, and where
+    attributions add up the parts of `gnn_xai.molecules.sums.Sum`; then `note`. Columns of the same names that the molecules
+    came with have ` (file)` after theirs.
 
     Args:
         folder: where to write; it exists.
@@ -45,28 +55,28 @@ def write_molecules(
         title: of the page.
         columns: molecules in a row of the sheet.
         class_names: names of the model's outputs.
+        unit: of the values of a regression.
         footer: a last line for the page, for versions and seeds.
 
     Returns:
         The table of `molecules.csv`.
     """
     pandas = tables.pandas()
-    sheet = drawing.grid(explanations[:ON_THE_SHEET], columns, limit=_limit(explanations), class_names=class_names)
-    sheet.save(folder / "sheet.svg")
-    sheet.save(folder / "sheet.png")
-    cards = [_card(e, molecules, class_names) for e in explanations]
+    _draw_sheet(folder, explanations, columns, class_names, unit)
+    cards = [_card(e, molecules, class_names, unit) for e in explanations]
     page = render(
         "molecules.html",
         title=title,
         lead=_lead(molecules, explanations),
-        how_to_read=_how_to_read(explanations),
+        how_to_read=_how_to_read(explanations, unit),
         scale=Markup(drawing.colorbar(explanations).svg),
         left_out=[problem for problem in molecules.problems if problem.left_out],
         cards=cards,
         footer=footer,
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
-    table = pandas.DataFrame([_row(e, card) for e, card in zip(explanations, cards, strict=True)])
+    rows_of_table = [_row(e, card, molecules.properties[e.index]) for e, card in zip(explanations, cards, strict=True)]
+    table = pandas.DataFrame(rows_of_table)
     table.to_csv(folder / "molecules.csv", index=False, float_format="%.6g")
     for name, rows in (("atoms", tables.atoms), ("bonds", tables.bonds)):
         parts = []
@@ -79,38 +89,66 @@ def write_molecules(
     return table
 
 
+def _draw_sheet(
+    folder: Path, explanations: Explanations, columns: int, class_names: Sequence[str] | None, unit: str
+) -> None:
+    """Write the first molecules as `sheet.svg` and `sheet.png`, or say in a warning that they cannot be drawn."""
+    shown, limit = explanations[:ON_THE_SHEET], _limit(explanations)
+    try:
+        sheet = drawing.grid(shown, columns, limit=limit, class_names=class_names, unit=unit)
+        for suffix in ("svg", "png"):
+            sheet.save(folder / f"sheet.{suffix}")
+    except InputError:
+        raise
+    except Exception as error:  # whatever RDKit or PIL raise: tables and page are worth more than a picture
+        warn(f"the sheet of molecules cannot be drawn ({type(error).__name__}: {error}); tables and page are whole")
+
+
+def _picture(e: Explanation) -> Markup:
+    """A molecule as SVG, whose texts are escaped where it is made; a sentence where it cannot be drawn."""
+    try:
+        return Markup(drawing.draw(e, title="", colorbar=False).svg)
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        return Markup("<p>no picture: {}</p>").format(error)
+
+
 def _limit(explanations: Explanations) -> float | None:
     """The end of the scale of the whole run, for a part of it."""
     scale = drawing.scale_of(explanations)
     return scale.limit if scale.signed else None
 
 
-def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | None) -> dict[str, Any]:
+def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | None, unit: str) -> dict[str, Any]:
     line = molecules.lines[e.index]
     notes = [problem.reason.partition(": ")[2] for problem in molecules.problems if problem.line == line]
-    name, prediction, _, fidelity = drawing.panel_of(e, class_names)
+    panel = drawing.panel_of(e, class_names, unit, FRAGMENTS)
     return {
         "line": line,
-        "name": name,
+        "name": panel.name,
         "smiles": molecules[e.index].smiles,
-        "prediction": prediction,
-        "fragments": drawing.top_fragments(e, FRAGMENTS),
-        "fidelity": fidelity,
+        "prediction": panel.prediction,
+        "fragments": panel.fragments,
+        "words": drawing.in_words(e, panel.fragments),
+        "sum": panel.sum,
+        "parts": panel.parts,
+        "fidelity": panel.fidelity,
         "note": "; ".join(notes),
-        "picture": Markup(drawing.draw(e, title="", colorbar=False).svg),  # its texts are escaped where it is made
+        "picture": _picture(e),
     }
 
 
-def _row(e: Explanation, card: dict[str, Any]) -> dict[str, Any]:
-    plus, minus = drawing.fidelity_of(e)
-    return {
-        **{key: card[key] for key in ("line", "name", "smiles", "prediction")},
-        "target": e.target,
-        "top_fragment": card["fragments"][0] if card["fragments"] else "",
-        "fidelity_plus": plus,
-        "fidelity_minus": minus,
-        "note": card["note"],
-    }
+def _row(e: Explanation, card: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    head = {key: card[key] for key in ("line", "name", "smiles")}
+    own: dict[str, Any] = {**drawing.predicted(e), "target": e.target}
+    own["top_fragment"], own["top_fragment_value"] = card["fragments"][0] if card["fragments"] else ("", float("nan"))
+    if card["fidelity"]:
+        own["fidelity_plus"], own["fidelity_minus"] = drawing.fidelity_of(e)
+    own |= {} if card["parts"] is None else card["parts"].rows()
+    own["note"] = card["note"]
+    kept = {f"{key} (file)" if key in head or key in own else key: value for key, value in properties.items()}
+    return {**head, **kept, **own}
 
 
 def _lead(molecules: Molecules, explanations: Explanations) -> str:
@@ -119,11 +157,25 @@ def _lead(molecules: Molecules, explanations: Explanations) -> str:
     return f"{len(explanations)} molecules, explained by {explanations.algorithm['name']}.{more}"
 
 
-def _how_to_read(explanations: Explanations) -> str:
+def _how_to_read(explanations: Explanations, unit: str) -> str:
     scale = drawing.scale_of(explanations)
     meaning = MASK if not scale.signed else ONE_SIDED if scale.one_sided else SIGNED
-    return (
+    text = (
         f"{meaning} A disc is an atom and a band is a bond; all molecules share this scale. Below each stand the fragments "
-        "with the largest attribution, and what the prediction loses without the explanation (fidelity+, high is good) and "
-        "with nothing but it (fidelity−, low is good)."
+        "with the largest attribution."
     )
+    first = explanations[0]
+    if explanations.edge_mask is not None and explanations.node_mask is None:
+        text += " The algorithm scored bonds alone: atoms are white, and a fragment has half of each bond at its ends."
+    if explanations.task.mode.value != "regression":
+        text += (
+            " Fidelity+ is what the prediction loses without the explanation (high is good), fidelity− what it loses with "
+            "nothing but it (low is good)."
+        )
+    if sum_of(first) is not None:
+        name = unit_of(first, unit)
+        text += (
+            " Attributions add up: the base value, that of a molecule of which nothing is there, and those of all atoms and "
+            f"bonds make the prediction{f', in {name}' if name else ', in its own unit'}."
+        )
+    return text

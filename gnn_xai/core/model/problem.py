@@ -285,25 +285,7 @@ class Problem:
             target: class or output column.
             objective: which scalar.
         """
-        column = out.gather(1, target.clamp(max=out.size(1) - 1).unsqueeze(1)).squeeze(1)
-        if self._mode == ModelMode.regression or objective == "raw":
-            return column
-        if self._mode == ModelMode.binary_classification:
-            logit = column
-            if self.task.return_type == ModelReturnType.probs:
-                tiny = torch.finfo(out.dtype).tiny
-                logit = column.clamp(min=tiny).log() - (1 - column).clamp(min=tiny).log()
-            margin = torch.where(target == 1, logit, -logit) if out.size(1) == 1 else logit
-        else:
-            if self.task.return_type == ModelReturnType.probs:
-                out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
-            own = torch.arange(out.size(1), device=out.device) == target.unsqueeze(1)
-            others = out.masked_fill(own, -torch.inf)
-            margin = out.gather(1, target.unsqueeze(1)).squeeze(1) - others.logsumexp(1)
-        if objective == "margin":
-            return margin
-        log_prob = nn.functional.logsigmoid(margin)
-        return log_prob if objective == "log_prob" else log_prob.exp()
+        return score_of(self.task, out, target, objective)
 
     def loss(
         self,
@@ -338,3 +320,33 @@ def _tensors(data: Any) -> Iterator[tuple[Any, str, Tensor]]:
         for key, value in store.items():
             if type(value) is Tensor and not value.is_inference():
                 yield store, key, value
+
+
+def score_of(
+    task: ModelConfig,
+    out: Float[Tensor, "outputs columns"],
+    target: Int[Tensor, " outputs"] | int,
+    objective: Objective = "margin",
+) -> Float[Tensor, " outputs"]:
+    """The scalar objective of outputs, as `Problem.score` has it."""
+    if isinstance(target, int):
+        target = torch.full((len(out),), target, device=out.device)
+    column = out.gather(1, target.clamp(max=out.size(1) - 1).unsqueeze(1)).squeeze(1)
+    if task.mode == ModelMode.regression or objective == "raw":
+        return column
+    if task.mode == ModelMode.binary_classification:
+        logit = column
+        if task.return_type == ModelReturnType.probs:
+            tiny = torch.finfo(out.dtype).tiny
+            logit = column.clamp(min=tiny).log() - (1 - column).clamp(min=tiny).log()
+        margin = torch.where(target == 1, logit, -logit) if out.size(1) == 1 else logit
+    else:
+        if task.return_type == ModelReturnType.probs:
+            out = out.clamp(min=torch.finfo(out.dtype).tiny).log()
+        own = torch.arange(out.size(1), device=out.device) == target.unsqueeze(1)
+        others = out.masked_fill(own, -torch.inf)
+        margin = out.gather(1, target.unsqueeze(1)).squeeze(1) - others.logsumexp(1)
+    if objective == "margin":
+        return margin
+    log_prob = nn.functional.logsigmoid(margin)
+    return log_prob if objective == "log_prob" else log_prob.exp()
