@@ -10,6 +10,7 @@ from gnn_xai.molecules.counterfactuals import Counterfactual, Counterfactuals, c
 from gnn_xai.molecules.files import read
 from gnn_xai.molecules.fragments import Fragment, cut, fragments
 from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles
+from gnn_xai.molecules.sums import Sum, sum_of
 from gnn_xai.molecules.tables import atoms, bonds
 from gnn_xai.molecules.writing import write
 
@@ -33,6 +34,7 @@ __all__ = [
     "Fragment",
     "Molecules",
     "ReadingProblem",
+    "Sum",
     "atoms",
     "bonds",
     "counterfactuals",
@@ -44,6 +46,7 @@ __all__ = [
     "from_smiles",
     "grid",
     "read",
+    "sum_of",
     "write",
 ]
 
