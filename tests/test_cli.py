@@ -390,7 +390,7 @@ def test_demo(work, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "ROC-AUC" in out
     summary = json.loads((folder / "summary.json").read_text())
-    assert len(summary["rows"]) == 3 * (1 + len(demo.ALGORITHMS))
+    assert len(summary["rows"]) == len(demo.CHAPTERS) * (1 + len(demo.ALGORITHMS))
     for row in summary["rows"]:
         assert f"{row['fidelity_plus']:.3f}" in out
         assert (row["roc_auc"] is None) == (row["dataset"] == "karate")

@@ -64,12 +64,12 @@ class Subject:
             options["node_labels"] = names[explanation.index] if graph_level else names
         return options
 
-    def true_nodes(self, explanation: Explanation) -> list[int]:
-        """The nodes of the true motif, in original ids; none where the truth is unknown."""
+    def true_nodes(self, explanation: Explanation) -> list[Any]:
+        """The nodes of the true motif, named as by `Explanation.nodes`; none where the truth is unknown."""
         if self.ground_truth is None:
             return []
-        one = explanation.source[[explanation.position]]
-        return one.node_id[self.ground_truth.nodes(one)].tolist()
+        true = self.ground_truth.nodes(explanation.source[[explanation.position]]).tolist()
+        return [node for node, in_motif in zip(explanation.nodes, true, strict=True) if in_motif]
 
 
 def from_benchmark(name: str) -> Subject:

@@ -31,7 +31,7 @@ CLASS_NAMES = ("neither", "buyer", "viewer")
 def generate(seed: int = 0) -> dict[str, Tensor]:
     """The benchmark's tensors.
 
-    Every base user buys 1 to 3 and views 1 to 3 of the base items, and follows two users. A square is two users, two items
+    Every base user buys 0 to 3 and views 0 to 3 of the base items, and follows two users. A square is two users, two items
     and the four edges between them, of the relations in `KINDS`; its first user follows a base user of its own. For each
     relation, a user of a square buys or views one base item with probability 0.6, and an item of a square is bought or
     viewed by one base user with probability 0.3.
@@ -45,7 +45,7 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     edges: dict[str, dict[tuple[int, int], int]] = {"buys": {}, "views": {}, "follows": {}}
     for user in range(USERS):
         for relation in ("buys", "views"):
-            edges[relation] |= {(user, item): -1 for item in random.permutation(ITEMS)[: random.randint(1, 4)].tolist()}
+            edges[relation] |= {(user, item): -1 for item in random.permutation(ITEMS)[: random.randint(0, 4)].tolist()}
         edges["follows"] |= {(user, other): -1 for other in random.permutation(USERS)[:2].tolist() if other != user}
     anchors = random.permutation(USERS).tolist()
     for square in range(SQUARES * len(KINDS)):
