@@ -301,7 +301,7 @@ CHAPTERS = (
         ),
         figures={
             "sheet": (
-                _sheet(("gnn_explainer", "integrated_gradients", "node_ablation"), (5, 125), (4.4, 3.9), top=10),
+                _sheet(("gnn_explainer", "integrated_gradients", "node_ablation"), (1, 10), (4.4, 3.9), top=10),
                 "A buyer (above) and a viewer, the 10 strongest edges or nodes of each. Node types have a shape "
                 "and a colour; the legend names them and the relations.",
             ),

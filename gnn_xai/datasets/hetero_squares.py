@@ -16,9 +16,9 @@ from gnn_xai.results.ground_truth import GroundTruth
 
 USERS, ITEMS = 300, 150  # of the base
 SQUARES = 60  # of each kind
-# The relation of the first user's two edges and of the second one's; the third kind is the decoy.
+# In turn: the relation of the first user's two edges and of the second one's. The third kind is the decoy.
 KINDS = (("buys", "buys"), ("views", "views"), ("buys", "views"))
-TRUE = 2 * SQUARES  # squares with a lower number are true, the others decoys
+DECOY = 2
 RELATIONS = {
     ("user", "buys", "item"): "bought_by",
     ("user", "views", "item"): "viewed_by",
@@ -50,7 +50,7 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
     anchors = random.permutation(USERS).tolist()
     for square in range(SQUARES * len(KINDS)):
         users, items = ([first + 2 * square, first + 2 * square + 1] for first in (USERS, ITEMS))
-        for user, relation in zip(users, KINDS[square // SQUARES], strict=True):
+        for user, relation in zip(users, KINDS[square % len(KINDS)], strict=True):
             edges[relation] |= {(user, item): square for item in items}
         edges["follows"][users[0], anchors[square]] = -1
         for relation in ("buys", "views"):
@@ -74,12 +74,12 @@ def generate(seed: int = 0) -> dict[str, Tensor]:
 def read(frozen: dict[str, Tensor]) -> Material:
     """Features are ones, so only relations tell the classes; `data["user"].square` says who is in a decoy, too."""
     squares = {what: frozen[f"{what}_square"].long() for what in ("user", "item", "buys", "views")}
-    truth = {what: torch.where(square < TRUE, square, -1) for what, square in squares.items()}
+    truth = {what: torch.where(square % len(KINDS) == DECOY, -1, square) for what, square in squares.items()}
     data = HeteroData()
     for what in ("user", "item"):
         data[what].x = torch.ones(len(squares[what]), 1)
         data[what].square = squares[what]
-    data["user"].y = torch.where(truth["user"] >= 0, 1 + truth["user"] // SQUARES, 0)
+    data["user"].y = torch.where(truth["user"] >= 0, 1 + truth["user"] % len(KINDS), 0)
     edge_truth = {}
     for relation, back in RELATIONS.items():
         source, name, target = relation
@@ -122,7 +122,7 @@ def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]
         name: {
             "accuracy": right[ids].mean().item(),
             "square_accuracy": right[ids][y[ids] > 0].mean().item(),
-            "decoy_accuracy": right[ids][square[ids] >= TRUE].mean().item(),
+            "decoy_accuracy": right[ids][(square[ids] >= 0) & (y[ids] == 0)].mean().item(),
             "base_accuracy": right[ids][square[ids] < 0].mean().item(),
         }
         for name, ids in (material.split | {"all": torch.arange(len(y))}).items()
