@@ -39,7 +39,7 @@ from benchmarks import workloads
 from benchmarks.measure import machine, seconds
 from benchmarks.quality import SPARSER
 from benchmarks.report import facts, figures, head, line, plus_minus, write_json
-from benchmarks.workloads import SEED, MissingError, drawn, ready
+from benchmarks.workloads import SEED, MissingError, drawn, for_any_model, ready
 from gnn_xai.datasets import nci
 from gnn_xai.datasets.models import GINE
 from gnn_xai.datasets.recipe import Material, split_ids
@@ -77,7 +77,7 @@ class Case:
 
 def algorithms() -> dict[str, Any]:
     """All algorithms of the package with their defaults, and settings that suit atoms."""
-    return {name: gx.algorithms.get(name) for name in gx.algorithms.REGISTRY} | {
+    return for_any_model() | {
         "gnn_explainer, sparser": SPARSER,
         "gnn_explainer, atoms": gx.GNNExplainer(node_mask_type="object", edge_mask_type=None),
         "integrated_gradients, atoms": gx.IntegratedGradients(edge_mask_type=None),

@@ -17,7 +17,7 @@ from typing import Any
 import gnn_xai as gx
 from benchmarks.measure import machine, seconds
 from benchmarks.report import facts, figures, head, line, plus_minus, write_json
-from benchmarks.workloads import SEED, drawn, ready
+from benchmarks.workloads import SEED, drawn, for_any_model, ready
 from gnn_xai.metrics import Result
 
 # Edges of one motif.
@@ -41,7 +41,7 @@ def rows(name: str, instances: int) -> list[dict[str, Any]]:
     ds = gx.datasets.load(name)
     index = drawn(ds.index, instances).sort().values
     found = []
-    every = {name: gx.algorithms.get(name) for name in gx.algorithms.REGISTRY} | SETTINGS
+    every = for_any_model() | SETTINGS
     of: dict[str, Any] = {"task": ds.task, "node_type": ds.node_type, "seed": SEED}
     for label, algorithm in every.items():
         algorithm = ready(algorithm, ds.model, ds.data, ds.index, index, **of)

@@ -375,6 +375,11 @@ def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
     return candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(SEED))][:count]
 
 
+def for_any_model() -> dict[str, Any]:
+    """The algorithms of the package with their defaults, without those that need layers of a kind."""
+    return {n: gx.algorithms.get(n) for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
+
+
 def ready(algorithm: Any, model: nn.Module, data: Any, candidates: Tensor, index: Tensor, **options: Any) -> Any:
     """An algorithm that can explain: where it has to be fitted, on as many other candidates as are explained.
 

@@ -18,6 +18,7 @@ from gnn_xai._version import __version__
 if TYPE_CHECKING:
     from gnn_xai import algorithms, datasets, errors, extend, metrics, molecules, pyg, testing, viz
     from gnn_xai.algorithms import (
+        Attention,
         Captum,
         EdgeAblation,
         FeatureAblation,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from gnn_xai.watch import Callback, Trace
 
 __all__ = [
+    "Attention",
     "Callback",
     "Captum",
     "Comparison",

@@ -31,9 +31,17 @@ FEW: dict[str, dict[str, Any]] = {
 }
 
 
-@pairwise(law=testing.LAWS, name=list(gx.algorithms.REGISTRY), case=testing.CASES)
+ANY_MODEL = [name for name, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)]
+
+
+@pairwise(law=testing.LAWS, name=ANY_MODEL, case=testing.CASES)
 def test_law(law: testing.Law, name: str, case: testing.Case) -> None:
     law(gx.algorithms.get(name, **FEW.get(name, {})), case)
+
+
+@pairwise(law=testing.LAWS, layers=["mean", "max", "rollout"])
+def test_law_of_attention(law: testing.Law, layers: Any) -> None:
+    law(gx.Attention(layers=layers), testing.CASES["gat_directed"])
 
 
 # Scores mean what they say on every layer (law 5), beyond the layers of the cases ######################################

@@ -3,7 +3,8 @@
 from typing import Any
 
 from gnn_xai.algorithms._fit import Fits, Fitted, load_algorithm
-from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, describe, get, needs_fit
+from gnn_xai.algorithms.attention import Attention
+from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, any_model, describe, get, needs_fit
 from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
@@ -30,6 +31,7 @@ _OURS: tuple[Any, ...] = (
     FeatureAblation,
     FragmentAblation,
     FragmentShapley,
+    Attention,
     Random,
 )
 REGISTRY.update({cls.name: cls for cls in _OURS})
@@ -37,6 +39,7 @@ REGISTRY.update({cls.name: cls for cls in _OURS})
 __all__ = [
     "REGISTRY",
     "Algorithm",
+    "Attention",
     "Captum",
     "EdgeAblation",
     "FeatureAblation",
@@ -53,6 +56,7 @@ __all__ = [
     "Saliency",
     "SmoothGrad",
     "algorithm",
+    "any_model",
     "describe",
     "get",
     "load_algorithm",

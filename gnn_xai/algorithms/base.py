@@ -80,6 +80,7 @@ def algorithm(
     uses_model: bool = True,
     edge_masks: bool = True,
     one_pass: bool = False,
+    any_model: bool = True,
 ) -> Callable[[T], T]:
     """Class decorator that makes an algorithm of a class with `attribute`: a frozen dataclass that refuses unknown
     hyper-parameters, and values that a `bool` or `Literal` annotation does not allow. Nothing is registered.
@@ -90,6 +91,7 @@ def algorithm(
         uses_model: the scores depend on the model, as those of everything but a baseline should.
         edge_masks: edge masks are used, so they must reach the model's layers; see `masks_edges`.
         one_pass: the model runs on each instance once at most, so a faster way to run it is not sought for few of them.
+        any_model: it explains every model; `False` for one that needs layers of a kind.
     """
 
     def decorate(cls: T) -> T:
@@ -104,6 +106,7 @@ def algorithm(
         cls = dataclasses.dataclass(frozen=True)(cls)
         cls.name, cls.summary, cls.signed = name, summary, signed
         cls.stochastic, cls.uses_model, cls.edge_masks, cls.one_pass = stochastic, uses_model, edge_masks, one_pass
+        cls.any_model = any_model
         construct = cls.__init__
         fields = [f.name for f in dataclasses.fields(cls)]
 
@@ -171,6 +174,11 @@ def one_pass(algorithm: Algorithm) -> bool:
 def needs_fit(algorithm: Algorithm) -> bool:
     """True if it has to be fitted over many instances before it explains any."""
     return getattr(algorithm, "needs_fit", False)
+
+
+def any_model(algorithm: Algorithm) -> bool:
+    """True if it explains every model, and needs no layers of a kind."""
+    return getattr(algorithm, "any_model", True)
 
 
 def removal(algorithm: Algorithm) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs import expansion
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.layers import seen_layers
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError
@@ -80,19 +80,19 @@ def node_states(
     return [state[graphs.node] for state in states] if rooted else states
 
 
+def whole_graphs(problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER) -> Iterator[Replicas]:
+    """All of the data as one union, for nodes and pairs; for graphs, unions of some of those after the other."""
+    if problem.readout.rooted:
+        yield expansion.everything(problem.graphs, index)
+        return
+    for some in index.split(together):
+        graphs = expansion.of_graphs(problem.graphs, some, 0)
+        yield graphs.replicas(torch.arange(len(some), device=index.device))
+
+
 def _passes(problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER) -> Iterator[_Pass]:
-    """One pass over all of the data for nodes and pairs; for graphs, passes over some of them after the other."""
-    device = problem.graphs.device
-    with torch.no_grad():
-        if problem.readout.rooted:
-            whole = expansion.everything(problem.graphs, index)
-            with seen_layers(problem.model, len(whole.node)) as seen:
-                problem.run(whole.data, index)
-            yield _Pass(seen, whole.node_owner, 1)
-            return
-        for some in index.split(together):
-            graphs = expansion.of_graphs(problem.graphs, some, 0)
-            replicas = graphs.replicas(torch.arange(len(some), device=device))
-            with seen_layers(problem.model, len(replicas.node)) as seen:
-                problem.run(replicas.data, None)
-            yield _Pass(seen, replicas.node_owner, len(some))
+    """A pass over each of the `whole_graphs`."""
+    for replicas in whole_graphs(problem, index, together):
+        with torch.no_grad(), seen_layers(problem.model, len(replicas.node)) as seen:
+            problem.run(replicas.data, replicas.output_rows)
+        yield _Pass(seen, replicas.node_owner, len(replicas))
