@@ -25,7 +25,6 @@ from gnn_xai.cli.options import (
 )
 from gnn_xai.cli.terminal import console, print_rows
 from gnn_xai.errors import unknown
-from gnn_xai.molecules.sums import sum_of, unit_of
 
 MoleculeFile = Annotated[
     Path,
@@ -86,6 +85,7 @@ def molecules(
     nothing. Lines that hold no molecule are named and left out.
     """
     from gnn_xai.cli import outputs, subjects
+    from gnn_xai.molecules.sums import sum_of, unit_of
     from gnn_xai.report.molecules import write_molecules
 
     suffixes = [] if formats is None else parse_names(formats, "--write")
