@@ -77,6 +77,10 @@ def molecules(
             "--write", help="More files, with commas: sdf, sdf.gz, parquet, json (for XSMILES), pml (for PyMOL)."
         ),
     ] = None,
+    fragments: Annotated[
+        bool,
+        typer.Option("--fragments", help="Also write fragments.csv and fragments.html: what drives the whole file."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Explain predictions for molecules, and draw them.
@@ -86,6 +90,7 @@ def molecules(
     """
     from gnn_xai.cli import outputs, subjects
     from gnn_xai.molecules.sums import sum_of, unit_of
+    from gnn_xai.report.fragments import write_fragments
     from gnn_xai.report.molecules import write_molecules
 
     suffixes = [] if formats is None else parse_names(formats, "--write")
@@ -119,6 +124,11 @@ def molecules(
             unit=unit,
             footer=f"gnn_xai {gx.__version__} · seed {seed}",
         )
+        if fragments:
+            summary = gx.molecules.summary(explanations, seed=seed)
+            summary.table().to_csv(folder / "fragments.csv", index=False, float_format="%.6g")
+            title = f"What drives {subject.name} in {smiles.name}"
+            write_fragments(folder / "fragments.html", summary, title=title, class_names=subject.class_names)
         for suffix in suffixes:
             gx.molecules.write(explanations, folder / f"molecules.{suffix}")
         facts = {

@@ -10,6 +10,7 @@ from gnn_xai.molecules.counterfactuals import Counterfactual, Counterfactuals, c
 from gnn_xai.molecules.files import read
 from gnn_xai.molecules.fragments import Fragment, cut, fragments
 from gnn_xai.molecules.smiles import Molecules, ReadingProblem, from_smiles
+from gnn_xai.molecules.summary import Summary, summary
 from gnn_xai.molecules.sums import Sum, sum_of
 from gnn_xai.molecules.tables import atoms, bonds
 from gnn_xai.molecules.writing import write
@@ -24,22 +25,23 @@ _LATER = {
 }
 
 __all__ = [
-    "Difference",
-    "Differences",
-    "difference",
-    "differences",
     "Counterfactual",
     "Counterfactuals",
+    "Difference",
+    "Differences",
     "Drawing",
     "Fragment",
     "Molecules",
     "ReadingProblem",
     "Sum",
+    "Summary",
     "atoms",
     "bonds",
     "counterfactuals",
     "cut",
     "depiction",
+    "difference",
+    "differences",
     "draw",
     "featurizers",
     "fragments",
@@ -47,6 +49,7 @@ __all__ = [
     "grid",
     "read",
     "sum_of",
+    "summary",
     "write",
 ]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ BEAM = 20
 """Molecules of a round that the next round edits."""
 
 MOST = 2000
-"""Edits that are tried in a round after the first."""
+"""Edits that are tried in a round after the first, and as many of groups that were added."""
 
 _BATCH = 1024
 
@@ -261,8 +261,9 @@ def counterfactuals(
     atoms that an edit touches is left open.
 
     All single edits are tried. Where they do not yield `limit` molecules, those that came nearest to the goal (`BEAM` of
-    them) are edited once more, up to `max_edits` times, of `MOST` edits each time, drawn by the seed. So single edits are
-    complete; of several, some may be missed. Candidates of a round are run in batches.
+    them) are edited once more, and so is one molecule for each group that was added, at that group; up to `max_edits` times,
+    of `MOST` edits each time, drawn by the seed. So single edits are complete; of several, some may be missed. Candidates of
+    a round are run in batches.
 
     Args:
         model: of graphs, with one output row each; it comes back as it was. Or what `gnn_xai.prepare` returned, whose model,
@@ -494,7 +495,7 @@ def _search(runner: _Runner, smiles: str, mol: Mol, out: Tensor, goal: _Goal, wi
         atom.SetAtomMapNum(0)
     rules = _Rules(Limits.of(start), Core.of(start, wishes.keep, wishes.open_rings), {chem().MolToSmiles(start)})
     own = fingerprint(mol)
-    edges: list[tuple[Any, tuple[str, ...]]] = [(start, ())]
+    edges = [_Edge(start, ())]
     reached: list[Counterfactual] = []
     tried = 0
     for depth in range(wishes.max_edits):
@@ -521,8 +522,8 @@ def _search(runner: _Runner, smiles: str, mol: Mol, out: Tensor, goal: _Goal, wi
         if len(wishes.chosen(reached)) >= wishes.limit:
             break
         progress = goal.progress(outs).masked_fill(done, -torch.inf).tolist()
-        best = sorted(range(len(candidates)), key=lambda i: (-progress[i], candidates[i].smiles))[:BEAM]
-        edges = [(candidates[i].mol, candidates[i].edits) for i in best if progress[i] > -torch.inf]
+        order = sorted(range(len(candidates)), key=lambda i: (-progress[i], candidates[i].smiles))
+        edges = _edges([candidates[i] for i in order if progress[i] > -torch.inf])
     value = float(goal.value(out.unsqueeze(0)))
     return Counterfactuals(smiles, out.cpu(), value, goal.of_what, goal.words, wishes.chosen(reached), tried)
 
@@ -536,20 +537,43 @@ class _Rules:
     seen: set[str]
 
 
-def _candidates(
-    edges: list[tuple[Any, tuple[str, ...]]], rules: _Rules, featurize: Featurizer, seed: int | None
-) -> list[_Candidate]:
+class _Edge(NamedTuple):
+    """A molecule to edit further; of one that has `grown` a group, only that group."""
+
+    mol: Any
+    edits: tuple[str, ...]
+    grown: bool = False
+
+    def single_edits(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """The edits, in words, and what makes them."""
+        return (edit for edit in single_edits(self.mol) if not self.grown or edit[0].startswith("hydrogen at new"))
+
+
+def _edges(candidates: list[_Candidate]) -> list[_Edge]:
+    """The best molecules of a round, for any edits; and for each group the best that it was added to, since groups may have
+    to be built up before they matter (a nitro group on a phenyl that was not there).
+    """
+    grown: dict[str, _Edge] = {}
+    for each in candidates:
+        hydrogen, _, group = each.edits[-1].partition(" becomes ")
+        if hydrogen.startswith("hydrogen"):
+            grown.setdefault(group, _Edge(each.mol, each.edits, grown=True))
+    return [_Edge(each.mol, each.edits) for each in candidates[:BEAM]] + list(grown.values())
+
+
+def _candidates(edges: list[_Edge], rules: _Rules, featurize: Featurizer, seed: int | None) -> list[_Candidate]:
     """Molecules one edit further; of many edits, some, drawn by a seed."""
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
         todo = [
-            ((*edits, words), make, f"{number} {' '.join(edits)} {words}")
-            for number, (parent, edits) in enumerate(edges)
-            for words, make in single_edits(parent)
+            ((*edge.edits, words), make, f"{number} {' '.join(edge.edits)} {words}", edge.grown)
+            for number, edge in enumerate(edges)
+            for words, make in edge.single_edits()
         ]
-        some = todo if seed is None else _some(todo, seed)
-        made = (_candidate(make, edits, rules, featurize) for edits, make, _ in some)
+        free, grown = [item for item in todo if not item[3]], [item for item in todo if item[3]]
+        some = todo if seed is None else [*_some(free, seed), *_some(grown, seed)]
+        made = (_candidate(make, edits, rules, featurize) for edits, make, _, _ in some)
         return [candidate for candidate in made if candidate is not None]
 
 
@@ -557,7 +581,7 @@ def _some(todo: list[Any], seed: int) -> list[Any]:
     """At most `MOST` of the edits, drawn by the seed and by what they are."""
     if len(todo) <= MOST:
         return todo
-    keys = torch.tensor([zlib.crc32(key.encode()) for _, _, key in todo])
+    keys = torch.tensor([zlib.crc32(key.encode()) for _, _, key, _ in todo])
     chosen = torch.argsort(keyed_uniform(seed, keys))[:MOST].sort().values
     return [todo[i] for i in chosen.tolist()]
 
