@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Public names that are imported when they are first used: pictures need matplotlib, studies call `gnn_xai.explain`.
 _LATER = {
     **dict.fromkeys(("Drawing", "depiction", "draw", "grid"), "gnn_xai.molecules.drawing"),
+    "ensemble": "gnn_xai.studies.ensemble",
+    **dict.fromkeys(("Tasks", "tasks"), "gnn_xai.studies.tasks"),
     **dict.fromkeys(("Difference", "Differences", "difference", "differences"), "gnn_xai.studies.difference"),
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "ReadingProblem",
     "Sum",
     "Summary",
+    "Tasks",
     "atoms",
     "bonds",
     "counterfactuals",
@@ -43,6 +46,7 @@ __all__ = [
     "difference",
     "differences",
     "draw",
+    "ensemble",
     "featurizers",
     "fragments",
     "from_smiles",
@@ -50,6 +54,7 @@ __all__ = [
     "read",
     "sum_of",
     "summary",
+    "tasks",
     "write",
 ]
 

@@ -24,7 +24,7 @@ from gnn_xai._checks import is_integer, is_number, positive_integer
 from gnn_xai.errors import InputError
 from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.molecules.sums import Sum, sum_of, unit_of
-from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule
+from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule, of_nodes
 from gnn_xai.viz.captions import describe, probabilities
 from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale, signed_text
 
@@ -44,6 +44,8 @@ BOND_IN_GRID = 26.0
 SMALLEST, LARGEST = (340, 200), (1100, 900)  # drawings, in pixels
 SMALLEST_PANEL, LARGEST_PANEL = (220, 165), (460, 380)
 MARGIN = 16
+HATCH = "#3b444d"
+HATCHED = "hatched: members of the ensemble differ by more than their mean"
 MACROCYCLE = 9  # atoms of a ring
 PANELS_AT_MOST = 200
 SHARPNESS = 2  # pixels of a PNG for one of the SVG
@@ -142,6 +144,7 @@ def draw(
     if title is None:
         title = f"{name_of(explanation)}\n{prediction_of(explanation, class_names)}"
     lines = [line for line in title.split("\n") if line]
+    lines += [HATCHED] if formula.unsure and lines else []
     top = 22 * len(lines) + 8 if lines else 0
     full = height + top + (46 if colorbar else 0)
 
@@ -383,12 +386,22 @@ class _Formula(NamedTuple):
     atoms: np.ndarray | None
     bonds: np.ndarray | None
     mark: frozenset[int]
+    unsure: frozenset[int] = frozenset()  # hatched
 
     @classmethod
     def of(cls, explanation: Explanation, mark: Mark = (), numbers: bool = False) -> _Formula:
         mol = molecule(explanation)
         atoms, bonds = atom_scores(explanation, mol), bond_scores(explanation, mol)
-        return cls(laid_out(mol, numbers), atoms, bonds, _marked(mol, mark))
+        return cls(laid_out(mol, numbers), atoms, bonds, _marked(mol, mark), _unsure(explanation, mol, atoms))
+
+
+def _unsure(explanation: Explanation, mol: Mol, atoms: np.ndarray | None) -> frozenset[int]:
+    """Atoms for which the members of an ensemble differ by more than their mean."""
+    spread = explanation.extras.get("node_spread")
+    if atoms is None or spread is None:
+        return frozenset()
+    wide = of_nodes(explanation, spread, int(graph_of(explanation).num_nodes or 0))[: mol.GetNumAtoms()]
+    return frozenset(np.flatnonzero(wide > np.abs(atoms) + 1e-9).tolist())
 
 
 def _marked(mol: Mol, mark: Mark) -> frozenset[int]:
@@ -530,9 +543,21 @@ class _Canvas(ABC):
             self.shape("line", *places[u], *places[v], 0.44 * unit, color)
         for i, color in shaded(formula.atoms):
             self.shape("disc", *places[i], 0.33 * unit, color)
+        for i in sorted(formula.unsure):
+            for ends_of_line in hatching(0.33 * unit):
+                self.shape("line", *(places[i] + ends_of_line).flatten(), 1.2, HATCH)
         for i in sorted(formula.mark):
             self.shape("ring", *places[i], 0.40 * unit, "#111111")
         self.ink(x, y, ink)
+
+
+def hatching(radius: float) -> np.ndarray:
+    """Three parallel lines across a disc around the origin, `[3, 2, 2]`."""
+    across, along = np.array([1.0, 1.0]) / 2**0.5, np.array([1.0, -1.0]) / 2**0.5
+    shifts = np.array([-0.55, 0.0, 0.55]) * radius
+    half = np.sqrt(radius**2 - shifts**2)
+    middle = shifts[:, None] * across
+    return np.stack([middle - half[:, None] * along, middle + half[:, None] * along], axis=1)
 
 
 def _rdkit(drawer: Any, mol: Mol, factor: int, bond: float) -> np.ndarray:

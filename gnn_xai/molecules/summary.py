@@ -178,9 +178,10 @@ def _tabulated(values: pd.DataFrame, signed: bool, least: int, permutations: int
         values.groupby(["kind", "name", "molecule"], sort=False)["attribution"].agg([how, "size"]).reset_index()
     )
     rows = []
-    for (kind, name), own in by_molecule.groupby(["kind", "name"], sort=False):
+    for _, own in by_molecule.groupby(["kind", "name"], sort=False):
         if len(own) < least:
             continue
+        kind, name = own["kind"].iloc[0], own["name"].iloc[0]
         contributions = own[how].to_numpy(dtype=float)
         order = np.argsort(contributions, kind="stable")
         molecules = own["molecule"].to_numpy()

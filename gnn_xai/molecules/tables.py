@@ -17,9 +17,11 @@ from gnn_xai.results.explanations import Explanation
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rdkit.Chem import Mol
+    from torch import Tensor
 
 
 VIRTUAL = "virtual"
+UNCERTAINTY = {"spread": "spread", "sign_agreement": "agreement"}  # of ensembles: columns, and names in extras
 
 
 def atoms(explanation: Explanation) -> DataFrame:
@@ -33,7 +35,8 @@ def atoms(explanation: Explanation) -> DataFrame:
 
     Where fragments were removed as one (`FragmentAblation`, `FragmentShapley`), an atom's attribution is its share of that
     of its fragment, of which all atoms have the same; two more columns are `part`, the number of the fragment, missing
-    for none, and `part_value`, the attribution of the whole fragment.
+    for none, and `part_value`, the attribution of the whole fragment. Ensembles (`gnn_xai.molecules.ensemble`) have the
+    columns `spread` and `sign_agreement`.
 
     Args:
         explanation: of a graph that carries `smiles`. One that was loaded from disk gets its data with
@@ -67,6 +70,10 @@ def atoms(explanation: Explanation) -> DataFrame:
         parts[at], values[at] = number.cpu().numpy(), value.detach().cpu().numpy()
         table["part"] = pandas().Series(parts, dtype="Int64").mask(parts < 0)
         table["part_value"] = np.where(parts < 0, np.nan, values)
+    for column, extra in UNCERTAINTY.items():
+        value = explanation.extras.get(f"node_{extra}")
+        if value is not None:
+            table[column] = of_nodes(explanation, value, len(table))
     return table
 
 
@@ -93,7 +100,7 @@ def bonds(explanation: Explanation) -> DataFrame:
     mol = molecule(explanation)
     scores = bond_scores(explanation, mol)
     rows = list(mol.GetBonds())
-    return pandas().DataFrame(
+    table = pandas().DataFrame(
         {
             "index": np.arange(len(rows)),
             "begin": np.array([bond.GetBeginAtomIdx() for bond in rows], dtype=np.int64),
@@ -103,6 +110,18 @@ def bonds(explanation: Explanation) -> DataFrame:
             "attribution": np.full(len(rows), np.nan) if scores is None else scores,
         }
     )
+    for column, extra in UNCERTAINTY.items():
+        value = explanation.extras.get(f"edge_{extra}")
+        if value is not None:
+            table[column] = _by_bond(explanation, mol, value, shared=True)
+    return table
+
+
+def of_nodes(explanation: Explanation, value: Tensor, size: int) -> np.ndarray:
+    """A number for each node that can reach the output, as `[size]` over all nodes, 0 for others."""
+    out = np.zeros(size)
+    out[explanation.node_id.cpu().numpy()] = value.detach().cpu().numpy()
+    return out
 
 
 def graph_of(explanation: Explanation) -> Data:
@@ -173,16 +192,22 @@ def bond_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
     mask = explanation.edge_mask
     if mask is None:
         return None
-    number = {(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()): bond.GetIdx() for bond in mol.GetBonds()}
-    number |= {(v, u): bond for (u, v), bond in number.items()}
     edges = [(u, v) for u, v in explanation.edge_index.t().tolist()]
-    bond = np.array([number.get(edge, mol.GetNumBonds()) for edge in edges], dtype=np.int64)
-    scores = mask.detach().cpu().numpy().astype(float)
-    total = np.bincount(bond, scores, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
-    count = np.bincount(bond, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
     both_ways = set(edges) == {(v, u) for u, v in edges}
     shared = both_ways and explanation.source.provenance.get("undirected", True)
-    return total / np.maximum(count, 1) if shared or not explanation.signed else total
+    return _by_bond(explanation, mol, mask, shared or not explanation.signed)
+
+
+def _by_bond(explanation: Explanation, mol: Mol, value: Tensor, shared: bool) -> np.ndarray:
+    """A number for each edge as one for each bond, `[bonds]`: the mean of both directions, or their sum."""
+    number = {(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()): bond.GetIdx() for bond in mol.GetBonds()}
+    number |= {(v, u): bond for (u, v), bond in number.items()}
+    edges = explanation.edge_index.t().tolist()
+    bond = np.array([number.get((u, v), mol.GetNumBonds()) for u, v in edges], dtype=np.int64)
+    values = value.detach().cpu().numpy().astype(float)
+    total = np.bincount(bond, values, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
+    count = np.bincount(bond, minlength=mol.GetNumBonds() + 1)[: mol.GetNumBonds()]
+    return total / np.maximum(count, 1) if shared else total
 
 
 def pandas() -> ModuleType:

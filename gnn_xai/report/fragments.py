@@ -52,9 +52,10 @@ def _figure(summary: Summary) -> str:
     """The bars as an SVG element."""
     import matplotlib.pyplot as plt
 
-    figure = summary.draw().figure
+    figure, ax = plt.subplots(figsize=(7.0, 7.0), layout="constrained")
+    summary.draw(ax=ax)
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
-    plt.close(figure)  # type: ignore[arg-type]
+    plt.close(figure)
     text = out.getvalue()
     return text[text.index("<svg") :]
