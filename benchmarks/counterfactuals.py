@@ -114,11 +114,15 @@ def exmols(subject: Subject, molecules: int | None, samples: int) -> dict[str, A
         return (out[:, 0] if "change" in subject.options else out.argmax(1)).numpy()
 
     start = time.process_time()
-    found = {}
+    found: dict[str, list[str]] = {}
     for smiles in spread(subject.smiles, molecules):
+        found[smiles] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            space = exmol.sample_space(smiles, predictions, batched=True, num_samples=samples, quiet=True)
+            try:
+                space = exmol.sample_space(smiles, predictions, batched=True, num_samples=samples, quiet=True)
+            except ValueError:  # an element that is not in its alphabet
+                continue
             if "change" in subject.options:
                 picked = exmol.rcf_explain(space, delta=(None, -subject.options["change"]), nmols=10)
             else:

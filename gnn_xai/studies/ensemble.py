@@ -34,11 +34,11 @@ def ensemble(
 ) -> Explanations:
     """Explain an ensemble of models, and say how sure each score is.
 
-    Every model is explained for every seed; scores and predictions of the result are the means. Tables of atoms and bonds
-    get the columns `spread` (standard deviation over members) and `sign_agreement` (share of members whose score has the
-    sign of the mean), from `extras["node_spread"]`, `["node_agreement"]` and the same for edges; `extras["prediction_spread"]`
-    `[B, C]` is that of the predictions. Pictures hatch atoms whose spread is larger than their mean. The number of members
-    is `algorithm["members"]`.
+    Every model is explained for every seed; scores and predictions of the result are the means. Tables of atoms and
+    bonds get the columns `spread` (standard deviation over members) and `sign_agreement` (share of members whose
+    score has the sign of the mean), from `extras["node_spread"]`, `["node_agreement"]` and the same for edges;
+    `extras["prediction_spread"]` `[B, C]` is that of the predictions. Pictures hatch atoms whose spread is larger
+    than their mean. The number of members is `algorithm["members"]`.
 
     Args:
         models: the members, such as a `ModuleList`; one alone for several seeds.
