@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from gnn_xai._checks import integer
 from gnn_xai._version import __version__
-from gnn_xai.algorithms.base import Algorithm, Attributing, describe, get, masks_edges, one_pass, removal
+from gnn_xai.algorithms.base import Algorithm, Attributing, columns_of, describe, get, masks_edges, one_pass, removal
 from gnn_xai.algorithms.checked import attributed
 from gnn_xai.core.arrays.batches import batches
 from gnn_xai.core.arrays.segments import pointers
@@ -32,8 +32,11 @@ from gnn_xai.core.engines.handed_in import (
 )
 from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_what_was_prepared
 from gnn_xai.core.engines.prepare import prepare as core_prepare
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.scores import Scores, faithful, soft
+from gnn_xai.core.engines.scoring import scoring
 from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
@@ -301,6 +304,7 @@ class _Call:
             tied = as_undirected(self.undirected, problem.graphs)
             brief = one_pass(method) and cap is None  # under a cap, the ways differ in the degrees that they count
             prepared = core_prepare(problem, undirected=tied, batch_budget=budget_asked, index=index, brief=brief)
+        prepared = scoring(prepared, columns_of(method))
         structural = removal(method) == "structural"
         session = prepared.session(
             self.seed, structural=structural, edge_masks=masks_edges(method), batch_budget=budget_asked
@@ -469,5 +473,12 @@ def _explanations(
         provenance=provenance,
         data=source.source,
         types=TypeNames.of(source, session.problem.node_type),
+        columns={column.name: _in_play(graphs, column, value) for column, value in scores.columns.items()},
+        column_types={column.name: (column.level, column.type) for column in scores.columns},
         **types,
     )
+
+
+def _in_play(graphs: ComputationGraphs, column: Scored, scores: Tensor) -> Tensor:
+    """The scores of an attribute without those of context."""
+    return scores if column.type == "common_attributes" else scores[graphs.elements(column.level).in_play]

@@ -6,7 +6,8 @@ from gnn_xai.core.arrays.segments import segment_max, segment_mean, segment_rank
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
 from gnn_xai.core.engines.gradients import gradients
 from gnn_xai.core.engines.learn import MaskObjective, learn
-from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType, Scored
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import require_float_features
@@ -24,6 +25,7 @@ __all__ = [
     "Problem",
     "Removal",
     "Replicas",
+    "Scored",
     "Scores",
     "Session",
     "algorithm",

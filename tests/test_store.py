@@ -920,19 +920,19 @@ def test_views_selections_and_parts_are_slices_of_columns(kind: str) -> None:
     whole = explained(algorithm=KINDS[kind], index=[7, 7, 0, 31], max_neighbors=2)
     common, picked = whole.node_mask_type == "common_attributes", whole[[2, 0]]
     again = joined([whole[:1], whole[1:]])
-    assert set(again.columns()) == set(whole.columns()) == set(picked.columns())
-    for name, value in whole.columns().items():
-        assert torch.equal(again.columns()[name], value), name
+    assert set(again.tensors()) == set(whole.tensors()) == set(picked.tensors())
+    for name, value in whole.tensors().items():
+        assert torch.equal(again.tensors()[name], value), name
         per_node = name in ("node_id", "node_mask") or name.startswith("extras.node_")
         level = "node" if per_node else "edge" if "edge_" in name else "instance"
         level = "instance" if common and per_node and name != "node_id" else level
         if name.endswith("_ptr"):
-            assert picked.columns()[name].tolist() == [0, *whole.columns()[name].diff()[[2, 0]].cumsum(0).tolist()]
+            assert picked.tensors()[name].tolist() == [0, *whole.tensors()[name].diff()[[2, 0]].cumsum(0).tolist()]
             continue
         value = value.t() if name == "edge_index" else value
         ptr = torch.arange(5) if level == "instance" else getattr(whole, f"{level}_ptr")
         parts = [value[ptr[i] : ptr[i + 1]] for i in range(4)]
-        chosen = picked.columns()[name]
+        chosen = picked.tensors()[name]
         assert torch.equal(chosen.t() if name == "edge_index" else chosen, torch.cat([parts[2], parts[0]])), name
         for e, part in zip(whole, parts, strict=True):
             own = e.extras[name.removeprefix("extras.")] if name.startswith("extras.") else getattr(e, name)

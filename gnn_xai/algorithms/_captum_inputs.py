@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.segments import segment_ranks
 from gnn_xai.core.engines.gradients import NO_GRADIENT
-from gnn_xai.core.engines.scores import NodeMaskType, Scores
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import MaskedModel, require_float_features
@@ -19,7 +20,7 @@ from gnn_xai.errors import InputError, warn
 
 
 class Inputs:
-    """Features and edge masks of instances as tensors with one row an instance, padded to the largest.
+    """Attributes and edge masks of instances as tensors with one row an instance, padded to the largest.
 
     The padding is never read. Elements stand in the order of their keys, which random numbers that Captum draws by position
     follow.
@@ -28,19 +29,27 @@ class Inputs:
     def __init__(
         self, session: Session, graphs: ComputationGraphs, node_type: NodeMaskType | None, edges: bool
     ) -> None:
-        self.session, self.graphs, self.edges = session, graphs, edges
-        self.node_type: NodeMaskType | None = node_type
+        self.session, self.graphs = session, graphs
+        self.columns = [Scored.features(node_type)] if node_type is not None else []
+        self.columns += session.columns
         self.dtype, self.width = session.problem.dtype, 0
-        self.node_slot = self.edge_slot = torch.full_like(graphs.node, -1)
         if node_type is not None:
             self.width = require_float_features(session.problem, f"node_mask_type={node_type!r}")[:1].numel()
-            place = graphs.node_in_play.nonzero().flatten()
-            key = graphs.graphs.node_key[graphs.node[place]]
-            self.node_slot[place] = segment_ranks(key, graphs.node_owner[place], len(graphs))
+        self.slot = {column: self._slots(column) for column in self.columns}
+        self.edge_slot = None
         if edges:
             first, unit = session.removable(graphs)
             slot = segment_ranks(session.edge_key(graphs)[first], graphs.edge_owner[first], len(graphs))
             self.edge_slot = torch.cat([slot, slot.new_full((1,), -1)])[unit]
+
+    def _slots(self, column: Scored) -> Tensor:
+        """The place of each row of an attribute within its instance, one for rows that share scores; -1 for context."""
+        session, graphs = self.session, self.graphs
+        elements, tied = graphs.elements(column.level), session.rows_tied(graphs, column)
+        first = ((tied == torch.arange(len(tied), device=tied.device)) & elements.in_play).nonzero().flatten()
+        slot = torch.full_like(tied, -1)
+        slot[first] = segment_ranks(session.row_key(graphs, column)[first], elements.owner[first], len(graphs))
+        return torch.where(elements.in_play, slot[tied], -1)
 
     def cost(self) -> Tensor:
         """The share of a batch that an instance takes, `[B]`."""
@@ -50,68 +59,67 @@ class Inputs:
         return cost + 4 * torch.finfo(self.dtype).bits // 8 * self.width * self.graphs.num_nodes
 
     def of(self, select: Tensor) -> tuple[Tensor, ...]:
-        """The inputs of some instances: of nodes `[b, n, F]`, `[b, n]` or `[b, F]`, then of edges `[b, k]`."""
+        """The inputs of some instances: of each attribute `[b, n, F]`, `[b, n]` or `[b, F]`, then of edges `[b, k]`."""
         replicas, size = self.graphs.replicas(select), len(select)
         inputs = []
-        if self.node_type == "common_attributes":
-            inputs.append(torch.ones(size, self.width, dtype=self.dtype, device=select.device))
-        elif self.node_type is not None:
-            slot = self.node_slot[replicas.node]
-            shape = (size, int(slot.max()) + 1, *([self.width] if self.node_type == "attributes" else []))
-            value = torch.ones(shape, dtype=self.dtype, device=select.device)
-            if self.node_type == "attributes":
-                assert replicas.features is not None
+        for column in self.columns:
+            at, owner = replicas.elements(column.level)
+            slot, rows = self.slot[column][at], replicas.masked(column.name).reshape(len(at), -1)
+            most = max(int(slot.max()) + 1 if len(slot) else 0, 1)
+            shapes = {"object": (most,), "attributes": (most, rows.size(1)), "common_attributes": (rows.size(1),)}
+            value = torch.ones(size, *shapes[column.type], dtype=self.dtype, device=select.device)
+            if column.type == "attributes":
                 filled = slot >= 0
-                value[replicas.node_owner[filled], slot[filled]] = replicas.features.reshape(len(slot), -1)[filled]
+                value[owner[filled], slot[filled]] = rows[filled]
             inputs.append(value)
-        if self.edges:
+        if self.edge_slot is not None:
             slot = self.edge_slot[replicas.edge]
             most = int(slot.max()) + 1 if len(slot) else 0
             inputs.append(torch.ones(size, max(most, 1), dtype=self.dtype, device=select.device))
         return tuple(value.requires_grad_() for value in inputs)
 
-    def spread(self, replicas: Replicas, values: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
-        """Features `[ΣN, ...]` and edge mask `[ΣE]` of a union of replicas, from one row of inputs for each."""
-        x = mask = None
-        if self.node_type is not None:
-            features, value, owner = replicas.features, values[0], replicas.node_owner
-            assert features is not None
-            rows, slot = features.reshape(len(replicas.node), -1), self.node_slot[replicas.node].unsqueeze(1)
-            taken = value[owner] if self.node_type == "common_attributes" else value[owner, slot.squeeze(1)]
-            if self.node_type != "attributes":
-                taken = rows * (taken.unsqueeze(1) if self.node_type == "object" else taken)
-            x = torch.where(slot >= 0, taken, rows).reshape(features.shape)
-        if self.edges:
+    def spread(self, replicas: Replicas, values: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Attributes by name and the edge mask `[ΣE]` of a union of replicas, from one row of inputs for each."""
+        attributes, mask = {}, None
+        for column, value in zip(self.columns, values, strict=False):
+            original, (at, owner) = replicas.masked(column.name), replicas.elements(column.level)
+            rows, slot = original.reshape(len(at), -1), self.slot[column][at].unsqueeze(1)
+            taken = value[owner] if column.type == "common_attributes" else value[owner, slot.squeeze(1)]
+            if column.type != "attributes":
+                taken = rows * (taken.unsqueeze(1) if column.type == "object" else taken)
+            attributes[column.name] = torch.where(slot >= 0, taken, rows).reshape(original.shape)
+        if self.edge_slot is not None:
             slot = self.edge_slot[replicas.edge]
             mask = torch.where(slot >= 0, values[-1][replicas.edge_owner, slot], 1.0)
-        return x, mask
+        return attributes, mask
 
     def zeros(self) -> Scores:
         """Scores of 0 for all instances, to be filled."""
-        scores, graphs = Scores(node_type=self.node_type), self.graphs
-        if self.edges:
-            scores.edge = torch.zeros(len(graphs.edge), dtype=self.dtype, device=graphs.edge.device)
-        if self.node_type is not None:
-            rows = len(graphs) if self.node_type == "common_attributes" else len(graphs.node)
-            width = 1 if self.node_type == "object" else self.width
-            scores.node = torch.zeros(rows, width, dtype=self.dtype, device=graphs.node.device)
-        return scores
+        graphs, edge, attributes = self.graphs, None, {}
+        if self.edge_slot is not None:
+            edge = torch.zeros(len(graphs.edge), dtype=self.dtype, device=graphs.edge.device)
+        for column in self.columns:
+            rows = len(graphs) if column.type == "common_attributes" else len(self.slot[column])
+            width = 1 if column.type == "object" else graphs.graphs.masked(column.name)[:1].numel()
+            attributes[column] = torch.zeros(rows, width, dtype=self.dtype, device=graphs.node.device)
+        return Scores.of(edge, attributes)
 
     def keep(self, scores: Scores, select: Tensor, attributions: tuple[Tensor, ...]) -> None:
         """Write Captum's attributions of some instances into the scores."""
         replicas = self.graphs.replicas(select)
         values = [value.detach().to(self.dtype) for value in attributions]
-        if scores.edge is not None:
+        if scores.edge is not None and self.edge_slot is not None:
             slot = self.edge_slot[replicas.edge]
             filled = (slot >= 0) & self.graphs.edge_in_play[replicas.edge]
             scores.edge[replicas.edge[filled]] = values[-1][replicas.edge_owner[filled], slot[filled]]
-        if scores.node is not None and self.node_type == "common_attributes":
-            scores.node[select] = values[0]
-        elif scores.node is not None:
-            slot = self.node_slot[replicas.node]
+        for (column, kept), value in zip(scores.attributes.items(), values, strict=False):
+            if column.type == "common_attributes":
+                kept[select] = value
+                continue
+            at, owner = replicas.elements(column.level)
+            slot = self.slot[column][at]
             filled = slot >= 0
-            rows = values[0][replicas.node_owner[filled], slot[filled]]
-            scores.node[replicas.node[filled]] = rows.reshape(int(filled.sum()), -1)
+            kept[at[filled]] = value[owner[filled], slot[filled]].reshape(int(filled.sum()), -1)
 
 
 class Score(nn.Module):
@@ -160,5 +168,6 @@ class Score(nn.Module):
         if self.opened is None or not torch.equal(self.opened.replicas.instance, instance):
             self.__exit__(None, None, None)
             self.opened = self.session.model(self.session.replicas(self.inputs.graphs, instance)).__enter__()
-        x, mask = self.inputs.spread(self.opened.replicas, values)
-        return self.session.problem.score(self.opened(edge_mask=mask, x=x), self.target[instance], self.objective)
+        attributes, mask = self.inputs.spread(self.opened.replicas, values)
+        out = self.opened(edge_mask=mask, columns=attributes)
+        return self.session.problem.score(out, self.target[instance], self.objective)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gnn_xai.core.engines.gradients import Point, gradients
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 
 
 def gradient_scores(
@@ -26,35 +28,49 @@ def gradient_scores(
     """Weighted sum of gradients along a path of inputs, as `gradients` computes it.
 
     Args:
-        method: the algorithm, whose `node_mask_type`, `edge_mask_type` and `objective` say what is differentiated.
+        method: the algorithm, whose `node_mask_type`, `edge_mask_type` and `objective` say what is differentiated, together
+            with `session.columns`.
         session, graphs, target, weights, point, power: as in `gradients`.
     """
-    node, edge = gradients(
+    features = () if method.node_mask_type is None else (Scored.features("attributes"),)
+    attributes, edge = gradients(
         session,
         graphs,
         target,
-        features=method.node_mask_type is not None,
+        columns=(*features, *session.columns),
         edges=method.edge_mask_type is not None,
         objective=method.objective,
         weights=weights,
         point=point,
         power=power,
     )
-    return Scores(edge, node, method.node_mask_type)
+    return Scores.of(edge, attributes)
 
 
 def mapped(scores: Scores, function: Callable[[Tensor], Tensor]) -> Scores:
     """A function of all scores, element by element."""
-    node, edge = (None if value is None else function(value) for value in (scores.node, scores.edge))
-    return Scores(edge, node, scores.node_type)
+    edge = None if scores.edge is None else function(scores.edge)
+    return Scores.of(edge, {column: function(value) for column, value in scores.attributes.items()})
 
 
-def times_input(scores: Scores, session: Session, graphs: ComputationGraphs) -> Scores:
-    """Scores of features times the features; edge masks are 1."""
-    features = session.problem.graphs.features
-    if scores.node is None or features is None:
-        return scores
-    return Scores(scores.edge, scores.node * features[graphs.node].reshape(scores.node.shape), scores.node_type)
+def times_input(scores: Scores, graphs: ComputationGraphs) -> Scores:
+    """Scores of attributes times their values; edge masks are 1."""
+
+    def values(column: Scored) -> Tensor:
+        return graphs.graphs.masked(column.name)[graphs.elements(column.level).id]
+
+    attributes = {column: score * values(column).reshape(score.shape) for column, score in scores.attributes.items()}
+    return Scores.of(scores.edge, attributes)
+
+
+def scaled(replicas: Replicas, column: Scored, factor: float) -> Tensor:
+    """An attribute of a union times a number; what is not in play stays as it is."""
+    if column.name == "x":  # of which nothing else matters
+        assert replicas.features is not None
+        return replicas.features * factor
+    values, at = replicas.masked(column.name), replicas.elements(column.level)[0]
+    in_play = replicas.source.elements(column.level).in_play[at].reshape(-1, *[1] * (values.dim() - 1))
+    return torch.where(in_play, values * factor, values)
 
 
 def without_inputs(graphs: ComputationGraphs) -> ComputationGraphs | None:

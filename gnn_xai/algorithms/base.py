@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import UnionType
 from typing import (
@@ -28,6 +28,7 @@ from torch import Tensor
 from typing_extensions import dataclass_transform
 
 from gnn_xai._checks import is_one_of, number, positive_integer
+from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -63,6 +64,9 @@ class Algorithm(Attributing, Protocol):
     summary: ClassVar[str]
     signed: ClassVar[bool]
 
+
+Columns = Mapping[str, NodeMaskType] | Sequence[str] | str | None
+"""The field `columns` of an algorithm: names of attributes, each with its type of mask; names alone mean `attributes`."""
 
 REGISTRY: dict[str, type] = {}
 """Every algorithm of the package by name; filled in `gnn_xai/algorithms/__init__.py`, never by a user's class."""
@@ -202,7 +206,10 @@ def describe(algorithm: Algorithm) -> dict[str, Any]:
     if hasattr(algorithm, "describe"):  # a fitted one says what it was fitted on, too
         return algorithm.describe()  # type: ignore[attr-defined]
     fields = dataclasses.fields(algorithm) if dataclasses.is_dataclass(algorithm) else ()
-    return {"name": algorithm.name, **_plain({field.name: getattr(algorithm, field.name) for field in fields})}
+    values = {field.name: getattr(algorithm, field.name) for field in fields}
+    if not values.get("columns", True):
+        del values["columns"]
+    return {"name": algorithm.name, **_plain(values)}
 
 
 def _plain(value: Any) -> Any:
@@ -254,8 +261,46 @@ def check_choices(owner: Any) -> None:
         if allowed and not is_one_of(value, allowed):
             words = ", ".join(map(repr, allowed))
             raise InputError(f"expected {cls.__name__}({field.name}=) as one of {words}, got {value!r}")
-    if getattr(owner, "node_mask_type", "") is None and getattr(owner, "edge_mask_type", "") is None:
+    columns = _columns_of(owner)
+    masks = [getattr(owner, name) for name in ("node_mask_type", "edge_mask_type") if hasattr(owner, name)]
+    if masks and not any(masks) and not columns:
         raise InputError(f"{cls.__name__} has neither node_mask_type nor edge_mask_type, so nothing to explain")
+
+
+def columns_of(algorithm: Algorithm) -> dict[str, NodeMaskType]:
+    """The attributes that an algorithm scores beside `x` and the edges, each with its type of mask."""
+    return dict(getattr(algorithm, "columns", None) or {})
+
+
+def _columns_of(owner: Any) -> dict[str, NodeMaskType]:
+    """The field `columns`, which becomes a dictionary.
+
+    Raises:
+        InputError: if it is none, or a type is not among those that the algorithm has.
+    """
+    columns = getattr(owner, "columns", None)
+    if columns is None:
+        return {}
+    names = [columns] if isinstance(columns, str) else columns
+    if not isinstance(names, Mapping):
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise InputError(
+                f"expected {type(owner).__name__}(columns=) as names of attributes, or a dictionary of names and types of "
+                f"mask such as {{'edge_attr': 'attributes'}}, got {columns!r}"
+            )
+        names = dict.fromkeys(names, "attributes")
+    allowed = getattr(type(owner), "column_types", NODE_MASK_TYPES)
+    for name, kind in names.items():
+        if kind not in allowed:
+            words = ", ".join(map(repr, allowed))
+            raise InputError(
+                f"expected {type(owner).__name__}(columns={{{name!r}: ...}}) as one of {words}, got {kind!r}"
+            )
+        if name in ("x", "edge_index"):
+            field = "node_mask_type" if name == "x" else "edge_mask_type"
+            raise InputError(f"expected attributes beside x and edge_index in columns=, got {name!r}; use {field}=")
+    object.__setattr__(owner, "columns", dict(names))
+    return dict(columns_of(owner))
 
 
 @cache

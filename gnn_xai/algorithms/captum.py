@@ -18,10 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from gnn_xai.algorithms._captum_inputs import Inputs, Score
-from gnn_xai.algorithms.base import check_choices
+from gnn_xai.algorithms.base import Columns, check_choices
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.keyed_random import keyed_bits
-from gnn_xai.core.engines.scores import NodeMaskType, Scores
+from gnn_xai.core.engines.scored import NodeMaskType
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.problem import Objective
@@ -82,6 +83,7 @@ class Captum:
         edge_mask_type: `object`, or `None` for no edge scores.
         objective: the scalar to explain, see `gnn_xai.extend.Problem.score`. `raw` is what DeepLift's rules are exact
             for, on features alone: other objectives and edge masks multiply what varies with what varies.
+        columns: further attributes to score, such as `"edge_attr"`, see `gnn_xai.explain`; they start from 0.
         options: further arguments of the method's constructor and of its `attribute`, such as `n_steps=20`; an
             `attribution_method=` is a class, too. `baselines=` is a row of features `[F]` that every node has, or several
             `[K, F]` for methods that take a distribution, with `node_mask_type="attributes"`; edges always start from 0.
@@ -103,6 +105,7 @@ class Captum:
     node_mask_type: NodeMaskType | None = "attributes"
     edge_mask_type: Literal["object"] | None = "object"
     objective: Objective = "margin"
+    columns: Columns = None
     options: dict[str, Any] = field(default_factory=dict)
 
     summary: ClassVar[str] = "an attribution method of captum.attr"
@@ -116,12 +119,18 @@ class Captum:
         node_mask_type: NodeMaskType | None = "attributes",
         edge_mask_type: Literal["object"] | None = "object",
         objective: Objective = "margin",
+        columns: Columns = None,
         **options: Any,
     ) -> None:
         if isinstance(method, str):
             method = _class_of(method)
-        fields = {"method": method, "node_mask_type": node_mask_type, "edge_mask_type": edge_mask_type}
-        for name, value in {**fields, "objective": objective, "options": options}.items():
+        fields: dict[str, Any] = {
+            "method": method,
+            "node_mask_type": node_mask_type,
+            "edge_mask_type": edge_mask_type,
+        }
+        fields |= {"objective": objective, "columns": columns, "options": options}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
         check_choices(self)
         _check(method, options)
@@ -132,7 +141,7 @@ class Captum:
 
     def __replace__(self, **changes: Any) -> Captum:
         """The same with other fields, as `copy.replace` asks for it."""
-        fields = {name: getattr(self, name) for name in ("node_mask_type", "edge_mask_type", "objective")}
+        fields = {name: getattr(self, name) for name in ("node_mask_type", "edge_mask_type", "objective", "columns")}
         fields |= {"method": self.method, "options": self.options, **changes}
         return Captum(fields.pop("method"), **fields.pop("options"), **fields)
 
@@ -280,8 +289,8 @@ def _baselines(method: Any, values: tuple[Tensor, ...], rows: Any) -> dict[str, 
                 f"expected baselines= of shape {shape}, the features of a node, got {list(features.shape)}"
             )
         features = features.reshape(-1, 1, width)
-        edges = (zero.expand(len(features), -1) for zero in baselines[1:])
-        baselines = [features.expand(-1, values[0].size(1), -1), *edges]
+        others = (zero.expand(len(features), *zero.shape[1:]) for zero in baselines[1:])
+        baselines = [features.expand(-1, values[0].size(1), -1), *others]
     if many and len(baselines[0]) == 1:  # DeepLiftShap wants two
         baselines = [value.expand(2, *value.shape[1:]) for value in baselines]
     return {"baselines": tuple(value.contiguous() for value in baselines)}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms.base import Algorithm
-from gnn_xai.core.engines.scores import NODE_MASK_TYPES, Scores
+from gnn_xai.core.engines.scored import NODE_MASK_TYPES, Scored
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.errors import InputError
@@ -52,7 +53,7 @@ def attributed(
         raise InputError(f"expected {name} to return gnn_xai.extend.Scores, got {type(scores).__name__}")
     rows = {"edge": len(graphs.edge), "node": len(graphs.node), "instance": len(graphs)}
     own = "instance" if scores.node_type == "common_attributes" else "node"
-    if scores.edge is None and scores.node is None:
+    if scores.edge is None and scores.node is None and not scores.columns:
         raise InputError(f"expected {name} to return scores of edges or nodes, got Scores without either")
     if (scores.node is None) != (scores.node_type is None) or scores.node_type not in (None, *NODE_MASK_TYPES):
         raise InputError(
@@ -71,8 +72,32 @@ def attributed(
             _require_in_range(method, graphs, positions, values, what if what == "edge" else own)
     if not method.signed:
         edge, node = (None if values is None else values.clamp(0, 1) for values in (edge, node))
+    columns = _columns(method, session, graphs, positions, scores.columns, rows, prediction)
     extras = {key: _extra(key, value, name, rows, own, prediction) for key, value in scores.extras.items()}
-    return Scores(edge, node, scores.node_type, extras)
+    return Scores(edge, node, scores.node_type, extras, columns)
+
+
+def _columns(
+    method: Algorithm,
+    session: Session,
+    graphs: ComputationGraphs,
+    positions: Tensor,
+    columns: dict[Scored, Tensor],
+    rows: dict[str, int],
+    like: Tensor,
+) -> dict[Scored, Tensor]:
+    """Scores of further attributes, each with a row for each node, edge or instance."""
+    checked = {}
+    for column, value in columns.items():
+        what = f"{method.name}.attribute to return Scores(columns=)"
+        if column not in session.columns:
+            raise InputError(f"expected {what} for the attributes of session.columns alone, got {column!r}")
+        own = "instance" if column.level == "graph" or column.type == "common_attributes" else column.level
+        values = _numbers(value, f"{what} of {column.name}", rows[own], own, 2, like)
+        assert values is not None
+        _require_in_range(method, graphs, positions, values, own)
+        checked[column] = values if method.signed else values.clamp(0, 1)
+    return checked
 
 
 def _numbers(values: Any, what: str, rows: int, level: str, dims: int, like: Tensor) -> Tensor | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms.base import algorithm, require_number, require_positive
+from gnn_xai.algorithms.base import Columns, algorithm, require_number, require_positive
 from gnn_xai.core.engines.learn import learn
 from gnn_xai.core.engines.parameters import MaskObjective
-from gnn_xai.core.engines.scores import NodeMaskType, Scores
+from gnn_xai.core.engines.scored import NodeMaskType
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 
@@ -46,6 +48,8 @@ class GNNExplainer:
             2.5·`lr` in 10 epochs, whatever the gradient, so choose less than that.
         restarts: how many initial masks to learn from; the masks are then the mean, and `extras` hold the standard
             deviation as `edge_std` and `node_std`, and the most epochs of any restart.
+        columns: further attributes to score, such as `"edge_attr"`, see `gnn_xai.explain`; their masks have the regularisers
+            of node masks, each as a mean over its own values.
     """
 
     epochs: int = 100
@@ -61,6 +65,7 @@ class GNNExplainer:
     edge_init: float = 0.0
     tol: float | None = None
     restarts: int = 1
+    columns: Columns = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "restarts", integer=True)
@@ -100,4 +105,7 @@ class GNNExplainer:
                 setattr(masks, part, stacked.mean(0))
                 spread = (stacked - stacked.mean(0)).square().sum(0) / (self.restarts - 1)  # std() warns on no elements
                 masks.extras[f"{part}_std"] = spread.sqrt()
+        masks.columns = {
+            column: torch.stack([run.columns[column] for run in runs]).mean(0) for column in runs[0].columns
+        }
         return masks

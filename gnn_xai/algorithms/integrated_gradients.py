@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import field
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnn_xai.algorithms._ablation import variant_scores
-from gnn_xai.algorithms._gradient import gradient_scores, times_input, without_inputs
-from gnn_xai.algorithms.base import algorithm, require_positive
+from gnn_xai.algorithms._gradient import gradient_scores, scaled, times_input, without_inputs
+from gnn_xai.algorithms.base import Columns, algorithm, require_positive
 from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.core.engines.evaluate import Change
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -34,31 +37,35 @@ class IntegratedGradients:
         steps: points of the quadrature.
         node_mask_type, edge_mask_type: as in `gnn_xai.Saliency`.
         objective: the scalar to integrate, see `gnn_xai.extend.Problem.score`.
+        columns: further attributes to score, such as `"edge_attr"`, see `gnn_xai.explain`; of type `attributes` alone.
     """
 
     steps: int = 50
     node_mask_type: Literal["attributes"] | None = "attributes"
     edge_mask_type: Literal["object"] | None = "object"
     objective: Objective = "margin"
+    columns: Columns = field(default=None, hash=False)
+    column_types: ClassVar[tuple[NodeMaskType, ...]] = ("attributes",)
 
     def __post_init__(self) -> None:
         require_positive(self, "steps", integer=True)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
         nodes_at, weights = np.polynomial.legendre.leggauss(self.steps)
         alphas = ((1 + nodes_at) / 2).tolist()
 
-        def point(replicas: Replicas, k: int) -> tuple[Tensor | None, Tensor | None]:
-            x = replicas.features * alphas[k] if features and replicas.features is not None else None
+        def point(replicas: Replicas, k: int) -> tuple[dict[str, Tensor], Tensor | None]:
             ones = torch.ones(len(replicas.edge), dtype=session.problem.dtype, device=replicas.edge.device)
-            return x, ones * alphas[k] if edges else None
+            values = {column.name: scaled(replicas, column, alphas[k]) for column in self._columns(session)}
+            return values, ones * alphas[k] if self.edge_mask_type is not None else None
 
         scores = gradient_scores(self, session, graphs, target, weights=(weights / 2).tolist(), point=point)
-        scores = times_input(scores, session, graphs)
+        scores = times_input(scores, graphs)
         total = torch.zeros(len(graphs), dtype=session.problem.dtype, device=target.device)
-        if scores.node is not None:
-            total = total + segment_sum(scores.node.sum(1), graphs.node_owner, len(graphs))
+        for column, score in scores.attributes.items():
+            tied = session.rows_tied(graphs, column)
+            once = score.sum(1) * (tied == torch.arange(len(tied), device=tied.device))
+            total = total + segment_sum(once, graphs.elements(column.level).owner, len(graphs))
         if scores.edge is not None:
             once, _ = session.removable(graphs)
             total = total + segment_sum(scores.edge[once], graphs.edge_owner[once], len(graphs))
@@ -72,13 +79,19 @@ class IntegratedGradients:
         scores.extras["base_value"] = base
         return scores
 
+    def _columns(self, session: Session) -> Iterator[Scored]:
+        """The attributes along the path, `x` among them."""
+        if self.node_mask_type is not None and session.problem.graphs.x is not None:
+            yield Scored.features("attributes")
+        yield from session.columns
+
     def _baseline(self, session: Session, graphs: ComputationGraphs, target: Tensor) -> Tensor:
         """Score of every instance at the start of the path, `[B]`."""
 
         def change(replicas: Replicas, select: Tensor) -> Change:
             edges = torch.ones_like(replicas.edge, dtype=torch.bool) if self.edge_mask_type is not None else None
-            zero = replicas.features * 0 if self.node_mask_type is not None and replicas.features is not None else None
-            return Change(edges=edges, x=zero)
+            zero = {column.name: scaled(replicas, column, 0) for column in self._columns(session)}
+            return Change(edges=edges, x=zero.pop("x", None), columns=zero)
 
         every = torch.arange(len(graphs), device=target.device)
         return variant_scores(session, graphs, target, every, change, "message", self.objective, share=0.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gnn_xai.algorithms._gradient import gradient_scores, mapped
-from gnn_xai.algorithms.base import algorithm
+from gnn_xai.algorithms.base import Columns, algorithm
+from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -33,12 +35,15 @@ class Saliency:
         edge_mask_type: `object`, or `None` for no edge scores.
         absolute: take absolute values (as Captum does); `False` keeps the sign.
         objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
+        columns: further attributes to score, such as `"edge_attr"`, see `gnn_xai.explain`; of type `attributes` alone.
     """
 
     node_mask_type: Literal["attributes"] | None = "attributes"
     edge_mask_type: Literal["object"] | None = "object"
     absolute: bool = True
     objective: Objective = "margin"
+    columns: Columns = field(default=None, hash=False)
+    column_types: ClassVar[tuple[NodeMaskType, ...]] = ("attributes",)
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
         scores = gradient_scores(self, session, graphs, target)

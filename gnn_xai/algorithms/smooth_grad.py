@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gnn_xai.algorithms._gradient import gradient_scores, mapped
-from gnn_xai.algorithms.base import algorithm, require_number, require_positive
+from gnn_xai.algorithms.base import Columns, algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_normal
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -41,6 +43,7 @@ class SmoothGrad:
         average: of the copies' gradients, `gradient` for their mean, or `square` for their root mean square.
         absolute: take the absolute value of the mean; `False` keeps the sign. A root mean square has none.
         objective: the scalar to differentiate, see `gnn_xai.extend.Problem.score`.
+        columns: further attributes to score, such as `"edge_attr"`, see `gnn_xai.explain`; of type `attributes` alone.
     """
 
     samples: int = 25
@@ -50,32 +53,41 @@ class SmoothGrad:
     average: Literal["gradient", "square"] = "gradient"
     absolute: bool = True
     objective: Objective = "margin"
+    columns: Columns = field(default=None, hash=False)
+    column_types: ClassVar[tuple[NodeMaskType, ...]] = ("attributes",)
 
     def __post_init__(self) -> None:
         require_positive(self, "samples", integer=True)
         require_number(self, "noise")
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        features, edges = self.node_mask_type is not None, self.edge_mask_type is not None
-        source, edge_key = graphs.graphs, session.edge_key(graphs)
+        edge_key = session.edge_key(graphs)
+        columns = list(session.columns)
+        if self.node_mask_type is not None and graphs.graphs.x is not None:
+            columns.append(Scored.features("attributes"))
+        row_key = {column: session.row_key(graphs, column) for column in columns}
 
-        def point(replicas: Replicas, k: int) -> tuple[Tensor | None, Tensor | None]:
-            x = mask = None
-            key = graphs.instance_key[replicas.instance]
-            if features and replicas.features is not None:
-                rows = replicas.features.reshape(len(replicas.node), -1)
-                node_key = source.node_key[graphs.node[replicas.node]].unsqueeze(1)
-                feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
-                stream = torch.full_like(feature, 2 * k)
-                normal = keyed_normal(session.seed, key[replicas.node_owner].unsqueeze(1), node_key, feature, stream)
-                spread = _range(rows, replicas) if source.factors is None else rows.new_ones(len(replicas))
-                scale = (self.noise * spread)[replicas.node_owner].unsqueeze(1)
-                x = (rows + scale * normal.to(rows.dtype)).reshape(replicas.features.shape)
-            if edges:
+        def noisy(replicas: Replicas, k: int, column: Scored) -> Tensor:
+            values, (at, replica) = replicas.masked(column.name), replicas.elements(column.level)
+            rows = values.reshape(len(at), -1)
+            feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
+            key = graphs.instance_key[replicas.instance[replica]].unsqueeze(1)
+            keys = [key, row_key[column][at].unsqueeze(1), feature, torch.full_like(feature, 2 * k)]
+            keys += [] if column.name == "x" else [torch.full_like(feature, column.key)]
+            normal = keyed_normal(session.seed, *keys).to(rows.dtype)
+            in_play = graphs.elements(column.level).in_play[at]
+            coded = column.name in graphs.graphs.factors
+            spread = rows.new_ones(len(replicas)) if coded else _range(rows, replica, in_play, len(replicas))
+            noise = (self.noise * spread)[replica].unsqueeze(1) * normal
+            return (rows + noise * (in_play | (column.name == "x")).unsqueeze(1)).reshape(values.shape)
+
+        def point(replicas: Replicas, k: int) -> tuple[dict[str, Tensor], Tensor | None]:
+            mask, key = None, graphs.instance_key[replicas.instance]
+            if self.edge_mask_type is not None:
                 stream = torch.full_like(replicas.edge, 2 * k + 1)
                 normal = keyed_normal(session.seed, key[replicas.edge_owner], edge_key[replicas.edge], stream)
                 mask = 1 + self.noise * normal.to(session.problem.dtype)
-            return x, mask
+            return {column.name: noisy(replicas, k, column) for column in columns}, mask
 
         power = 2 if self.average == "square" else 1
         scores = gradient_scores(self, session, graphs, target, [1 / self.samples] * self.samples, point, power)
@@ -84,9 +96,9 @@ class SmoothGrad:
         return mapped(scores, torch.abs) if self.absolute else scores
 
 
-def _range(rows: Tensor, replicas: Replicas) -> Tensor:
-    """Largest less smallest feature value of each replica, `[R]`, over the nodes in play."""
-    in_play = replicas.source.node_in_play[replicas.node]
-    rows, owner, size = rows[in_play], replicas.node_owner[in_play], (len(replicas),)
-    high = rows.new_full(size, -torch.inf).scatter_reduce(0, owner, rows.amax(1), "amax")
-    return high - rows.new_full(size, torch.inf).scatter_reduce(0, owner, rows.amin(1), "amin")
+def _range(rows: Tensor, owner: Tensor, in_play: Tensor, size: int) -> Tensor:
+    """Largest less smallest value of each of `size` replicas, `[R]`, over the rows in play."""
+    rows, owner = rows[in_play], owner[in_play]
+    high = rows.new_full((size,), -torch.inf).scatter_reduce(0, owner, rows.amax(1), "amax")
+    spread = high - rows.new_full((size,), torch.inf).scatter_reduce(0, owner, rows.amin(1), "amin")
+    return torch.where(torch.isfinite(spread), spread, 0.0)  # an isolated node has no edges

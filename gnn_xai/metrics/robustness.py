@@ -236,7 +236,7 @@ def _perturbed(graphs: Graphs, seed: int, noise: float, drop: float) -> tuple[An
         x = x * (1 + noise * draws.to(x.dtype)).reshape(x.shape)
     left = torch.ones_like(graphs.edge_batch, dtype=torch.bool).index_fill(0, kept, False)
     union = everything(graphs, None).without(left)
-    data = union.data if x is None else union.with_features(x)
+    data = union.data if x is None else union.with_values({"x": x})
     if not graphs.many and graphs.types is None:
         data = Data.from_dict({key: value for key, value in data.to_dict().items() if key not in ("batch", "ptr")})
     return data, kept

@@ -29,7 +29,8 @@ from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.handed_in import device_of
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
-from gnn_xai.core.engines.scores import NODE_MASK_TYPES, NodeMaskType, Scores
+from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.reading import as_graphs

@@ -10,6 +10,7 @@ from torch_geometric.explain import Explanation as PyGExplanation
 
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.errors import InputError
+from gnn_xai.results.columns import COLUMNS
 
 _OF_OTHERS = ("ptr", "batch", PAIRS, "edge_label")
 """Attributes that speak of more than one instance."""
@@ -32,6 +33,13 @@ def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
     elif e.node_mask is not None:
         zeros = e.node_mask.new_zeros(graph.num_nodes, e.node_mask.size(1))
         out.node_mask = zeros.index_copy(0, e.node_id, e.node_mask)
+    for name, scores in e.columns.items():
+        level = e.source.level(f"{COLUMNS}{name}")
+        if level == "instance":
+            out[f"{name}_mask"] = scores.unsqueeze(0)
+            continue
+        ids, size = (e.node_id, graph.num_nodes) if level == "node" else (e.edge_id, graph.num_edges)
+        out[f"{name}_mask"] = scores.new_zeros(size, scores.size(1)).index_copy(0, ids, scores)
     out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
     if level == "node":
         out.index = e.index

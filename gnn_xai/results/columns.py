@@ -1,14 +1,16 @@
-"""The columns of explanations: one table of what each tensor has a row for, used to select, join, save and tabulate them."""
+"""The tensors of explanations: one table of what each has a row for, used to select, join, save and tabulate them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, pointers
+from gnn_xai.core.engines.scored import NodeMaskType
+from gnn_xai.core.graphs.columns import Level
 
 ColumnLevel = Literal["instance", "node", "edge", "pointer"]
 
@@ -39,13 +41,24 @@ EXTRAS = "extras."
 edge and node, others for each instance."""
 
 
-def level_of(name: str, common: bool) -> ColumnLevel:
-    """The level of a column.
+COLUMNS = "columns."
+"""Prefix of the names of scored attributes among tensors, in files too."""
+
+ColumnTypes = Mapping[str, tuple[Level, NodeMaskType]]
+"""What a row of each scored attribute belongs to, and its type of mask."""
+
+
+def level_of(name: str, common: bool, types: ColumnTypes) -> ColumnLevel:
+    """What a tensor has a row for.
 
     Args:
-        name: as in `LEVELS`, or of an extra, with its prefix.
+        name: as in `LEVELS`, or of an extra or a scored attribute, with its prefix.
         common: one mask is shared by all nodes of an instance, so node masks and their extras have a row for each instance.
+        types: of scored attributes.
     """
+    if name.startswith(COLUMNS):
+        of, kind = types[name.removeprefix(COLUMNS)]
+        return "instance" if of == "graph" or kind == "common_attributes" else of
     if name.startswith(EXTRAS):
         prefix = name.removeprefix(EXTRAS).split("_")[0]
         level: ColumnLevel = "edge" if prefix == "edge" else "node" if prefix == "node" else "instance"
@@ -72,13 +85,13 @@ def positions(i: int | slice | list[int] | Tensor, size: int) -> int | Tensor:
     return position % size
 
 
-def select(columns: dict[str, Tensor], instances: Tensor, common: bool) -> dict[str, Tensor]:
-    """The columns of some instances, by position, in that order."""
+def select(columns: dict[str, Tensor], instances: Tensor, level: Callable[[str], ColumnLevel]) -> dict[str, Tensor]:
+    """The tensors of some instances, by position, in that order; `level` tells what each has a row for."""
     nodes, node_ptr = gather_segments(columns["node_ptr"], instances)
     edges, edge_ptr = gather_segments(columns["edge_ptr"], instances)
     rows, ptr = {"instance": instances, "node": nodes, "edge": edges}, {"node_ptr": node_ptr, "edge_ptr": edge_ptr}
     return {
-        name: ptr[name] if name in ptr else value.index_select(rows_dim(name), rows[level_of(name, common)])
+        name: ptr[name] if name in ptr else value.index_select(rows_dim(name), rows[level(name)])
         for name, value in columns.items()
     }
 

@@ -18,7 +18,7 @@ from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.engines.prepare import Prepared
-from gnn_xai.core.engines.scores import NodeMaskType
+from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.graphs.types import EdgeType
 from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward
@@ -29,7 +29,18 @@ from gnn_xai.results import _by_type, files, tables
 from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results._strength import strongest, summed_at_ends, undirected_once
 from gnn_xai.results._to_pyg import to_pyg
-from gnn_xai.results.columns import EXTRAS, LEVELS, join, level_of, positions, rows_dim, select
+from gnn_xai.results.columns import (
+    COLUMNS,
+    EXTRAS,
+    LEVELS,
+    ColumnLevel,
+    ColumnTypes,
+    join,
+    level_of,
+    positions,
+    rows_dim,
+    select,
+)
 from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
@@ -76,6 +87,9 @@ class Explanations:
             and its id within that type, while `node_id` and `edge_index` count through all types; else `None`.
         edge_type, edge_number: `[ΣE]` the same for edges and `types.edge_types`.
         types: the names of node types and relations.
+        columns: scores of further attributes by name, such as `columns["edge_attr"]`, laid out as `node_mask`: a row for
+            each node or edge in play, or each instance for attributes of graphs.
+        column_types: what a row of each of these attributes belongs to (`node`, `edge`, `graph`), and its type of mask.
     """
 
     index: Tensor
@@ -106,6 +120,8 @@ class Explanations:
     edge_type: Tensor | None = None
     edge_number: Tensor | None = None
     types: TypeNames | None = None
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    column_types: ColumnTypes = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -113,6 +129,7 @@ class Explanations:
     def __repr__(self) -> str:
         masks = [f"edge_mask=[{len(self.edge_mask)}]"] if self.edge_mask is not None else []
         masks += [f"node_mask={list(self.node_mask.shape)}"] if self.node_mask is not None else []
+        masks += [f"{name}={list(scores.shape)}" for name, scores in self.columns.items()]
         level = self.task.task_level.value
         return f"Explanations({len(self)} {level}-level, {self.algorithm['name']}, {', '.join(masks)})"
 
@@ -126,7 +143,7 @@ class Explanations:
         at = positions(i, len(self))
         if isinstance(at, int):
             return Explanation(self, at)
-        return self._with(select(self.columns(), at.to(self.index.device), self.common))
+        return self._with(select(self.tensors(), at.to(self.index.device), self.level))
 
     def __iter__(self) -> Iterator[Explanation]:
         return (Explanation(self, position) for position in range(len(self)))
@@ -134,7 +151,8 @@ class Explanations:
     @cached_property
     def one_sided(self) -> bool:
         """No score of any instance is below 0: masks, absolute gradients."""
-        return not any(mask is not None and bool((mask < 0).any()) for mask in (self.edge_mask, self.node_mask))
+        masks = self.edge_mask, self.node_mask, *self.columns.values()
+        return not any(mask is not None and bool((mask < 0).any()) for mask in masks)
 
     @property
     def node_owner(self) -> Tensor:
@@ -171,10 +189,17 @@ class Explanations:
         """One mask of features is shared by all nodes of an instance."""
         return self.node_mask_type == "common_attributes"
 
-    def columns(self) -> dict[str, Tensor]:
-        """All tensors by name, as in a file: those that are not `None`, then extras as `extras.name`."""
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name, as in a file: those that are not `None`, then extras as `extras.name` and scored attributes
+        as `columns.name`.
+        """
         own = {name: value for name in LEVELS if (value := getattr(self, name)) is not None}
-        return own | {f"{EXTRAS}{name}": value for name, value in self.extras.items()}
+        own |= {f"{EXTRAS}{name}": value for name, value in self.extras.items()}
+        return own | {f"{COLUMNS}{name}": value for name, value in self.columns.items()}
+
+    def level(self, name: str) -> ColumnLevel:
+        """What one of `tensors` has a row for: `instance`, `node` or `edge`, or the `pointer` to these."""
+        return level_of(name, self.common, self.column_types)
 
     def _with(self, columns: dict[str, Tensor]) -> Explanations:
         """The same explanations with other tensors."""
@@ -182,7 +207,7 @@ class Explanations:
 
     def to(self, device: str | torch.device) -> Explanations:
         """The same explanations with all tensors on `device`."""
-        return self._with({name: value.to(device) for name, value in self.columns().items()})
+        return self._with({name: value.to(device) for name, value in self.tensors().items()})
 
     def about(self) -> dict[str, Any]:
         """Everything but the tensors and the data: algorithm, task, seed, what scores mean, provenance; ready for JSON."""
@@ -195,6 +220,7 @@ class Explanations:
             "node_mask_type": self.node_mask_type,
             "provenance": self.provenance,
             **({} if self.types is None else {"types": self.types.written()}),
+            **({"columns": {name: list(of) for name, of in self.column_types.items()}} if self.column_types else {}),
         }
 
     # Other forms #####################################################################################################
@@ -280,11 +306,13 @@ class Explanations:
         - `edge`: `edge_id`, `source`, `destination`, `score`, and what `extras` hold per edge.
         - `node`: `node_id`, `score`, see `node_scores`.
         - `feature`: `node_id` (unless one mask is shared by all nodes), `feature`, `score`.
+        - `column`: `column` (the name of a further attribute), `element` (the id of the node or edge; -1 for what all of the
+          instance shares), `feature`, `score`.
 
         `DataFrame.attrs["gnn_xai"]` holds algorithm, task, seed and provenance.
 
         Args:
-            level: `"instance"`, `"edge"`, `"node"` or `"feature"`.
+            level: `"instance"`, `"edge"`, `"node"`, `"feature"` or `"column"`.
 
         Raises:
             InputError: for an unknown level, or one that the algorithm did not score.
@@ -308,18 +336,22 @@ class Explanations:
         Raises:
             StorageError: if the file cannot be written.
         """
-        return files.write(path, self.columns(), self.about())
+        return files.write(path, self.tensors(), self.about())
 
 
-def _fields(columns: dict[str, Tensor]) -> dict[str, Any]:
-    """Columns as arguments of `Explanations`: extras as a dictionary of their own."""
-    extras = {name.removeprefix(EXTRAS): value for name, value in columns.items() if name.startswith(EXTRAS)}
-    return {name: value for name, value in columns.items() if not name.startswith(EXTRAS)} | {"extras": extras}
+def _fields(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors as arguments of `Explanations`: extras and scored attributes as dictionaries of their own."""
+    apart = {
+        prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in (EXTRAS, COLUMNS)
+    }
+    own = {name: value for name, value in tensors.items() if not name.startswith((EXTRAS, COLUMNS))}
+    return {**own, "extras": apart[EXTRAS], "columns": apart[COLUMNS]}
 
 
 def joined(parts: Sequence[Explanations]) -> Explanations:
     """The explanations of several parts of one run, in the order of the parts."""
-    return parts[0] if len(parts) == 1 else parts[0]._with(join([part.columns() for part in parts]))
+    return parts[0] if len(parts) == 1 else parts[0]._with(join([part.tensors() for part in parts]))
 
 
 def read(path: str | os.PathLike[str]) -> Explanations:
@@ -335,6 +367,7 @@ def read(path: str | os.PathLike[str]) -> Explanations:
         }
         masks = {"edge_mask": None, "node_mask": None}
         about["types"] = TypeNames.read(meta.get("types"))
+        about["column_types"] = {name: (level, kind) for name, (level, kind) in meta.get("columns", {}).items()}
         return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(
@@ -387,7 +420,7 @@ class Explanation:
             """The rows of a column that are of this instance; its only row without the leading dimension."""
             if LEVELS.get(name, "pointer") == "pointer":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            value, level = getattr(self.source, name), level_of(name, self.source.common)
+            value, level = getattr(self.source, name), self.source.level(name)
             if value is None:
                 return None
             if name == "index" and value.dim() > 1:
@@ -432,8 +465,19 @@ class Explanation:
         """Further tensors of this instance, by name."""
         one = self.source[[self.position]]
         return {
-            name: value[0] if level_of(f"{EXTRAS}{name}", one.common) == "instance" else value
+            name: value[0] if one.level(f"{EXTRAS}{name}") == "instance" else value
             for name, value in one.extras.items()
+        }
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """The scores of further attributes by name: `[n, 1]`, `[n, F]` or `[F]` as `node_mask`, with a row for each edge
+        where the attribute is one of edges; `[1]` or `[F]` for one of graphs.
+        """
+        one = self.source[[self.position]]
+        return {
+            name: value[0] if one.level(f"{COLUMNS}{name}") == "instance" else value
+            for name, value in one.columns.items()
         }
 
     @property
@@ -518,6 +562,33 @@ class Explanation:
         if self.source.types is not None:
             features = self.source.types.features()
         return list(zip((features[at] for at in order.tolist()), scores[order].tolist(), strict=True))
+
+    def top_columns(self, k: int = 10) -> list[tuple[str, int, float]]:
+        """The k strongest features of further attributes `(attribute, feature, score)`, by absolute value; summed over
+        nodes, or over edges, of which the two directions of an undirected one count once where they share scores. The score
+        of whole rows (`object`) is that of feature 0.
+
+        Raises:
+            InputError: if the algorithm scored no further attributes.
+        """
+        if not self.columns:
+            raise InputError(
+                f"{self.source.algorithm['name']} scored no attributes beside x; use an algorithm with columns=, such as "
+                "Saliency(columns='edge_attr')"
+            )
+        totals = {name: self._column_total(name, scores) for name, scores in self.columns.items()}
+        names = [(name, feature) for name, total in totals.items() for feature in range(len(total))]
+        scores = torch.cat(list(totals.values()))
+        return [(*names[at], float(scores[at])) for at in strongest(scores, k).tolist()]
+
+    def _column_total(self, name: str, scores: Tensor) -> Tensor:
+        """The scores of an attribute summed over its rows, `[F]`."""
+        if scores.dim() == 1:
+            return scores
+        if self.source.column_types[name][0] == "edge" and self.source.provenance.get("undirected"):
+            alike = torch.unique(scores, dim=0, return_inverse=True)[1]
+            scores = scores[undirected_once(self.edge_index, alike)]
+        return scores.sum(0)
 
     @property
     def atoms(self) -> DataFrame:

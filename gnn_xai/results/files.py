@@ -16,7 +16,9 @@ from torch import Tensor
 
 from gnn_xai.errors import StorageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest format; 2 is 1 with scored attributes."""
+
 EXPECTED = "expected a file by Explanations.save"
 
 
@@ -48,7 +50,8 @@ def _content(columns: dict[str, Tensor], about: dict[str, Any]) -> tuple[dict[st
         memory = value.untyped_storage().data_ptr()  # two columns may be views of one tensor, which safetensors refuses
         tensors[name] = value.clone() if memory in held else value
         held.add(memory)
-    return tensors, {"gnn_xai": json.dumps({"format": FORMAT_VERSION, **about})}
+    version = FORMAT_VERSION if about.get("columns") else 1  # all that earlier versions read
+    return tensors, {"gnn_xai": json.dumps({"format": version, **about})}
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class RunWriter:
                 f"{self.folder} was begun on {self.manifest['hardware'][0]}, where its computation graphs were cut "
                 "otherwise; resume it there, or choose another folder"
             )
-        content = packed(part.columns(), part.about())
+        content = packed(part.tensors(), part.about())
         name = f"{start:09d}-{stop:09d}.safetensors"
         shard = {
             "file": name,

@@ -15,14 +15,14 @@ from torch import Tensor
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.errors import InputError, unknown
 from gnn_xai.optional import need
-from gnn_xai.results.columns import EXTRAS, LEVELS, level_of
+from gnn_xai.results.columns import COLUMNS, EXTRAS, LEVELS, level_of
 from gnn_xai.results.files import replacing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TableLevel = Literal["instance", "edge", "node", "feature"]
-TABLE_LEVELS: tuple[TableLevel, ...] = ("instance", "edge", "node", "feature")
+TableLevel = Literal["instance", "edge", "node", "feature", "column"]
+TABLE_LEVELS: tuple[TableLevel, ...] = ("instance", "edge", "node", "feature", "column")
 
 
 Parts = Iterable[tuple[int, Any]]
@@ -42,7 +42,7 @@ def rows(explanations: Any, level: TableLevel = "instance", first: int = 0) -> d
     """
     if level not in TABLE_LEVELS:
         raise unknown("level", level, TABLE_LEVELS)
-    columns = explanations.columns()
+    columns = explanations.tensors()
     position = np.arange(first, first + len(columns["index"]))
     if level == "instance":
         own = {name: columns[name] for name, level in LEVELS.items() if level == "instance"}
@@ -72,6 +72,9 @@ def rows(explanations: Any, level: TableLevel = "instance", first: int = 0) -> d
         repeated = {name: np.repeat(value, node_mask.size(1)) for name, value in head.items()}
         feature = np.tile(np.arange(node_mask.size(1)), len(node_mask))
         return {**repeated, "feature": feature, "score": _array(node_mask.reshape(-1))}
+    if level == "column" and explanations.columns:
+        tables = [_of_column(explanations, name, position) for name in explanations.columns]
+        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     algorithm = explanations.about()["algorithm"]["name"]
     raise InputError(f"{algorithm} scored no {level}s; choose another level, or an algorithm that scores them")
 
@@ -108,6 +111,23 @@ def write_parquet(path: str | os.PathLike[str], parts: Parts, level: TableLevel)
     return Path(path)
 
 
+def _of_column(explanations: Any, name: str, position: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of one attribute, a row for each."""
+    scores, level = explanations.columns[name], explanations.level(f"{COLUMNS}{name}")
+    element = owner = torch.arange(len(explanations), device=scores.device)
+    if level == "instance":
+        element = torch.full_like(owner, -1)
+    else:
+        owner, element = owners(getattr(explanations, f"{level}_ptr")), getattr(explanations, f"{level}_id")
+    head = _arrays({"index": explanations.index[owner], "target": explanations.target[owner]})
+    width = scores.size(1)
+    repeated = {"position": position[_array(owner)], **head, "column": np.full(len(scores), name)}
+    repeated["element"] = _array(element)
+    feature = np.tile(np.arange(width), len(scores))
+    own = {key: np.repeat(value, width) for key, value in repeated.items()}
+    return {**own, "feature": feature, "score": _array(scores.reshape(-1))}
+
+
 def _kinds(explanations: Any, name: str) -> dict[str, np.ndarray]:
     """The node type of each node, or the relation of each edge, by name; nothing for homogeneous graphs."""
     types = explanations.types
@@ -131,7 +151,7 @@ def _extras(columns: dict[str, Tensor], level: TableLevel) -> dict[str, Tensor]:
     """The extras of a level, by the names of their columns."""
     extras = {name: value for name, value in columns.items() if name.startswith(EXTRAS)}
     prefix = EXTRAS if level == "instance" else f"{EXTRAS}{level}_"
-    return {name.removeprefix(prefix): value for name, value in extras.items() if level_of(name, False) == level}
+    return {name.removeprefix(prefix): value for name, value in extras.items() if level_of(name, False, {}) == level}
 
 
 def _arrays(values: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnn_xai.results.columns import EXTRAS, level_of
+from gnn_xai.results.columns import EXTRAS
 from gnn_xai.results.explanations import Explanation, Explanations
 
 TOLERANCE = 1e-5
@@ -50,7 +50,7 @@ def by_identity(e: Explanation, node: Tensor | None = None, edge: Tensor | None 
         parts["node_mask"] = e.node_mask if e.node_mask.dim() == 1 else e.node_mask[nodes]
     by_level = {"edge": edges, "node": nodes}
     for name, value in e.extras.items():
-        level = level_of(f"{EXTRAS}{name}", e.source.common)
+        level = e.source.level(f"{EXTRAS}{name}")
         parts[f"extras[{name!r}]"] = value[by_level[level]] if level in by_level else value
     return parts
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.session import Session
+from gnn_xai.core.graphs.columns import Level
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.propagation.fused import Propagation, lost_degrees
 from gnn_xai.core.propagation.incremental import IncrementalPropagation, followable
@@ -36,11 +37,14 @@ class Change:
         nodes: removed nodes, with all edges at them; never a target.
         x: node features in place of the original ones; where these are codes, other codes, or factors on what
             they are embedded as, see `Graphs.features`.
+        columns: other attributes in place of the original ones, by name, as `Replicas.masked` has them; of those in
+            `Session.columns`.
     """
 
     edges: Bool[Tensor, " edges"] | None = None
     nodes: Bool[Tensor, " nodes"] | None = None
     x: Shaped[Tensor, "nodes ..."] | None = None
+    columns: Mapping[str, Shaped[Tensor, "rows ..."]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -114,7 +118,7 @@ def _with_roots(replicas: Replicas, change: Change) -> Change:
     x = replicas.features if change.x is None else change.x
     if x is not None:
         x = x.masked_fill(stays.reshape(-1, *[1] * (x.dim() - 1)), 0)
-    return Change(change.edges, change.nodes & ~stays, x)
+    return replace(change, nodes=change.nodes & ~stays, x=x)
 
 
 def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Float[Tensor, "replicas columns"]:
@@ -123,9 +127,11 @@ def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Float[Tens
     if session.problem.readout.nodes_stay:
         change = _silenced(replicas, change)
     smaller = replicas.without(change.edges, change.nodes)
-    x = change.x
+    x, columns = change.x, dict(change.columns)
     if x is not None and change.nodes is not None:
         x = x[~change.nodes]
+    for name, value in columns.items():
+        columns[name] = value[_left(replicas, change, replicas.source.graphs.levels[name])]
     propagation = None
     if session.plan is not None:
         lost = lost_degrees(session.plan, replicas, change.edges, change.nodes, session.undirected)
@@ -133,14 +139,22 @@ def _rebuilt(session: Session, replicas: Replicas, change: Change) -> Float[Tens
             lost = [degrees[~change.nodes] for degrees in lost]
         propagation = Propagation(session.plan, smaller, lost)
     with session.model(smaller, propagation) as model:
-        return model(x=x)
+        return model(x=x, columns=columns)
+
+
+def _left(replicas: Replicas, change: Change, level: Level) -> Bool[Tensor, " rows"]:
+    """The nodes, edges or graphs that a change leaves."""
+    left = torch.ones_like(replicas.elements(level)[0], dtype=torch.bool)
+    gone = change.nodes if level == "node" else change.edges if level == "edge" else None
+    left = left if gone is None else left & ~gone
+    return left & ~change.nodes[replicas.edge_index].any(0) if level == "edge" and change.nodes is not None else left
 
 
 def _masked(session: Session, replicas: Replicas, change: Change) -> Float[Tensor, "replicas columns"]:
     change = _silenced(replicas, change)
     mask = None if change.edges is None else (~change.edges).to(session.problem.dtype)
     with session.model(replicas) as model:
-        return model(edge_mask=mask, x=change.x)
+        return model(edge_mask=mask, x=change.x, columns=change.columns)
 
 
 def _silenced(replicas: Replicas, change: Change) -> Change:
@@ -150,7 +164,7 @@ def _silenced(replicas: Replicas, change: Change) -> Change:
     edges, x = change.nodes[replicas.edge_index].any(0), replicas.features if change.x is None else change.x
     if x is not None:
         x = x.masked_fill(change.nodes.reshape(-1, *[1] * (x.dim() - 1)), 0)
-    return Change(edges if change.edges is None else edges | change.edges, None, x)
+    return replace(change, edges=edges if change.edges is None else edges | change.edges, nodes=None, x=x)
 
 
 def _followed(

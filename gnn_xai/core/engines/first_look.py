@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
+from gnn_xai.core.engines.integers import with_integers
 from gnn_xai.core.engines.look import Look, keys_of, places
 from gnn_xai.core.engines.mixing import mixes_graphs
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
@@ -19,7 +20,6 @@ from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.expansion import Cap
 from gnn_xai.core.graphs.source import Flow, Graphs
-from gnn_xai.core.inputs.embeddings import embeddings_of
 from gnn_xai.core.model.interventions import MaskedModel, trace
 from gnn_xai.core.model.problem import Problem, WrittenInPlace
 from gnn_xai.core.propagation.calls import ForwardTrace
@@ -91,9 +91,9 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     if large:
         part = _around(graphs, sample, steps, traced.flow)
         reach = _reach_of_part(problem, part, traced) or reach
-        problem = _with_embeddings(problem, part, None)
+        problem = _with_features(problem, part, None)
     else:
-        problem = _with_embeddings(problem, whole, out)
+        problem = _with_features(problem, whole, out)
     graphs = problem.graphs
     probe, again, probed = _probed(problem, whole, traced, forms)
     if probed is not None and keys is None:
@@ -210,7 +210,7 @@ class _Start:
             some = expansion.of_graphs(problem.graphs, sample, 0).replicas(
                 torch.arange(len(sample), device=sample.device)
             )
-        problem = _with_embeddings(problem, some, out)
+        problem = _with_features(problem, some, out)
         return cls(problem, sample, some, traced, out, reach, *_probed(problem, some, traced, forms))
 
 
@@ -338,22 +338,9 @@ def _seen(traced: ForwardTrace, reach: Reach, plan: Plan | None, problem: Proble
     )
 
 
-def _with_embeddings(problem: Problem, replicas: Replicas, out: Tensor | None) -> Problem:
-    """The problem with what its model, which gives `out` `[R, C]` on some replicas, does with codes, if `x` holds codes."""
-    graphs = problem.graphs
-    if graphs.x is None or graphs.x.is_floating_point():
-        return problem
-    if out is None:
-        with torch.no_grad():
-            out = problem.run(replicas.data, replicas.output_rows)
-    assert replicas.x is not None
-    embeddings = embeddings_of(
-        problem.model, replicas.x, lambda codes: problem.run(replicas.with_features(codes), replicas.output_rows), out
-    )
-    if not embeddings.why:
-        factors = torch.ones(graphs.x.shape, dtype=problem.dtype, device=graphs.device)
-        graphs = replace(graphs, factors=factors)
-    return replace(problem, graphs=graphs, embeddings=embeddings)
+def _with_features(problem: Problem, replicas: Replicas, out: Tensor | None) -> Problem:
+    """The problem with what its model does with integer features."""
+    return problem if problem.graphs.x is None else with_integers(problem, "x", replicas, out)
 
 
 def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:

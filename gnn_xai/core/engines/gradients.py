@@ -1,4 +1,4 @@
-"""Gradients of every instance's objective with respect to node features and edge masks, along a path of inputs."""
+"""Gradients of every instance's objective with respect to attributes and edge masks, along a path of inputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import require_float_features
@@ -20,7 +21,7 @@ NO_GRADIENT = (
     "out, or use an ablation"
 )
 
-Point = Callable[[Replicas, int], tuple[Float[Tensor, "nodes ..."] | None, Float[Tensor, " edges"] | None]]
+Point = Callable[[Replicas, int], tuple[dict[str, Float[Tensor, "rows ..."]], Float[Tensor, " edges"] | None]]
 
 
 def gradients(
@@ -28,69 +29,93 @@ def gradients(
     graphs: ComputationGraphs,
     target: Int[Tensor, " instances"],
     *,
-    features: bool,
+    columns: Sequence[Scored],
     edges: bool,
     objective: Objective,
     weights: Sequence[float] = (1.0,),
     point: Point | None = None,
     power: int = 1,
-) -> tuple[Float[Tensor, "nodes features"] | None, Float[Tensor, " edges"] | None]:
+) -> tuple[dict[Scored, Float[Tensor, "rows features"]], Float[Tensor, " edges"] | None]:
     """Σ_k w_k · [∂ score(x_k, m_k) / ∂ (x_k, m_k)]^power.
 
     Args:
         session: the problem and how to run it.
         graphs: computation graphs.
         target: of each instance.
-        features, edges: what to differentiate with respect to.
+        columns: the attributes to differentiate with respect to, `x` or those of `session.columns`.
+        edges: whether to differentiate with respect to edge masks.
         objective: the scalar to differentiate.
         weights: w_k, one for each point of the path.
-        point: `(replicas, k) -> (x_k, m_k)`; `None` in either place is the original `features`, or an edge mask of ones.
+        point: `(replicas, k) -> (x_k, m_k)`, attributes by name and the edge mask; what is not named, or `None`, is the
+            original attribute (`Replicas.masked`), or an edge mask of ones.
         power: of each gradient before they are added up.
 
     Returns:
-        gradients for features and for edges; `None` where not asked. The gradient of an undirected edge
-        is that of the one mask its two directions share: the sum over both, on each of them.
+        gradients for attributes and for edges; `None` where not asked. The gradient of an undirected edge is that of the one
+        mask its two directions share: the sum over both, on each of them. So is that of an attribute of edges where both
+        directions have the same values.
     """
-    problem, tied = session.problem, session.tied(graphs)
-    by_node = by_edge = None
-    if features:
-        x = require_float_features(problem, "node_mask_type='attributes'")
-        by_node = x.new_zeros(len(graphs.node), x[:1].numel())
-    if edges:
-        by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device)
+    problem = session.problem
+    if any(column.name == "x" for column in columns):
+        require_float_features(problem, "node_mask_type='attributes'")
+    totals = {column: _zeros(graphs, column) for column in columns}
+    ties = {column: session.rows_tied(graphs, column) for column in columns if column.level == "edge"}
+    by_edge = torch.zeros(len(graphs.edge), dtype=problem.dtype, device=graphs.edge.device) if edges else None
+    tied = session.tied(graphs)
 
     def work(select: Int[Tensor, " selected"]) -> None:
         replicas = session.replicas(graphs, select)
         at = torch.empty_like(tied).index_copy(0, replicas.edge, torch.arange(len(replicas.edge), device=tied.device))
-        shared = at[tied[replicas.edge]]  # both directions of an edge lie in the same replica
+        # Both directions of an edge lie in the same replica.
+        shared = [at[ties[column][replicas.edge]] if column in ties else None for column in columns]
+        shared += [at[tied[replicas.edge]]] if edges else []
         total: list[Tensor] = []  # written once at the end: a batch that runs out of memory is tried again
         with session.model(replicas) as model:
             for k, weight in enumerate(weights):
-                x_k, mask_k = (None, None) if point is None else point(replicas, k)
-                inputs: list[Tensor] = []
-                if features:
-                    x_k = replicas.features if x_k is None else x_k
-                    assert x_k is not None
-                    x_k = x_k.detach().clone().requires_grad_()
-                    inputs.append(x_k)
+                values, mask = ({}, None) if point is None else point(replicas, k)
+                inputs = [_leaf(values, replicas, column.name) for column in columns]
+                handed = {column.name: value for column, value in zip(columns, inputs, strict=True)}
                 if edges:
                     ones = torch.ones(len(replicas.edge), dtype=problem.dtype, device=replicas.edge.device)
-                    mask_k = (ones if mask_k is None else mask_k).detach().clone().requires_grad_()
-                    inputs.append(mask_k)
-                score = problem.score(model(edge_mask=mask_k, x=x_k), target[select], objective).sum()
-                gradients = _grad(score, inputs)
-                if edges:
-                    gradients[-1] = torch.zeros_like(gradients[-1]).index_add(0, shared, gradients[-1])[shared]
-                terms = [weight * gradient**power for gradient in gradients]
+                    mask = (ones if mask is None else mask).detach().clone().requires_grad_()
+                    inputs.append(mask)
+                score = problem.score(model(edge_mask=mask, columns=handed), target[select], objective).sum()
+                terms = [
+                    weight * _summed(gradient, rows) ** power
+                    for gradient, rows in zip(_grad(score, inputs), shared, strict=True)
+                ]
                 total = terms if k == 0 else [a + b for a, b in zip(total, terms, strict=True)]
-        if by_node is not None:
-            by_node[replicas.node] = total[0].reshape(len(replicas.node), -1)
+        for column, value in zip(columns, total, strict=False):
+            rows = replicas.elements(column.level)[0]
+            totals[column][rows] = value.reshape(len(rows), -1)
         if by_edge is not None:
             by_edge[replicas.edge] = total[-1]
         session.advance(len(select) / len(graphs))
 
     batches.for_each_batch(work, session.cost(graphs), session.limit)
-    return by_node, by_edge
+    for column in columns:
+        if column.name != "x":  # which no gradient reaches outside
+            totals[column] *= graphs.elements(column.level).in_play.unsqueeze(1)
+    return totals, by_edge
+
+
+def _zeros(graphs: ComputationGraphs, column: Scored) -> Float[Tensor, "rows features"]:
+    values = graphs.graphs.masked(column.name)
+    return values.new_zeros(len(graphs.elements(column.level).id), values[:1].numel())
+
+
+def _leaf(values: dict[str, Tensor], replicas: Replicas, name: str) -> Tensor:
+    """An attribute at a point, or as it is, to be differentiated with respect to."""
+    value = values.get(name)
+    if value is None:
+        value = replicas.features if name == "x" else replicas.masked(name)
+        assert value is not None
+    return value.detach().clone().requires_grad_()
+
+
+def _summed(gradient: Tensor, rows: Int[Tensor, " rows"] | None) -> Tensor:
+    """The sum of the gradients of all rows that share one, on each of them."""
+    return gradient if rows is None else torch.zeros_like(gradient).index_add(0, rows, gradient)[rows]
 
 
 def _grad(score: Float[Tensor, ""], inputs: list[Float[Tensor, ...]]) -> list[Float[Tensor, ...]]:

@@ -19,9 +19,11 @@ from gnn_xai.core.arrays.cuda_graph import repeat_step
 from gnn_xai.core.arrays.recorded import Repetition
 from gnn_xai.core.arrays.segments import segment_max, segment_sum
 from gnn_xai.core.engines.events import Epoch
-from gnn_xai.core.engines.parameters import EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
-from gnn_xai.core.engines.scores import NodeMaskType, Scores
+from gnn_xai.core.engines.parameters import AttributeMask, EdgeMask, MaskObjective, NodeMask, cost_of_values, node_mask
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
+from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
+from gnn_xai.core.engines.units import Units
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import MaskedModel, require_float_features
 from gnn_xai.errors import warn
@@ -72,6 +74,8 @@ def learn(
         share: the part of the algorithm's work that this run is, for the progress bar.
     """
     masks = Scores(node_type=node_mask_type)
+    units = {column: Units.among(session, graphs, column, zeros=False) for column in session.columns}
+    learned = {column: prediction.new_zeros(len(one), dtype=session.problem.dtype) for column, one in units.items()}
     if edge_mask:
         masks.edge = prediction.new_zeros(len(graphs.edge), dtype=session.problem.dtype)
     if node_mask_type is not None:
@@ -86,9 +90,13 @@ def learn(
         nodes = None
         if node_mask_type is not None:
             nodes = node_mask(session, replicas, objective, node_mask_type, init_std, restart)
-        return _Batch(session, replicas, edges, nodes, target[select], prediction[select], objective.loss, lr, epochs)
+        others = {
+            column: AttributeMask(session, replicas, objective, one, init_std, restart) for column, one in units.items()
+        }
+        parts = Parts(edges, nodes, others)
+        return _Batch(session, replicas, parts, target[select], prediction[select], objective.loss, lr, epochs)
 
-    run = _Run(session, masks, start, epochs, tol, restart, torch.full_like(target, epochs))
+    run = _Run(session, masks, learned, start, epochs, tol, restart, torch.full_like(target, epochs))
 
     def work(select: Tensor) -> None:
         run.learn(select)
@@ -106,6 +114,7 @@ def learn(
         )
     if tol is not None:
         masks.extras["epochs"] = run.taken
+    masks.columns = {column: one.scores(learned[column]) for column, one in units.items()}
     return masks
 
 
@@ -116,6 +125,7 @@ class _Run:
     Attributes:
         session: the problem and how to run it.
         masks: what is learned, of all instances.
+        learned: the masks of units of further attributes.
         start: makes the batch of some instances `[R]`.
         epochs, tol, restart: as in `learn`.
         taken: `[B]` epochs that each instance took.
@@ -124,6 +134,7 @@ class _Run:
 
     session: Session
     masks: Scores
+    learned: dict[Scored, Tensor]
     start: Callable[[Tensor], _Batch]
     epochs: int
     tol: float | None
@@ -168,15 +179,37 @@ class _Run:
 
     def keep(self, batch: _Batch, of: Tensor) -> None:
         """Write the masks of some replicas `[R]` bool of a batch."""
-        replicas, values, masks = batch.replicas, batch.theta.sigmoid(), self.masks
-        if batch.edges is not None and masks.edge is not None:
+        replicas, masks, parts = batch.replicas, self.masks, batch.parts
+        edge, node, *others = batch.split(batch.theta.sigmoid())
+        if parts.edges is not None and masks.edge is not None:
             kept = of[replicas.edge_owner]
-            masks.edge[replicas.edge[kept]] = batch.edges.final(values[: batch.split])[kept]
-        if batch.nodes is not None and masks.node is not None:
+            masks.edge[replicas.edge[kept]] = parts.edges.final(edge)[kept]
+        if parts.nodes is not None and masks.node is not None:
             common = masks.node_type == "common_attributes"
             kept = of if common else of[replicas.node_owner]
             rows = replicas.instance if common else replicas.node
-            masks.node[rows[kept]] = batch.nodes.final(values[batch.split :])[kept]
+            masks.node[rows[kept]] = parts.nodes.final(node)[kept]
+        for (column, part), values in zip(parts.others.items(), others, strict=True):
+            kept = of[part.owner]
+            self.learned[column][part.unit[kept]] = values[kept]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What has masks in a batch: edges, nodes, and further attributes."""
+
+    edges: EdgeMask | None
+    nodes: NodeMask | None
+    others: dict[Scored, AttributeMask]
+
+    @property
+    def all(self) -> dict[str, EdgeMask | NodeMask | AttributeMask | None]:
+        """All masks by the name of their terms in the loss, in the order of parameters."""
+        return {
+            "edge": self.edges,
+            "node_feat": self.nodes,
+            **{column.name: part for column, part in self.others.items()},
+        }
 
 
 class _Batch:
@@ -191,29 +224,32 @@ class _Batch:
         self,
         session: Session,
         replicas: Replicas,
-        edges: EdgeMask | None,
-        nodes: NodeMask | None,
+        parts: Parts,
         target: Tensor,
         prediction: Tensor,
         loss: Literal["nll", "margin"],
         lr: float,
         epochs: int,
     ) -> None:
-        self.session, self.replicas, self.edges, self.nodes = session, replicas, edges, nodes
+        self.session, self.replicas, self.parts = session, replicas, parts
         self.model = session.model(replicas)
         self.target, self.prediction = target, prediction
         self.kind: Literal["nll", "margin"] = loss
-        present = [mask for mask in (edges, nodes) if mask is not None]
+        present = [mask for mask in parts.all.values() if mask is not None]
+        self.sizes = [0 if mask is None else len(mask.start) for mask in parts.all.values()]
         self.theta = torch.cat([mask.start for mask in present])
         self.size = torch.cat([mask.size for mask in present])
         self.entropy = torch.cat([mask.entropy for mask in present])
         self.owner = torch.cat([mask.owner for mask in present])
-        self.split = 0 if edges is None else len(edges.start)
         on_gpu = self.theta.is_cuda
         self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=True, capturable=on_gpu)
         small = len(replicas.node) + len(replicas.edge) <= RECORDED
         self._steps = Repetition(self._step, epochs if small else 0)
         self.responded = torch.ones(len(replicas), dtype=torch.bool, device=target.device)
+
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """One number a parameter, apart for edges, nodes and each further attribute."""
+        return values.split(self.sizes)
 
     def learn(self, epochs: int) -> None:
         """Run the optimiser for some epochs."""
@@ -257,21 +293,28 @@ class _Batch:
         with torch.no_grad(), self.model as model:
             losses = {"prediction": self._loss(model, mask)}
         entropy = softplus(self.theta) - self.theta * mask  # H(m) in nats, also where m rounds to 1
-        parts = {"edge": slice(0, self.split), "node_feat": slice(self.split, None)}
-        for name, part in parts.items():
-            if (self.edges if name == "edge" else self.nodes) is not None:
-                for term, value in (("size", self.size * mask), ("ent", self.entropy * entropy)):
-                    losses[f"{name}_{term}"] = segment_sum(value[part], self.owner[part], len(self.replicas))
+        owners, masks = self.split(self.owner), self.split(mask)
+        sizes, entropies = self.split(self.size * mask), self.split(self.entropy * entropy)
+        for (name, part), *values, owner in zip(self.parts.all.items(), sizes, entropies, owners, strict=True):
+            if part is not None:
+                for term, value in zip(("size", "ent"), values, strict=True):
+                    losses[f"{name}_{term}"] = segment_sum(value, owner, len(self.replicas))
         losses["total"] = torch.stack(list(losses.values())).sum(0)
-        edge = (None, None) if self.edges is None else (mask[: self.split], self.owner[: self.split])
-        node = (None, None) if self.nodes is None else (mask[self.split :], self.owner[self.split :])
+        edge = (None, None) if self.parts.edges is None else (masks[0], owners[0])
+        node = (None, None) if self.parts.nodes is None else (masks[1], owners[1])
         return Epoch(number, restart, self.replicas.instance, last, losses, *edge, *node)
 
     def _loss(self, model: MaskedModel, mask: Tensor) -> Tensor:
         """The prediction term of the loss under masks, `[R]`."""
+        edge, node, *others = self.split(mask)
+        edges, nodes = self.parts.edges, self.parts.nodes
         out = model(
-            edge_mask=None if self.edges is None else self.edges.spread(mask[: self.split]),
-            x=None if self.nodes is None else self.nodes.spread(mask[self.split :]),
+            edge_mask=None if edges is None else edges.spread(edge),
+            x=None if nodes is None else nodes.spread(node),
+            columns={
+                column.name: part.spread(values)
+                for (column, part), values in zip(self.parts.others.items(), others, strict=True)
+            },
         )
         return self.session.problem.loss(out, self.target, self.prediction, self.kind)
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_normal
 from gnn_xai.core.arrays.segments import segment_sum
-from gnn_xai.core.engines.scores import NodeMaskType
+from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.engines.session import Session
+from gnn_xai.core.engines.units import Units
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.inputs.features import Columns, Features, MaskedFeatures, by_column, by_row, by_value, structure
 
@@ -200,6 +201,45 @@ class ColumnMask(NodeMask):
     def masked(self, values: Float[Tensor, " parameters"]) -> MaskedFeatures:
         """Rows times the parameters of their replica."""
         return by_column(self.features, self.node, self.columns, self.final(values))
+
+
+class AttributeMask:
+    """One parameter for each unit of an attribute beside `x`; coefficients are those of node masks.
+
+    Attributes: as in `NodeMask`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        replicas: Replicas,
+        objective: MaskObjective,
+        units: Units,
+        init_std: float,
+        restart: int,
+    ) -> None:
+        """Parameters for those of `units` whose instance is among the replicas, each of another instance."""
+        self.values = replicas.masked(units.column.name)
+        place = torch.full((units.instances,), -1, device=units.owner.device)
+        place[replicas.instance] = torch.arange(len(replicas), device=place.device)
+        self.unit = (place[units.owner] >= 0).nonzero().flatten()
+        self.owner = place[units.owner[self.unit]]
+        # A place behind the last for what has no parameter, which -1 finds, too.
+        slot = torch.full((len(units) + 1,), len(self.unit), device=place.device)
+        slot[self.unit] = torch.arange(len(self.unit), device=place.device)
+        self.slot = slot[units.of[replicas.elements(units.column.level)[0]]]
+        instance = replicas.source.instance_key[units.owner[self.unit]]
+        stream = torch.full_like(self.unit, 2 * restart + 1)
+        element = units.row[self.unit], units.feature[self.unit], torch.full_like(self.unit, units.column.key)
+        start = keyed_normal(session.seed, instance, *element, stream)
+        self.start = (start * init_std).to(self.values.dtype)
+        count = torch.bincount(self.owner, minlength=len(replicas)).clamp(min=1).to(self.values.dtype)[self.owner]
+        self.size, self.entropy = objective.node_feat_size / count, objective.node_feat_ent / count
+
+    def spread(self, values: Float[Tensor, " parameters"]) -> Shaped[Tensor, "rows ..."]:
+        """The masked attribute of the union; what has no parameter keeps its own."""
+        mask = torch.cat([values, values.new_ones(1)])[self.slot]
+        return self.values * mask.reshape(self.values.shape)
 
 
 def node_mask(

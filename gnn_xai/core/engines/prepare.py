@@ -14,6 +14,7 @@ from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines import choice, first_look, removals
 from gnn_xai.core.engines.choice import Way
 from gnn_xai.core.engines.look import Look
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.engines.snapshot import Snapshot
 from gnn_xai.core.engines.verification import Neighborhoods
@@ -58,6 +59,7 @@ class Prepared:
         undirected: the two directions of undirected edges share a score.
         look: what a forward pass does.
         batch_budget: as in `gnn_xai.explain`.
+        columns: attributes that are scored beside `x`, see `scoring`.
     """
 
     problem: Problem
@@ -67,6 +69,8 @@ class Prepared:
     snapshot: Snapshot | None = None
     _chosen: Way | None = None
     _kept: dict[Any, list[Chunk]] = field(default_factory=dict, repr=False)
+    columns: tuple[Scored, ...] = ()
+    _scoring: dict[Any, Prepared] = field(default_factory=dict, repr=False)
 
     @property
     def graphs(self) -> Graphs:
@@ -89,7 +93,7 @@ class Prepared:
     def __getstate__(self) -> dict[str, Any]:
         self.check_unchanged()  # what is unpickled takes the state that it comes with for the one that was prepared
         kept = {"problem", "undirected", "look", "batch_budget", "snapshot"}
-        return {**{name: value for name, value in vars(self).items() if name in kept}, "_kept": {}}
+        return {**{name: value for name, value in vars(self).items() if name in kept}, "_kept": {}, "_scoring": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -175,6 +179,7 @@ class Prepared:
             self.look.mixes or self.problem.readout.alone or way.alone,
             self.look.maskable,
             structural,
+            columns=self.columns,
         )
 
     def layers(self, structural: bool = False) -> list[dict[str, Any]]:
@@ -185,8 +190,8 @@ class Prepared:
     def maskable_features(self) -> str | None:
         """What node masks multiply; `None` where there is nothing that they could."""
         problem = self.problem
-        if problem.embeddings.names:
-            return f"embedded columns of x (modules {', '.join(problem.embeddings.names)})"
+        if "x" in problem.graphs.factors:
+            return f"embedded columns of x (modules {', '.join(problem.embeddings['x'].names)})"
         return "x" if problem.graphs.x is not None and problem.graphs.x.is_floating_point() else None
 
     # Computation graphs ##############################################################################################

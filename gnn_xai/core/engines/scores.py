@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import segment_max
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.model.interventions import MaskedModel
-
-NodeMaskType = Literal["object", "attributes", "common_attributes"]
-NODE_MASK_TYPES: tuple[NodeMaskType, ...] = ("object", "attributes", "common_attributes")
 
 
 @dataclass(eq=False)
@@ -26,16 +24,36 @@ class Scores:
         node: `[ΣN, 1]` for `object`, `[ΣN, F]` for `attributes`, `[B, F]` for `common_attributes`, or `None`.
         node_type: which of these.
         extras: further tensors per instance `[B, ...]`, per edge `[ΣE]` or per node, by name.
+        columns: scores of further attributes: `[rows, 1]`, `[rows, F]` or `[B, F]` as for `node`, where an attribute of
+            nodes has ΣN rows, one of edges ΣE and one of graphs B.
     """
 
     edge: Tensor | None = None
     node: Tensor | None = None
     node_type: NodeMaskType | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
+    columns: dict[Scored, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, edge: Tensor | None, attributes: Mapping[Scored, Tensor]) -> Scores:
+        """Scores of edges, and of attributes with `x` among them."""
+        node = {scored: value for scored, value in attributes.items() if scored.name == "x"}
+        others = {scored: value for scored, value in attributes.items() if scored.name != "x"}
+        for features, value in node.items():
+            return cls(edge, value, features.type, columns=others)
+        return cls(edge, columns=others)
+
+    @property
+    def attributes(self) -> dict[Scored, Tensor]:
+        """The scores of all attributes: those of `x`, then of `columns`."""
+        features = {} if self.node is None or self.node_type is None else {Scored.features(self.node_type): self.node}
+        return {**features, **self.columns}
 
 
 def soft(masks: Scores, graphs: ComputationGraphs, signed: bool) -> Scores:
-    """Scores in [0, 1]: as they are, or for attributions |a| / max |a| over what is in play in each instance."""
+    """Scores in [0, 1]: as they are, or for attributions |a| / max |a| over what is in play in each instance, separately for
+    edges and each attribute.
+    """
     if not signed:
         return masks
 
@@ -44,17 +62,17 @@ def soft(masks: Scores, graphs: ComputationGraphs, signed: bool) -> Scores:
         largest = segment_max(size.amax(1), owner, len(graphs)) if size.size(1) else size.new_zeros(len(graphs))
         return size / largest.clamp(min=torch.finfo(size.dtype).tiny)[owner].unsqueeze(1)
 
-    edge = (
-        None
-        if masks.edge is None
-        else scaled(masks.edge.unsqueeze(1), graphs.edge_owner, graphs.edge_in_play).squeeze(1)
-    )
-    node = masks.node
-    if node is not None:
-        common = masks.node_type == "common_attributes"
-        owner = torch.arange(len(graphs), device=node.device) if common else graphs.node_owner
-        node = scaled(node, owner, None if common else graphs.node_in_play)
-    return Scores(edge, node, masks.node_type)
+    edge = None
+    if masks.edge is not None:
+        edge = scaled(masks.edge.unsqueeze(1), graphs.edge_owner, graphs.edge_in_play).squeeze(1)
+    attributes: dict[Scored, Tensor] = {}
+    for scored, values in masks.attributes.items():
+        if scored.type == "common_attributes":
+            attributes[scored] = scaled(values, torch.arange(len(graphs), device=values.device), None)
+        else:
+            elements = graphs.elements(scored.level)
+            attributes[scored] = scaled(values, elements.owner, elements.in_play)
+    return Scores.of(edge, attributes)
 
 
 def faithful(session: Session, graphs: ComputationGraphs, scores: Scores) -> tuple[Tensor, Tensor]:
@@ -82,16 +100,23 @@ def apply(model: MaskedModel, masks: Scores, complement: Tensor) -> Tensor:
     play stays as it is.
     """
     replicas: Replicas = model.replicas
-    edge, x = None, None
+    edge = None
     if masks.edge is not None:
         edge = masks.edge.index_select(0, replicas.edge)
         edge = torch.where(complement.index_select(0, replicas.edge_owner), 1 - edge, edge)
         edge = torch.where(replicas.source.edge_in_play.index_select(0, replicas.edge), edge, 1.0)
-    if masks.node is not None and replicas.features is not None:
-        common = masks.node_type == "common_attributes"
-        owner = replicas.instance.index_select(0, replicas.node_owner) if common else replicas.node
-        node = masks.node.index_select(0, owner)
-        node = torch.where(complement.index_select(0, replicas.node_owner).unsqueeze(1), 1 - node, node)
-        node = torch.where(replicas.source.node_in_play.index_select(0, replicas.node).unsqueeze(1), node, 1.0)
-        x = (replicas.features.reshape(len(node), -1) * node).reshape(replicas.features.shape)
-    return model(edge_mask=edge, x=x)
+    return model(edge_mask=edge, columns=dict(_masked(replicas, masks, complement)))
+
+
+def _masked(replicas: Replicas, masks: Scores, complement: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The attributes of a union under masks, by name."""
+    for scored, mask in masks.attributes.items():
+        at, replica = replicas.elements(scored.level)
+        common = scored.type == "common_attributes"
+        mask = mask.index_select(0, replicas.instance.index_select(0, replica) if common else at)
+        mask = torch.where(complement.index_select(0, replica).unsqueeze(1), 1 - mask, mask)
+        in_play = replicas.source.elements(scored.level).in_play
+        mask = torch.where(in_play.index_select(0, at).unsqueeze(1), mask, 1.0)
+        values = replicas.features if scored.name == "x" else replicas.masked(scored.name)
+        if values is not None:
+            yield scored.name, (values.reshape(len(mask), -1) * mask).reshape(values.shape)

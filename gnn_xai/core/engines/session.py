@@ -12,6 +12,7 @@ from torch import Tensor
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.batches import Budget
 from gnn_xai.core.engines.events import Observer
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
 from gnn_xai.core.inputs.features import Features
 from gnn_xai.core.model.interventions import MaskedModel
@@ -43,6 +44,7 @@ class Session:
         structural: edges or nodes are taken out of the graph.
         advance: called with the share of the work on the computation graphs at hand that a step has finished.
         observer: called while masks are learned.
+        columns: attributes that are scored beside `x`. Then there is no plan, which would take them for fixed.
     """
 
     problem: Problem
@@ -56,6 +58,7 @@ class Session:
     structural: bool = False
     advance: Callable[[float], None] = _nothing
     observer: Observer | None = None
+    columns: tuple[Scored, ...] = ()
 
     def replicas(self, graphs: ComputationGraphs, select: Int[Tensor, " replicas"]) -> Replicas:
         """Copies of the selected instances side by side, in the order of nodes that the plan wants."""
@@ -120,6 +123,24 @@ class Session:
         partner = graphs.partner
         both = (partner >= 0) & graphs.edge_in_play & graphs.edge_in_play[partner]
         return torch.where(both, torch.minimum(own, partner), own)
+
+    def rows_tied(self, graphs: ComputationGraphs, column: Scored) -> Int[Tensor, " rows"]:
+        """The row of an attribute, as a flat position, whose scores each row shares: for the two directions of an undirected
+        edge as in `tied`, where both have the same values; its own elsewhere.
+        """
+        rows = graphs.elements(column.level).id
+        own = torch.arange(len(rows), device=rows.device)
+        if column.level != "edge":
+            return own
+        tied, values = self.tied(graphs), graphs.graphs.values(column.name)[rows]
+        return torch.where((values == values[tied]).flatten(1).all(1), tied, own)
+
+    def row_key(self, graphs: ComputationGraphs, column: Scored) -> Int[Tensor, " rows"]:
+        """The key of a row's random numbers."""
+        if column.level == "edge":
+            return self.edge_key(graphs)
+        rows = graphs.elements(column.level).id
+        return graphs.graphs.node_key[rows] if column.level == "node" else torch.zeros_like(rows)
 
     def removable(self, graphs: ComputationGraphs) -> tuple[Int[Tensor, " units"], Int[Tensor, " edges"]]:
         """The edges in play as units that are removed whole: `(first edge of each unit, unit of each edge)`.

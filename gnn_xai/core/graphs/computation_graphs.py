@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.segments import gather_segments, owners
 from gnn_xai.core.graphs.by_type import ByType
-from gnn_xai.core.graphs.columns import Placement
+from gnn_xai.core.graphs.columns import Level, Placement
 from gnn_xai.core.graphs.source import Graphs
 
 REUSED = 16
@@ -29,6 +29,20 @@ KEPT = 4_000_000
 
 WHOLE_GRAPH = -1
 """The value of `hops` where the computation graph is the whole graph because no neighbourhood was enough."""
+
+
+class Elements(NamedTuple):
+    """The nodes, edges or graphs of computation graphs: what a row of an attribute belongs to.
+
+    Attributes:
+        id: node, edge or graph of the data.
+        owner: the instance of each.
+        in_play: whether it can reach the output.
+    """
+
+    id: Int[Tensor, " rows"]
+    owner: Int[Tensor, " rows"]
+    in_play: Bool[Tensor, " rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +141,15 @@ class ComputationGraphs:
         wanted = self.edge_owner * self.graphs.num_edges + reverse
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((reverse >= 0) & (keys[place] == wanted), place, -1)
+
+    def elements(self, level: Level) -> Elements:
+        """The nodes, edges or graphs, flat."""
+        if level == "node":
+            return Elements(self.node, self.node_owner, self.node_in_play)
+        if level == "edge":
+            return Elements(self.edge, self.edge_owner, self.edge_in_play)
+        every = torch.arange(len(self), device=self.edge.device)
+        return Elements(self.graph, every, torch.ones_like(every, dtype=torch.bool))
 
     def first(self, count: int) -> ComputationGraphs:
         """Those of the first instances."""
@@ -256,15 +279,41 @@ class Replicas:
     @property
     def data(self) -> Any:
         """The union as a PyG `Batch` with every attribute of the original data; a new one, which a model may write to."""
-        return copy.copy(self._bare) if self.x is None else self.with_features(self.x)
+        return self.with_values({})
 
-    def with_features(self, x: Shaped[Tensor, "nodes ..."]) -> Any:
-        """The same with other node features."""
+    def with_values(self, values: dict[str, Shaped[Tensor, "rows ..."]]) -> Any:
+        """The same with other values of some attributes, `x` among them, by name."""
+        if "x" not in values and self.x is not None:
+            values = {"x": self.x, **values}
         if self.by_type is not None:
-            return self.by_type.with_features(self._bare, x)
+            return self.by_type.with_features(self._bare, values["x"]) if values else copy.copy(self._bare)
         data = copy.copy(self._bare)
-        data["x"] = x
+        for name, value in values.items():
+            data[name] = value
         return data
+
+    def elements(self, level: Level) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """The nodes, edges or graphs of the union: flat positions among those of `source`, and the replica of each."""
+        if level == "node":
+            return self.node, self.node_owner
+        if level == "edge":
+            return self.edge, self.edge_owner
+        return self.instance, torch.arange(len(self), device=self.edge.device)
+
+    def _ids(self, name: str) -> Int[Tensor, " rows"]:
+        """The nodes, edges or graphs of the data that the rows of an attribute belong to."""
+        level = self.source.graphs.levels[name]
+        if level == "graph":
+            return self.source.graph[self.instance]
+        return self.node_id if level == "node" else self.edge_id
+
+    def values(self, name: str) -> Shaped[Tensor, "rows ..."]:
+        """An attribute of the union."""
+        return self.source.graphs.values(name).index_select(0, self._ids(name))
+
+    def masked(self, name: str) -> Shaped[Tensor, "rows ..."]:
+        """The same as masks multiply it, see `Graphs.masked`."""
+        return self.source.graphs.masked(name).index_select(0, self._ids(name))
 
     @property
     def output_rows(self) -> Int[Tensor, "replicas roots"] | None:
@@ -286,8 +335,7 @@ class Replicas:
     @cached_property
     def features(self) -> Shaped[Tensor, "nodes ..."] | None:
         """The features that masks multiply, see `Graphs.features`."""
-        factors = self.source.graphs.factors
-        return self.x if factors is None else factors.index_select(0, self.node_id)
+        return self.masked("x") if "x" in self.source.graphs.factors else self.x
 
     @cached_property
     def _bare(self) -> Any:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import mix
 from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
-from gnn_xai.core.graphs.columns import Column, Lazy, Placement
+from gnn_xai.core.graphs.columns import Column, Lazy, Level, Placement
 from gnn_xai.core.graphs.matching import match_edges, pair_directions
 from gnn_xai.core.graphs.spelling import class_of, empty_batch
 from gnn_xai.core.graphs.types import Types
 
 Flow = Literal["source_to_target", "target_to_source", "both"]
+KEYS = ("n_id", "e_id")
+"""Attributes that hold ids by which random numbers are keyed, where the data carries them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Graphs:
         other: whatever else the data carries; handed to the model as it is.
         many: the data came as several graphs; ids are then counted within each graph.
         source: the user's object, as it was handed in.
-        factors: ones in the shape of `x`, where that holds codes whose embeddings masks can multiply.
+        factors: ones in the shape of an attribute, by its name, where it holds codes whose embeddings masks can multiply.
         types: of the nodes and edges of a heterogeneous graph, with their attributes; `None` for a homogeneous one. The
             features of all types stand side by side in `x`.
     """
@@ -53,7 +55,7 @@ class Graphs:
     other: dict[str, Any]
     many: bool
     source: Any
-    factors: Shaped[Tensor, "nodes ..."] | None = None
+    factors: dict[str, Shaped[Tensor, "rows ..."]] = field(default_factory=dict)
     types: Types | None = None
     columns: dict[str, Column] = field(default_factory=dict)
     lists: dict[str, list[Any]] = field(default_factory=dict)
@@ -82,7 +84,31 @@ class Graphs:
     @property
     def features(self) -> Shaped[Tensor, "nodes ..."] | None:
         """The features that masks multiply and removals set to 0: `x`, or for codes the factors of their embeddings."""
-        return self.x if self.factors is None else self.factors
+        return None if self.x is None else self.masked("x")
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """The attributes with a row for each node, edge or graph, and which of these."""
+        pairs: list[tuple[Level, dict[str, Tensor]]] = [
+            ("node", self.node_attrs),
+            ("edge", self.edge_attrs),
+            ("graph", self.graph_attrs),
+        ]
+        return {name: level for level, attributes in pairs for name in attributes}
+
+    def values(self, name: str) -> Shaped[Tensor, "rows ..."]:
+        """An attribute with a row for each node, edge or graph."""
+        return {**self.graph_attrs, **self.edge_attrs, **self.node_attrs}[name]
+
+    def masked(self, name: str) -> Shaped[Tensor, "rows ..."]:
+        """The same as masks multiply it: its values, or for codes the factors of their embeddings."""
+        return self.factors[name] if name in self.factors else self.values(name)
+
+    def with_values(self, name: str, values: Shaped[Tensor, "rows ..."]) -> Graphs:
+        """The same data with other values of such an attribute."""
+        of: dict[Level, str] = {"node": "node_attrs", "edge": "edge_attrs", "graph": "graph_attrs"}
+        where = of[self.levels[name]]
+        return replace(self, **{where: {**getattr(self, where), name: values}})
 
     @cached_property
     def has_roots(self) -> bool:
@@ -217,6 +243,7 @@ class Graphs:
         node, node_ptr = gather_segments(self.node_ptr, select)
         edge, edge_ptr = gather_segments(self.edge_ptr, select)
         shift = torch.repeat_interleave(node_ptr[:-1] - self.node_ptr[select], edge_ptr.diff())
+        rows = {"node": node, "edge": edge, "graph": select}
         return replace(
             self,
             edge_index=self.edge_index[:, edge] + shift,
@@ -226,6 +253,7 @@ class Graphs:
             node_attrs={key: value[node] for key, value in self.node_attrs.items()},
             edge_attrs={key: value[edge] for key, value in self.edge_attrs.items()},
             graph_attrs={key: value[select] for key, value in self.graph_attrs.items()},
+            factors={key: value[rows[self.levels[key]]] for key, value in self.factors.items()},
             types=None if self.types is None else self.types.take(node, edge),
             columns={key: column.take(select) for key, column in self.columns.items()},
             lists={key: [values[i] for i in select.tolist()] for key, values in self.lists.items()},

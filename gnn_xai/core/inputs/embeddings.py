@@ -1,20 +1,23 @@
-"""Integer node features: codes that embeddings look up.
+"""Integer attributes: codes that embeddings look up, or numbers that the model casts.
 
-A mask cannot multiply a code, but it can multiply what an embedding makes of it. So the features of such data are factors,
-one for each code of each node and all 1, and a factor multiplies the row that its code is looked up as. To know which code
-a row belongs to, whatever way the model took it there (a column, a transposed copy, one table with an offset for each
-column), codes are replaced by traceable *placeholders*: numbers too large for codes, one for each place of `x`. A hook
-reads the placeholders that reach an embedding and gives it their codes.
+A mask cannot multiply a code, but it can multiply what an embedding makes of it. So what is masked are factors, one for each
+code of each node (or edge, or graph) and all 1, and a factor multiplies the row that its code is looked up as. To know which
+code a row belongs to, whatever way the model took it there (a column, a transposed copy, one table with an offset for each
+column), codes are replaced by traceable *placeholders*: numbers too large for codes, one for each place of an attribute. A
+hook reads the placeholders that reach an embedding and gives it their codes.
+
+Integers that a model casts to floating point are numbers, if it gives the same on floating-point numbers, and neither casts
+those to integers nor compares them with some, as it would with codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Integer, Shaped
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,10 +30,10 @@ _BITS = 32  # of a placeholder that are left for what is added to a code
 
 
 class Coded(NamedTuple):
-    """Node features of a union: codes, and a factor for each, of the same shape."""
+    """An attribute of a union: codes, and a factor for each, of the same shape."""
 
-    codes: Integer[Tensor, " nodes ..."]
-    factor: Float[Tensor, " nodes ..."]
+    codes: Integer[Tensor, " rows ..."]
+    factor: Float[Tensor, " rows ..."]
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,20 @@ class Embeddings:
 class Placeholders:
     """Numbers in place of codes. Number k, from 1 on, is k · 2³², and less than 2³¹ may be added to it; numbers below that
     stand for themselves, with a factor of 1.
+
+    Attributes:
+        values: placeholders of each attribute by name, numbered through all of them.
     """
 
-    def __init__(self, coded: Coded) -> None:
-        codes, factor = coded
-        number = torch.arange(1, codes.numel() + 1, device=codes.device).reshape(codes.shape)
-        self.x = number << _BITS
-        self._codes = torch.cat([number.new_zeros(1), codes.reshape(-1).long()])
-        self._factor = torch.cat([factor.new_ones(1), factor.reshape(-1)])
+    def __init__(self, coded: Mapping[str, Coded]) -> None:
+        self.values: dict[str, Tensor] = {}
+        first, factor = 1, next(iter(coded.values())).factor
+        for name, (codes, _) in coded.items():
+            number = torch.arange(first, first + codes.numel(), device=codes.device).reshape(codes.shape)
+            self.values[name], first = number << _BITS, first + codes.numel()
+        zero, one = torch.zeros(1, dtype=torch.int64, device=factor.device), factor.new_ones(1)
+        self._codes = torch.cat([zero, *(codes.reshape(-1).long() for codes, _ in coded.values())])
+        self._factor = torch.cat([one, *(factor.reshape(-1) for _, factor in coded.values())])
 
     def read(
         self, values: Int[Tensor, " *shape"]
@@ -117,24 +126,27 @@ class Lookups:
 
 def embeddings_of(
     model: nn.Module,
-    x: Integer[Tensor, " nodes ..."],
+    codes: Integer[Tensor, " rows ..."],
+    dtype: torch.dtype,
     run: Callable[[Tensor], Tensor],
-    out: Shaped[Tensor, " instances columns"],
+    agrees: Callable[[Tensor], bool],
 ) -> Embeddings:
     """Find out which embeddings look up codes, and that nothing else is done with them.
 
     Args:
         model: the user's.
-        x: codes.
+        codes: of an attribute.
+        dtype: of the factors.
         run: the model's output on other integers in place of the codes.
-        out: its output on the codes.
+        agrees: whether an output is that on the codes.
     """
     lookups = Lookups(model, [name for name, module in model.named_modules() if _looks_up(module)])
-    lookups.placeholders = Placeholders(Coded(x, torch.ones(x.shape, dtype=out.dtype, device=x.device)))
+    ones = torch.ones(codes.shape, dtype=dtype, device=codes.device)
+    lookups.placeholders = Placeholders({"": Coded(codes, ones)})
     lookups.guard = guard = PlaceholderGuard()
     try:
         with torch.no_grad(), hooked(lookups.hooks), guard:
-            again = run(lookups.placeholders.x)
+            again = run(lookups.placeholders.values[""])
     except UsedOtherwise as error:
         return Embeddings(why=f"codes that the model hands to {error}")
     except Exception as error:
@@ -142,9 +154,27 @@ def embeddings_of(
         return Embeddings(why=f"codes of which the model makes something else ({type(reason).__name__}: {reason})")
     if not guard.embeddings:
         return Embeddings(why="codes that the model does not look up")
-    if not torch.allclose(again, out, 1e-5, 1e-5):
+    if not agrees(again):
         return Embeddings(why="codes that the model uses in another way, too")
     return Embeddings(tuple(dict.fromkeys(guard.embeddings)))
+
+
+def are_numbers(
+    values: Float[Tensor, " rows ..."], run: Callable[[Tensor], Tensor], agrees: Callable[[Tensor], bool]
+) -> bool:
+    """Whether a model takes integers for numbers: it gives the same on floating-point `values` in their place, and does not
+    make codes of those.
+
+    Args:
+        values: the integers as floating-point numbers.
+        run, agrees: as in `embeddings_of`.
+    """
+    try:
+        with torch.enable_grad(), _Casts():
+            again = run(values.clone().requires_grad_())
+    except Exception:  # it looks them up, one-hot encodes them or takes them for positions
+        return False
+    return agrees(again.detach())
 
 
 def _looks_up(module: nn.Module) -> bool:
@@ -220,6 +250,36 @@ def _moves(name: str, args: Any, kwargs: Any) -> bool:
 def _has_placeholders(value: Any) -> bool:
     tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.dtype == torch.int64]
     return any(tensor.numel() > 0 and int(tensor.max()) >> (_BITS - 1) > 0 for tensor in tensors)
+
+
+_TO_CODES = (
+    "bool",
+    "bucketize",
+    "byte",
+    "char",
+    "eq",
+    "int",
+    "isin",
+    "long",
+    "ne",
+    "searchsorted",
+    "short",
+    "to",
+    "type",
+)
+"""Functions that make of numbers what no gradient passes, as models do with codes."""
+
+
+class _Casts(TorchFunctionMode):
+    """Raises `UsedOtherwise` when numbers that are followed are cast to integers, or compared with some for equality."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "").strip("_")
+        codes = name in _TO_CODES and isinstance(out, Tensor) and not out.is_floating_point()
+        if codes and any(isinstance(value, Tensor) and value.requires_grad for value in args):
+            raise UsedOtherwise(name)
+        return out
 
 
 class _Called(TorchFunctionMode):

@@ -11,7 +11,7 @@ Messages are multiplied by hooks that PyG offers for this; neither `explain` nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.source import KEYS
 from gnn_xai.core.inputs.embeddings import Coded, Lookups, Placeholders
 from gnn_xai.core.inputs.features import Features, plain
 from gnn_xai.core.inputs.hooks import Hook, after_with_arguments, hooked
@@ -34,6 +35,9 @@ from gnn_xai.core.propagation.coefficients import form_of
 from gnn_xai.core.propagation.fused import Propagation
 from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.errors import InputError, MaskingError
+
+Values = dict[str, Tensor | Coded]
+"""Attributes in place of those of the data, by name, see `MaskedModel.__call__`."""
 
 
 class MaskedModel:
@@ -99,8 +103,8 @@ class MaskedModel:
     def _interventions(self) -> Iterator[AbstractContextManager[Any]]:
         """What the run needs: a call that is fused makes no messages, a layer of fused calls alone needs no matching."""
         problem, layers, plan = self.problem, self.problem.layers.passing, self._plan
-        if problem.embeddings.names:
-            self._lookups = Lookups(problem.model, problem.embeddings.names)
+        if problem.lookups:
+            self._lookups = Lookups(problem.model, problem.lookups)
             yield hooked(self._lookups.hooks)
         if self._propagation is not None:
             yield Fusing(self._run, self._propagation).put(layers)
@@ -118,24 +122,33 @@ class MaskedModel:
         self,
         edge_mask: Float[Tensor, " edges"] | None = None,
         x: Shaped[Tensor, "nodes ..."] | Coded | None = None,
+        columns: Mapping[str, Shaped[Tensor, "rows ..."]] | None = None,
     ) -> Float[Tensor, "outputs columns"]:
-        """The output under an edge mask and with node features, each optional.
+        """The output under an edge mask, with node features, and with other attributes by name, each optional.
 
-        Where the data's features are codes, `x` holds other codes, factors on what they are embedded as, or both.
+        Where the data's features are codes, `x` holds other codes, factors on what they are embedded as, or both; other
+        attributes that are codes hold factors.
         """
-        return self._pass(edge_mask, x, partial(self._ran_on, edge_mask, x))
+        values: Values = dict(columns or {})
+        if self._plan is not None and values.keys() - {"x"}:
+            raise MaskingError(
+                f"expected an algorithm with a field columns= that names data.{min(values.keys() - {'x'})}, got one "
+                "without; the model runs in a way that takes attributes beside x for fixed"
+            )
+        if x is not None:
+            values["x"] = x
+        return self._pass(edge_mask, values, partial(self._ran_on, edge_mask, values))
 
     def _pass(
         self,
         edge_mask: Float[Tensor, " edges"] | None,
-        x: Shaped[Tensor, "nodes ..."] | Coded | None,
+        values: Values,
         on: Callable[[], RunOn] | None,
     ) -> Float[Tensor, "outputs columns"]:
         replicas, run = self.replicas, self._run
-        if x is None and self.features is not None:
-            x = plain(self.features, replicas.node_id)
-        x = self._with_placeholders(x)
-        data = replicas.data if x is None else replicas.with_features(x)
+        if "x" not in values and self.features is not None:
+            values = {**values, "x": plain(self.features, replicas.node_id)}
+        data = replicas.with_values(self._with_placeholders(values))
         run.start(edge_mask)
         if self._propagation is not None:
             self._propagation.start(run.mask)
@@ -146,38 +159,42 @@ class MaskedModel:
         run.finish()
         return out
 
-    def _ran_on(self, edge_mask: Tensor | None, x: Tensor | Coded | None) -> RunOn:
+    def _ran_on(self, edge_mask: Tensor | None, values: Values) -> RunOn:
         """What the model was run on when it raised an error: found out by running it with less."""
         source, replicas = self.replicas.source, self.replicas
-        masked = edge_mask is not None or x is not None
-        if masked and self._runs(None, None):
-            return "features" if x is not None and not self._runs(None, x) else "messages"
+        if (edge_mask is not None or values) and self._runs({}):
+            x = {name: value for name, value in values.items() if name == "x"}
+            if not self._runs(x):
+                return "features"
+            return "messages" if self._runs(values) else "columns"
         if len(replicas.edge) + len(replicas.node) < int(
             (source.num_nodes + source.num_edges)[replicas.instance].sum()
         ):
             return "rebuilt"
         return "data" if source.roots is None else "part"
 
-    def _runs(self, edge_mask: Tensor | None, x: Tensor | Coded | None) -> bool:
+    def _runs(self, values: Values) -> bool:
         try:
-            self._pass(edge_mask, x, None)
+            self._pass(None, values, None)
         except Exception:
             return False
         return True
 
-    def _with_placeholders(self, x: Shaped[Tensor, "nodes ..."] | Coded | None) -> Shaped[Tensor, "nodes ..."] | None:
-        """The model's argument `x`; in place of codes that have factors, placeholders that its embeddings read."""
-        replicas = self.replicas
-        if isinstance(x, Tensor) and x.is_floating_point() and replicas.source.graphs.factors is not None:
-            assert replicas.x is not None
-            x = Coded(replicas.x, x)
-        if not isinstance(x, Coded):
-            if self._lookups is not None:
-                self._lookups.placeholders = None
-            return x
-        assert self._lookups is not None
-        self._lookups.placeholders = Placeholders(x)
-        return self._lookups.placeholders.x
+    def _with_placeholders(self, values: Values) -> dict[str, Shaped[Tensor, "rows ..."]]:
+        """What the model is handed; in place of codes that have factors, placeholders that its embeddings read."""
+        coded: dict[str, Coded] = {}
+        handed: dict[str, Tensor] = {}
+        for name, value in values.items():
+            if isinstance(value, Coded):
+                coded[name] = value
+            elif name in self.replicas.source.graphs.factors and value.is_floating_point():
+                coded[name] = Coded(self.replicas.values(name), value)
+            else:
+                handed[name] = value
+        if self._lookups is not None:
+            self._lookups.placeholders = Placeholders(coded) if coded else None
+            handed |= self._lookups.placeholders.values if self._lookups.placeholders else {}
+        return handed
 
 
 # Mask ################################################################################################################
@@ -286,11 +303,13 @@ def require_float_features(problem: Problem, what: str) -> Float[Tensor, "nodes 
     """
     x = problem.graphs.features
     if x is None:
-        raise InputError(f"{what} needs node features data.x, which the data lacks; use node_mask_type=None")
+        named = [name for name, level in problem.graphs.levels.items() if level == "node" and name not in KEYS]
+        more = f" and columns={named[0]!r}, which the data has" if named else ""
+        raise InputError(f"{what} needs node features data.x, which the data lacks; use node_mask_type=None{more}")
     if not x.is_floating_point():
         raise InputError(
             f"{what} needs floating-point node features, or codes that nn.Embedding modules alone look up; got {x.dtype} "
-            f"{problem.embeddings.why}, where a mask cannot multiply anything; set data.x = data.x.float() if they are "
+            f"{problem.embeddings['x'].why}, where a mask cannot multiply anything; set data.x = data.x.float() if they are "
             "numbers, or use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
         )
     return x

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class Problem:
         graphs: the data.
         task: mode, task level and return type, in PyG's words.
         forward: `(model, data) -> output`.
-        embeddings: what the model does with codes, where `x` holds codes; known once it was run.
+        embeddings: what the model does with attributes that hold codes, by name; known once it was run.
         node_type: of the nodes that outputs belong to, in a heterogeneous graph.
         relations: on which each call of `propagate` runs, and whether turned around; known once the model was run.
         written: attributes that the model writes to in place, each with its type or relation (`None` where there are none);
@@ -66,7 +66,7 @@ class Problem:
     graphs: Graphs
     task: ModelConfig
     forward: Forward
-    embeddings: Embeddings = Embeddings()
+    embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
     node_type: str | None = None
     relations: tuple[tuple[tuple[int, ...], bool], ...] = ()
     written: frozenset[Attribute] = frozenset()
@@ -81,6 +81,11 @@ class Problem:
     def readout(self) -> Readout:
         """Which outputs are explained, and where they are found."""
         return readout_of(self.task.task_level, self.node_type)
+
+    @property
+    def lookups(self) -> tuple[str, ...]:
+        """The modules that look up codes."""
+        return tuple(dict.fromkeys(name for one in self.embeddings.values() for name in one.names))
 
     @property
     def num_outputs(self) -> int:
@@ -179,6 +184,8 @@ class Problem:
             "algorithm over nodes or features, such as gnn_xai.NodeAblation()",
             "features": f"{model} runs on the data but not where a mask multiplies its features ({raised}); use "
             "node_mask_type=None, or gnn_xai.EdgeAblation()",
+            "columns": f"{model} runs on the data but not where masks multiply its attributes ({raised}); leave them out of "
+            "columns=",
         }
         return InputError(sentences[on])
 

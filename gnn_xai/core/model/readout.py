@@ -22,9 +22,9 @@ from gnn_xai.core.graphs.spelling import num_nodes_of
 from gnn_xai.core.model.index import PAIRS, as_index, as_pairs
 from gnn_xai.errors import InputError
 
-RunOn = Literal["data", "part", "rebuilt", "messages", "features"]
+RunOn = Literal["data", "part", "rebuilt", "messages", "features", "columns"]
 """What a model is run on: the user's data; computation graphs cut out of it; what is left of either after a removal; under
-masks that multiply messages; under masks that multiply features."""
+masks that multiply messages; under masks that multiply features; under masks that multiply other attributes."""
 
 
 class Readout(ABC):

@@ -1,0 +1,133 @@
+"""A prepared problem for an algorithm that scores attributes beside `x` and edge existence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnn_xai.core.engines import choice
+from gnn_xai.core.engines.integers import with_integers
+from gnn_xai.core.engines.prepare import Prepared
+from gnn_xai.core.engines.scored import NodeMaskType, Scored
+from gnn_xai.core.graphs import expansion
+from gnn_xai.core.graphs.computation_graphs import Replicas
+from gnn_xai.core.graphs.source import KEYS, Graphs
+from gnn_xai.core.model.arguments import Bound
+from gnn_xai.core.model.problem import Problem
+from gnn_xai.errors import InputError, unknown
+
+WHY = "attributes are scored that it may take for fixed"
+
+
+def scoring(prepared: Prepared, columns: Mapping[str, NodeMaskType]) -> Prepared:
+    """The same problem where masks multiply further attributes; its model runs in PyG's own way, as what is fused takes
+    them for fixed.
+
+    Args:
+        prepared: the problem.
+        columns: attributes, each with its type of mask.
+
+    Raises:
+        InputError: if the data has no such attribute, masks cannot multiply it, or the model does not read it.
+    """
+    if not columns:
+        return prepared
+    key = tuple(columns.items())
+    if key not in prepared._scoring:
+        problem = prepared.problem
+        for name in columns:
+            _check(problem, name)
+        if not all(problem.graphs.values(name).is_floating_point() for name in columns):
+            problem = _with_integers(prepared, problem, columns)
+        graphs, look = problem.graphs, replace(prepared.look, graphs=problem.graphs, plan=None)
+        if look.neighborhoods is not None:
+            look = replace(look, neighborhoods=replace(look.neighborhoods, graphs=graphs))
+        chosen = prepared._chosen or replace(choice.choose(problem, look, prepared.batch_budget), why=WHY)
+        scored = tuple(Scored(name, graphs.levels[name], kind) for name, kind in columns.items())
+        prepared._scoring[key] = replace(
+            prepared, problem=problem, look=look, columns=scored, _chosen=chosen, _kept={}, _scoring={}
+        )
+    return prepared._scoring[key]
+
+
+def scorable(graphs: Graphs) -> list[str]:
+    """The attributes that masks may multiply."""
+    return sorted(graphs.levels.keys() - {"x", *KEYS})
+
+
+def _check(problem: Problem, name: str) -> None:
+    """Raise an `InputError` for what cannot be scored."""
+    graphs, known = problem.graphs, scorable(problem.graphs)
+    have = f"; it has {', '.join(known)}" if known else ""
+    if graphs.types is not None:
+        raise InputError(
+            f"expected columns= for a homogeneous graph, got {name!r} for HeteroData, of which features x and edges alone "
+            "are scored; leave columns= out, or concatenate the attribute to the x of its type"
+        )
+    if name not in graphs.levels:
+        if name in graphs.columns or name in graphs.lists or name in graphs.other:
+            raise InputError(
+                f"expected an attribute with one row of numbers for each node, edge or graph, got data.{name} of "
+                f"{_kind(graphs, name)} in columns=, which no mask multiplies; leave it out{have}"
+            )
+        raise unknown("attribute of the data in columns=", name, known)
+    if name not in known:
+        raise InputError(f"expected an attribute of numbers, got the ids data.{name} in columns=; leave it out{have}")
+    values = graphs.values(name)
+    if values.is_complex():
+        raise InputError(f"expected real numbers in data.{name}, got {values.dtype}; leave it out of columns={have}")
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        rows = (~torch.isfinite(values)).reshape(len(values), -1).any(1).nonzero().flatten()
+        raise InputError(
+            f"data.{name} holds NaN or infinite values in {len(rows)} of {len(values)} rows (first: row {int(rows[0])}); "
+            "clean or impute them before explaining"
+        )
+    bound = problem.forward
+    if isinstance(bound, Bound) and not bound.takes_data and name not in bound.attributes:
+        raise InputError(
+            f"expected attributes that the model reads in columns=, got {name!r}, but {type(problem.model).__name__} is "
+            f"called with {bound.arguments}; leave it out, or pass forward=lambda model, data: model(...) that hands it over"
+        )
+
+
+def _kind(graphs: Graphs, name: str) -> str:
+    """What an attribute that cannot be scored is, in words."""
+    if name in graphs.columns:
+        column = graphs.columns[name]
+        return "ids" if column.counted else f"shape {list(column.value.movedim(0, column.dim).shape)}"
+    value: Any = graphs.lists[name] if name in graphs.lists else graphs.other[name]
+    if isinstance(value, list) and value:
+        return f"a list of {type(value[0]).__name__}"
+    return f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _with_integers(prepared: Prepared, problem: Problem, columns: Mapping[str, NodeMaskType]) -> Problem:
+    """The problem with what its model does with integer attributes.
+
+    Raises:
+        InputError: if it neither looks them up nor takes them for numbers.
+    """
+    for name in columns:
+        graphs = problem.graphs
+        problem = with_integers(problem, name, _some(prepared, graphs), None)
+        if not problem.graphs.masked(name).is_floating_point():
+            why = problem.embeddings[name].why
+            raise InputError(
+                f"expected floating-point data.{name} in columns=, or codes that nn.Embedding modules alone look up; got "
+                f"{graphs.values(name).dtype} {why}, where a mask cannot multiply anything; set data.{name} = "
+                f"data.{name}.float() if they are numbers, or leave it out of columns="
+            )
+    return problem
+
+
+def _some(prepared: Prepared, graphs: Graphs) -> Replicas:
+    """What the model is tried on: a sample of graphs, or the whole graph where the sample is read."""
+    sample = prepared.look.sample
+    if prepared.look.neighborhoods is not None:
+        return expansion.everything(graphs, sample.reshape(len(sample), -1))
+    sample = sample[:1] if prepared.look.mixes else sample
+    return expansion.of_graphs(graphs, sample, 0).replicas(torch.arange(len(sample), device=sample.device))
