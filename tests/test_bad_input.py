@@ -619,7 +619,7 @@ def _write(path: Path, kind: str) -> None:
         ("folder", "is a folder without manifest.json; expected one that explain wrote with out=, or a file by"),
         ("missing", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
         ("foreign", "is safetensors but holds no explanations of this package"),
-        ("newer", "has format 99, this version reads up to 1; upgrade gnn_xai"),
+        ("newer", "has format 99, this version reads up to 2; upgrade gnn_xai"),
         ("no format", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
         ("columns missing", "cannot read .* as explanations: .*; expected a file by Explanations.save"),
     ],

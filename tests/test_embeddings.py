@@ -376,7 +376,6 @@ class Otherwise(nn.Module):
 
 OTHERWISE: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "one-hot": (lambda m, x: nn.functional.one_hot(x[:, 0], HIDDEN).double(), "hands to one_hot"),
-    "numbers": (lambda m, x: m.linear(x.double()), "hands to double"),
     "numbers, too": (lambda m, x: m.embedding(x[:, 0]) + m.linear(x.double()), "hands to double"),
     "an index": (lambda m, x: m.embedding.weight[x[:, 0]], "hands to an index"),
     "by hand": (lambda m, x: nn.functional.embedding(x[:, 0], m.embedding.weight), "hands to embedding"),
@@ -385,7 +384,8 @@ OTHERWISE: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "a product": (lambda m, x: m.embedding(x[:, 0] * 2), "hands to mul"),
     "a mean": (lambda m, x: m.bag(x), "hands to embedding_bag"),
     "numbers of NumPy": (lambda m, x: m.linear(torch.from_numpy(x.numpy()).double()), "hands to numpy"),
-    "nothing": (lambda m, x: torch.ones(len(x), HIDDEN, dtype=torch.float64), "does not look up"),
+    "numbers, too, as codes": (lambda m, x: m.embedding(x[:, 0].long()) + m.linear(x.double()), "hands to double"),
+    "equality": (lambda m, x: m.linear((x == 1).double()), "hands to __eq__"),
 }
 
 

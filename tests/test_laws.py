@@ -44,6 +44,19 @@ def test_law_of_attention(law: testing.Law, layers: Any) -> None:
     law(gx.Attention(layers=layers), testing.CASES["gat_directed"])
 
 
+COLUMNS: dict[str, Any] = {
+    "gnn_explainer": gx.GNNExplainer(epochs=6, lr=0.1, columns={"edge_attr": "object"}),
+    "smooth_grad": gx.SmoothGrad(samples=3, columns="edge_attr"),
+    "integrated_gradients": gx.IntegratedGradients(steps=6, columns="edge_attr", node_mask_type=None),
+    "feature_ablation": gx.FeatureAblation(columns={"edge_attr": "common_attributes"}),
+}
+
+
+@pairwise(law=testing.LAWS, algorithm=COLUMNS)
+def test_law_with_an_attribute_of_edges(law: testing.Law, algorithm: Any) -> None:
+    law(algorithm, testing.CASES["gine_regression"])
+
+
 # Scores mean what they say on every layer (law 5), beyond the layers of the cases ######################################
 
 LAYERS: dict[str, Any] = {

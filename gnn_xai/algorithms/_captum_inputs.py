@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnn_xai.core.arrays import batches
-from gnn_xai.core.arrays.segments import segment_ranks
+from gnn_xai.core.arrays.segments import as_rows, segment_ranks
 from gnn_xai.core.engines.gradients import NO_GRADIENT
 from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.scores import Scores
@@ -64,7 +64,7 @@ class Inputs:
         inputs = []
         for column in self.columns:
             at, owner = replicas.elements(column.level)
-            slot, rows = self.slot[column][at], replicas.masked(column.name).reshape(len(at), -1)
+            slot, rows = self.slot[column][at], as_rows(replicas.masked(column.name))
             most = max(int(slot.max()) + 1 if len(slot) else 0, 1)
             shapes = {"object": (most,), "attributes": (most, rows.size(1)), "common_attributes": (rows.size(1),)}
             value = torch.ones(size, *shapes[column.type], dtype=self.dtype, device=select.device)
@@ -83,7 +83,7 @@ class Inputs:
         attributes, mask = {}, None
         for column, value in zip(self.columns, values, strict=False):
             original, (at, owner) = replicas.masked(column.name), replicas.elements(column.level)
-            rows, slot = original.reshape(len(at), -1), self.slot[column][at].unsqueeze(1)
+            rows, slot = as_rows(original), self.slot[column][at].unsqueeze(1)
             taken = value[owner] if column.type == "common_attributes" else value[owner, slot.squeeze(1)]
             if column.type != "attributes":
                 taken = rows * (taken.unsqueeze(1) if column.type == "object" else taken)

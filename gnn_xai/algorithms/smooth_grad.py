@@ -11,6 +11,7 @@ from torch import Tensor
 from gnn_xai.algorithms._gradient import gradient_scores, mapped
 from gnn_xai.algorithms.base import Columns, algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_normal
+from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -69,7 +70,7 @@ class SmoothGrad:
 
         def noisy(replicas: Replicas, k: int, column: Scored) -> Tensor:
             values, (at, replica) = replicas.masked(column.name), replicas.elements(column.level)
-            rows = values.reshape(len(at), -1)
+            rows = as_rows(values)
             feature = torch.arange(rows.size(1), device=rows.device).unsqueeze(0)
             key = graphs.instance_key[replicas.instance[replica]].unsqueeze(1)
             keys = [key, row_key[column][at].unsqueeze(1), feature, torch.full_like(feature, 2 * k)]

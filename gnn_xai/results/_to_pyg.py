@@ -34,11 +34,11 @@ def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
         zeros = e.node_mask.new_zeros(graph.num_nodes, e.node_mask.size(1))
         out.node_mask = zeros.index_copy(0, e.node_id, e.node_mask)
     for name, scores in e.columns.items():
-        level = e.source.level(f"{COLUMNS}{name}")
-        if level == "instance":
+        rows = e.source.level(f"{COLUMNS}{name}")
+        if rows == "instance":
             out[f"{name}_mask"] = scores.unsqueeze(0)
             continue
-        ids, size = (e.node_id, graph.num_nodes) if level == "node" else (e.edge_id, graph.num_edges)
+        ids, size = (e.node_id, graph.num_nodes) if rows == "node" else (e.edge_id, graph.num_edges)
         out[f"{name}_mask"] = scores.new_zeros(size, scores.size(1)).index_copy(0, ids, scores)
     out.prediction, out.target = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
     if level == "node":

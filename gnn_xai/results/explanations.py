@@ -368,6 +368,8 @@ def read(path: str | os.PathLike[str]) -> Explanations:
         masks = {"edge_mask": None, "node_mask": None}
         about["types"] = TypeNames.read(meta.get("types"))
         about["column_types"] = {name: (level, kind) for name, (level, kind) in meta.get("columns", {}).items()}
+        for name in columns:
+            level_of(name, False, about["column_types"])  # a KeyError for those that nothing is known of
         return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnn_xai.results.columns import EXTRAS
+from gnn_xai.results.columns import COLUMNS, EXTRAS
 from gnn_xai.results.explanations import Explanation, Explanations
 
 TOLERANCE = 1e-5
@@ -49,6 +49,9 @@ def by_identity(e: Explanation, node: Tensor | None = None, edge: Tensor | None 
     if e.node_mask is not None:
         parts["node_mask"] = e.node_mask if e.node_mask.dim() == 1 else e.node_mask[nodes]
     by_level = {"edge": edges, "node": nodes}
+    for name, value in e.columns.items():
+        level = e.source.level(f"{COLUMNS}{name}")
+        parts[f"columns[{name!r}]"] = value[by_level[level]] if level in by_level else value
     for name, value in e.extras.items():
         level = e.source.level(f"{EXTRAS}{name}")
         parts[f"extras[{name!r}]"] = value[by_level[level]] if level in by_level else value
@@ -65,7 +68,7 @@ def require_same(one: dict[str, Tensor], other: dict[str, Tensor], what: str, to
 
 def scores_of(explanations: Explanations) -> Tensor:
     """Every score of some explanations, one after the other."""
-    parts = [explanations.edge_mask, explanations.node_mask]
+    parts = [explanations.edge_mask, explanations.node_mask, *explanations.columns.values()]
     return torch.cat([part.flatten() for part in parts if part is not None])
 
 

@@ -197,7 +197,7 @@ def law_says_what_it_means(algorithm: Algorithm, case: Case) -> None:
     assert torch.equal(explanations.index, torch.tensor(case.index)), (
         f"expected instances {case.index}, got {explanations.index.tolist()}"
     )
-    assert explanations.edge_mask is not None or explanations.node_mask is not None, (
+    assert explanations.edge_mask is not None or explanations.node_mask is not None or explanations.columns, (
         "neither nodes nor edges have scores"
     )
     assert (explanations.node_mask is None) == (explanations.node_mask_type is None), (

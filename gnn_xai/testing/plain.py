@@ -82,12 +82,14 @@ def run_plainly(
     x: Tensor,
     weight: dict[tuple[int, int], float],
     factor: Tensor | None = None,
+    columns: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The output `[C]` an explanation is about, on the full graph with other features, weighted messages and embedded codes
-    times a factor `[N, F]`.
+    """The output `[C]` an explanation is about, on the full graph with other features, weighted messages, embedded codes
+    times a factor `[N, F]`, and other attributes by name.
     """
     graph = copy.copy(graph_of(data, e))
     graph.x = x
+    graph.update(dict(columns or {}))
     if len(e.roots) == 2:
         graph.edge_label_index = torch.tensor(e.roots).unsqueeze(1)
     with plainly_masked(model, weight), plainly_scaled(model, factor):
@@ -114,6 +116,17 @@ def under_masks(case: Case, model: nn.Module, data: Any, e: Explanation, complem
     if edge is not None:
         ends = [(u, v) for u, v in e.edge_index.t().tolist()]
         weight = dict(zip(ends, (1 - edge if complement else edge).tolist(), strict=True))
-    return (
-        run_plainly(case, model, data, e, graph.x, weight, x) if coded else run_plainly(case, model, data, e, x, weight)
-    )
+    columns = {name: _masked(e, graph, name, complement) for name in e.columns}
+    factor, x = (x, graph.x) if coded else (None, x)
+    return run_plainly(case, model, data, e, x, weight, factor, columns)
+
+
+def _masked(e: Explanation, graph: Any, name: str, complement: bool) -> Tensor:
+    """An attribute of a graph under the mask of an explanation."""
+    values, mask = graph[name].clone(), _soft(e.columns[name], e.signed)
+    assert mask is not None
+    level = e.source.column_types[name][0]
+    rows = {"node": e.node_id, "edge": e.edge_id, "graph": torch.zeros(1, dtype=torch.int64)}[level]
+    mask = 1 - mask if complement else mask
+    values[rows] = (values[rows].reshape(len(rows), -1) * mask).reshape(values[rows].shape)
+    return values

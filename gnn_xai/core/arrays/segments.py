@@ -74,3 +74,12 @@ def segment_ranks(
 def segment_max(values: Shaped[Tensor, " total"], owner: Int[Tensor, " total"], size: int) -> Shaped[Tensor, " {size}"]:
     """Maximum of non-negative values per segment; 0 for an empty segment."""
     return values.new_zeros(size).scatter_reduce(0, owner, values, "amax")
+
+
+def as_rows(values: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "rows features"]:
+    """The values of each row side by side, also where there are no rows.
+
+    >>> as_rows(torch.zeros(0)).shape, as_rows(torch.zeros(3, 2, 2)).shape
+    (torch.Size([0, 1]), torch.Size([3, 4]))
+    """
+    return values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)

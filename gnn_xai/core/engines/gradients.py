@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
+from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -87,7 +88,7 @@ def gradients(
                 total = terms if k == 0 else [a + b for a, b in zip(total, terms, strict=True)]
         for column, value in zip(columns, total, strict=False):
             rows = replicas.elements(column.level)[0]
-            totals[column][rows] = value.reshape(len(rows), -1)
+            totals[column][rows] = as_rows(value)
         if by_edge is not None:
             by_edge[replicas.edge] = total[-1]
         session.advance(len(select) / len(graphs))

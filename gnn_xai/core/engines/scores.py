@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gnn_xai.core.arrays.segments import segment_max
+from gnn_xai.core.arrays.segments import as_rows, segment_max
 from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -119,4 +119,4 @@ def _masked(replicas: Replicas, masks: Scores, complement: Tensor) -> Iterator[t
         mask = torch.where(in_play.index_select(0, at).unsqueeze(1), mask, 1.0)
         values = replicas.features if scored.name == "x" else replicas.masked(scored.name)
         if values is not None:
-            yield scored.name, (values.reshape(len(mask), -1) * mask).reshape(values.shape)
+            yield scored.name, (as_rows(values) * mask).reshape(values.shape)

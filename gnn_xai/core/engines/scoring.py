@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
+from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines import choice
 from gnn_xai.core.engines.integers import with_integers
 from gnn_xai.core.engines.prepare import Prepared
@@ -69,10 +71,10 @@ def _check(problem: Problem, name: str) -> None:
             "are scored; leave columns= out, or concatenate the attribute to the x of its type"
         )
     if name not in graphs.levels:
-        if name in graphs.columns or name in graphs.lists or name in graphs.other:
+        if name in _carried(graphs):
             raise InputError(
-                f"expected an attribute with one row of numbers for each node, edge or graph, got data.{name} of "
-                f"{_kind(graphs, name)} in columns=, which no mask multiplies; leave it out{have}"
+                f"expected an attribute with one row of numbers for each node, edge or graph in columns=, got data.{name}"
+                f"{_kind(graphs, name)}, which no mask multiplies; leave it out{have}"
             )
         raise unknown("attribute of the data in columns=", name, known)
     if name not in known:
@@ -81,7 +83,7 @@ def _check(problem: Problem, name: str) -> None:
     if values.is_complex():
         raise InputError(f"expected real numbers in data.{name}, got {values.dtype}; leave it out of columns={have}")
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-        rows = (~torch.isfinite(values)).reshape(len(values), -1).any(1).nonzero().flatten()
+        rows = as_rows(~torch.isfinite(values)).any(1).nonzero().flatten()
         raise InputError(
             f"data.{name} holds NaN or infinite values in {len(rows)} of {len(values)} rows (first: row {int(rows[0])}); "
             "clean or impute them before explaining"
@@ -94,15 +96,21 @@ def _check(problem: Problem, name: str) -> None:
         )
 
 
+def _carried(graphs: Graphs) -> set[str]:
+    """The attributes of the user's data."""
+    first = graphs.source if isinstance(graphs.source, Data) else next(iter(graphs.source), None)
+    return {*graphs.columns, *graphs.lists, *graphs.other, *(first.keys() if isinstance(first, Data) else ())}
+
+
 def _kind(graphs: Graphs, name: str) -> str:
-    """What an attribute that cannot be scored is, in words."""
-    if name in graphs.columns:
-        column = graphs.columns[name]
-        return "ids" if column.counted else f"shape {list(column.value.movedim(0, column.dim).shape)}"
-    value: Any = graphs.lists[name] if name in graphs.lists else graphs.other[name]
+    """What an attribute that cannot be scored holds, in words."""
+    column: Any = graphs.columns.get(name)
+    value: Any = graphs.lists.get(name, graphs.other.get(name)) if column is None else column.value
+    if column is not None and column.counted:
+        return " (ids)"
     if isinstance(value, list) and value:
-        return f"a list of {type(value[0]).__name__}"
-    return f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        return f" ({type(value[0]).__name__} for each graph)"
+    return f" (one tensor of shape {list(value.shape)})" if isinstance(value, Tensor) else ""
 
 
 def _with_integers(prepared: Prepared, problem: Problem, columns: Mapping[str, NodeMaskType]) -> Problem:
@@ -117,9 +125,9 @@ def _with_integers(prepared: Prepared, problem: Problem, columns: Mapping[str, N
         if not problem.graphs.masked(name).is_floating_point():
             why = problem.embeddings[name].why
             raise InputError(
-                f"expected floating-point data.{name} in columns=, or codes that nn.Embedding modules alone look up; got "
-                f"{graphs.values(name).dtype} {why}, where a mask cannot multiply anything; set data.{name} = "
-                f"data.{name}.float() if they are numbers, or leave it out of columns="
+                f"expected floating-point data.{name} in columns=, integers that the model casts to such, or codes that "
+                f"nn.Embedding modules alone look up; got {graphs.values(name).dtype} {why}, where a mask cannot multiply "
+                "anything; leave it out of columns="
             )
     return problem
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.batches import Budget
+from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines.events import Observer
 from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
@@ -133,7 +134,7 @@ class Session:
         if column.level != "edge":
             return own
         tied, values = self.tied(graphs), graphs.graphs.values(column.name)[rows]
-        return torch.where((values == values[tied]).flatten(1).all(1), tied, own)
+        return torch.where(as_rows(values == values[tied]).all(1), tied, own)
 
     def row_key(self, graphs: ComputationGraphs, column: Scored) -> Int[Tensor, " rows"]:
         """The key of a row's random numbers."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
@@ -37,8 +38,7 @@ class Units:
     def among(cls, session: Session, graphs: ComputationGraphs, column: Scored, zeros: bool) -> Units:
         """The units in play of an attribute; without `zeros`, those alone that hold a value other than 0."""
         elements, tied = graphs.elements(column.level), session.rows_tied(graphs, column)
-        values = graphs.graphs.masked(column.name)[elements.id]
-        values = values.reshape(len(values), -1)
+        values = as_rows(graphs.graphs.masked(column.name)[elements.id])
         feature = torch.arange(values.size(1), device=values.device).expand_as(values)
         inside = elements.in_play.unsqueeze(1).expand_as(values)
         common = column.type == "common_attributes"

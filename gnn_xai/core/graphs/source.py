@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import mix
-from gnn_xai.core.arrays.segments import gather_segments, owners, pointers, segment_sum
+from gnn_xai.core.arrays.segments import as_rows, gather_segments, owners, pointers, segment_sum
 from gnn_xai.core.graphs.columns import Column, Lazy, Level, Placement
 from gnn_xai.core.graphs.matching import match_edges, pair_directions
 from gnn_xai.core.graphs.spelling import class_of, empty_batch
@@ -352,6 +352,6 @@ def _ids(carried: Shaped[Tensor, ...] | None, positions: Int[Tensor, " length"])
 
 def _row_hash(values: Shaped[Tensor, "rows ..."]) -> Int[Tensor, " rows"]:
     """An int64 for every row of `values`, the same for the same row."""
-    rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # -1 cannot be told from no rows
+    rows = as_rows(values)
     weight = mix(torch.arange(rows.size(1), device=rows.device))
     return (rows.float().contiguous().view(torch.int32).long() * weight).sum(1)

@@ -308,8 +308,8 @@ def require_float_features(problem: Problem, what: str) -> Float[Tensor, "nodes 
         raise InputError(f"{what} needs node features data.x, which the data lacks; use node_mask_type=None{more}")
     if not x.is_floating_point():
         raise InputError(
-            f"{what} needs floating-point node features, or codes that nn.Embedding modules alone look up; got {x.dtype} "
-            f"{problem.embeddings['x'].why}, where a mask cannot multiply anything; set data.x = data.x.float() if they are "
-            "numbers, or use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
+            f"{what} needs floating-point node features, integers that the model casts to such, or codes that nn.Embedding "
+            f"modules alone look up; got {x.dtype} {problem.embeddings['x'].why}, where a mask cannot multiply anything; "
+            "use node_mask_type=None, or NodeAblation, which takes whole nodes out of the graph"
         )
     return x
