@@ -1,6 +1,6 @@
 """What an author of an algorithm imports, in one place; `CONTRIBUTING.md` shows an algorithm that needs nothing else."""
 
-from gnn_xai.algorithms.base import algorithm, require_number, require_positive
+from gnn_xai.algorithms.base import Columns, algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform
 from gnn_xai.core.arrays.segments import segment_max, segment_mean, segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
@@ -18,6 +18,7 @@ __all__ = [
     "OBJECTIVES",
     "REMOVALS",
     "Change",
+    "Columns",
     "ComputationGraphs",
     "MaskObjective",
     "NodeMaskType",

@@ -19,6 +19,7 @@ from torch_geometric.explain.config import ModelConfig
 from torch_geometric.utils import to_undirected
 
 import gnn_xai as gx
+from gnn_xai import extend
 from gnn_xai.core.arrays.keyed_random import keyed_normal
 from gnn_xai.core.engines.scored import Scored
 from gnn_xai.errors import InputError, StorageError
@@ -477,6 +478,82 @@ def test_predictions_under_masks_hold_the_columns() -> None:
     masks = {name: scores / scores.max() for name, scores in e.columns.items()}
     close(e.prediction_masked[0], run(model, data, **{n: data[n] * m for n, m in masks.items()}).detach())
     close(e.prediction_complement[0], run(model, data, **{n: data[n] * (1 - m) for n, m in masks.items()}).detach())
+
+
+def test_fidelity_of_soft_masks_is_that_of_the_stored_predictions() -> None:
+    model, data = made(), [graph(31), graph(32)]
+    found = explain(model, data, gx.Saliency(columns=("edge_attr", "u")))
+    fidelity = gx.metrics.fidelity(model, data, found)
+    close(fidelity.minus.values, (found.prediction - found.prediction_masked).abs()[:, 0])
+    close(fidelity.plus.values, (found.prediction - found.prediction_complement).abs()[:, 0])
+    whole = gx.metrics.fidelity(model, data, found, level="edge", top=3)
+    plain = gx.metrics.fidelity(model, data, explain(model, data, gx.Saliency()), level="edge", top=3)
+    close(whole.plus.values, plain.plus.values)
+    alone = explain(model, data, gx.Saliency(columns="u", node_mask_type=None, edge_mask_type=None))
+    with pytest.raises(InputError, match="neither edges nor nodes nor features of x.*use fidelity with top=None"):
+        gx.metrics.fidelity(model, data, alone, top=3)
+    close(
+        gx.metrics.fidelity(model, data, alone).minus.values,
+        (alone.prediction - alone.prediction_masked).abs()[:, 0],
+    )
+
+
+def test_bars_of_columns_are_called_after_them() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    e = explain(made(), [graph(33)], gx.InputXGradient(columns=("edge_attr", "u")))[0]
+    ax = gx.viz.features(e, top=8, feature_names={"u": ["temperature", "pressure"]})
+    labels = {label.get_text() for label in ax.get_yticklabels()}
+    assert labels == {f"{name}: {f}" for name in ("x", "edge_attr") for f in range(3)} | {
+        "u: temperature",
+        "u: pressure",
+    }
+    named = gx.viz.features(e, top=8, feature_names=["a", "b", "c"])
+    assert {"x: a", "u: 0"} <= {label.get_text() for label in named.get_yticklabels()}
+    plt.close("all")
+
+
+def test_losses_of_columns_are_reported() -> None:
+    trace = gx.Trace(every=5)
+    algorithm = gx.GNNExplainer(epochs=5, columns={"edge_attr": "object", "u": "attributes"})
+    explain(made(), [graph(34)], algorithm, callback=trace)
+    last = trace.to_pandas().iloc[-1]
+    terms = [f"{name}_{term}" for name in ("edge", "node_feat", "edge_attr", "u") for term in ("size", "ent")]
+    assert last["total"] == pytest.approx(float(last[["prediction", *terms]].sum()))
+
+
+def test_an_algorithm_of_ones_own_changes_what_it_declares() -> None:
+    """Structural changes and other values of columns meet in one variant; what is not declared is refused if it is fused."""
+
+    @extend.algorithm("doubled", "twice the weights", signed=True, edge_masks=False)
+    class Doubled:
+        cut: bool = False
+        columns: extend.Columns = None
+
+        def attribute(self, session: Any, graphs: Any, target: Tensor, prediction: Tensor) -> extend.Scores:
+            def change(replicas: Any, select: Tensor) -> extend.Change:
+                weight = replicas.masked("edge_weight") * 2
+                return extend.Change(edges=replicas.edge == 0 if self.cut else None, columns={"edge_weight": weight})
+
+            removal = "structural" if self.cut else "message"
+            out = extend.evaluate(session, graphs, torch.arange(len(graphs)), change, removal, lambda out, select: out)
+            return extend.Scores(prediction.new_zeros(len(graphs.edge)), extras={"out": out})
+
+    model, data = made(Weighted), weighted()
+    found = explain(model, data, Doubled(columns="edge_weight"), task=None)
+    close(found.extras["out"], model(data.x, data.edge_index, data.edge_weight * 2).detach())
+    one = graph(35)
+    e = explain(made(), [one], Doubled(True, columns="edge_weight"))
+    left = {name: one[name][..., 1:] if name == "edge_index" else one[name][1:] for name in ("edge_index", "edge_attr")}
+    close(e.extras["out"][0, 0], run(made(), one, edge_weight=one.edge_weight[1:] * 2, **left).detach())
+    with pytest.raises(gx.errors.MaskingError, match="a field columns= that names data.edge_weight"):
+        explain(gx.prepare(model, data), None, Doubled(), task=None)
+
+
+def test_inside_pyg_columns_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"without columns= for torch_geometric.explain.Explainer.*got u; use gnn_xai.explain"
+    ):
+        gx.pyg.algorithm(gx.Saliency(columns="u"))
 
 
 # Refusals ################################################################################################################

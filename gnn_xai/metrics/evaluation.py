@@ -19,7 +19,9 @@ from gnn_xai.core.arrays.segments import segment_ranks
 from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
 from gnn_xai.core.engines.prepare import Prepared, as_cap, prepare
+from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.scores import Scores, applicable, faithful, soft
+from gnn_xai.core.engines.scoring import scoring
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
 from gnn_xai.core.graphs.reading import as_graphs
@@ -29,6 +31,7 @@ from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.losses import Loss, true_of
 from gnn_xai.metrics.selection import Ranks, Top, check_explanations
+from gnn_xai.results.columns import COLUMNS
 from gnn_xai.results.explanations import Explanations
 
 OTHER_MODEL = (
@@ -72,6 +75,11 @@ class Rerun:
         structural = self.removal == "structural"
         if structural and (not self.hard or scored.edge_mask is None or scored.node_mask is not None):
             raise InputError("removal='structural' rebuilds graphs: it needs top=, and edge masks alone (level='edge')")
+        if self.hard and scored.edge_mask is None and scored.node_mask is None:
+            raise InputError(
+                f"{scored.algorithm['name']} scored neither edges nor nodes nor features of x, which alone are kept or "
+                "dropped whole; use fidelity with top=None, which runs the model under soft masks of all columns"
+            )
         self.loss.check(self.explanations, self.labels)
 
     def measure(self, values_of: Callable[[Part], Tensor]) -> Tensor:
@@ -93,12 +101,15 @@ class Rerun:
             problem, provenance = prepared.problem, self.explanations.provenance
             self._check_index(problem)
             explanations = at_level(self.explanations, self.level).to(problem.graphs.device)
+            if self.hard:
+                explanations = replace(explanations, columns={}, column_types={})
+            prepared = scoring(prepared, {name: kind for name, (_, kind) in explanations.column_types.items()})
             truth = true_of(self.labels, explanations, problem) if self.loss.phenomenon else None
             structural = self.removal == "structural"
             session = prepared.session(explanations.seed, structural=structural, batch_budget=self.batch_budget)
             session = replace(session, undirected=bool(provenance.get("undirected", True)))
             cap = as_cap(provenance.get("max_neighbors"), explanations.seed, problem)
-            values = []
+            values, problem = [], prepared.problem
             index = problem.readout.index(explanations.index.t(), problem.graphs)
             for chunk in prepared.chunks(session, index, cap=cap):
                 some = explanations[chunk.positions]
@@ -265,9 +276,12 @@ def at_level(explanations: Explanations, level: str) -> Explanations:
         mask = None
     if level != "both" and mask is None:
         raise InputError(f"{explanations.algorithm['name']} scored no {level}s; choose another level")
+    if level == "both":
+        return explanations
+    explanations = replace(explanations, columns={}, column_types={})
     if level == "edge":
         return replace(explanations, node_mask=None, node_mask_type=None)
-    return explanations if level == "both" else replace(explanations, edge_mask=None)
+    return replace(explanations, edge_mask=None)
 
 
 def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Scores:
@@ -295,4 +309,13 @@ def _laid(explanations: Explanations, graphs: ComputationGraphs) -> Scores:
             full = node.new_zeros(len(graphs.node), node.size(1))
             full[graphs.node_in_play] = node
             node = full
-    return Scores(edge, node, explanations.node_mask_type)
+    columns: dict[Scored, Tensor] = {}
+    for name, value in explanations.columns.items():
+        column = Scored(name, *explanations.column_types[name])
+        if explanations.level(f"{COLUMNS}{name}") != "instance":
+            in_play = graphs.elements(column.level).in_play
+            full = value.new_zeros(len(in_play), value.size(1))
+            full[in_play] = value
+            value = full
+        columns[column] = value
+    return Scores(edge, node, explanations.node_mask_type, columns=columns)

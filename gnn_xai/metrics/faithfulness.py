@@ -85,7 +85,8 @@ def fidelity(
         top: S is the explanation as a soft mask (`None`), the `top` strongest elements (an int; an undirected edge
             counts once), or that fraction of them (a float in (0, 1]), by absolute value.
         level: use the edge mask alone, the node mask (`node`) or a mask of features (`feature`) alone, or all that the
-            explanations hold. Algorithms that score different things are compared fairly at a level they share.
+            explanations hold. Algorithms that score different things are compared fairly at a level they share. Scores of
+            further attributes (`columns`) take part as soft masks alone, at level `both`; with `top`, these stay whole.
         removal: `message` multiplies messages by the mask; `structural` rebuilds the graph, which needs `top` and
             edge masks alone (`level="edge"`).
 

@@ -23,7 +23,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLeve
 from torch_geometric.nn import SimpleConv
 
 from gnn_xai._checks import integer
-from gnn_xai.algorithms.base import Algorithm, Attributing, get
+from gnn_xai.algorithms.base import Algorithm, Attributing, columns_of, get
 from gnn_xai.api import explain
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.agreement import close
@@ -99,6 +99,12 @@ def algorithm(
         )
     integer(seed, "seed")
     method = get(algorithm)
+    if columns_of(method):
+        raise InputError(
+            "expected an algorithm without columns= for torch_geometric.explain.Explainer, which has masks of nodes and "
+            f"edges alone, got {', '.join(columns_of(method))}; use gnn_xai.explain(model, data, algorithm), whose "
+            "to_pyg() has them"
+        )
     named = type(type(method).__name__, (_Wrapped,), {})  # PyG's own messages name the class
     return named(method, {"seed": seed, "undirected": undirected, "batch_budget": batch_budget})
 

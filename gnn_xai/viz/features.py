@@ -35,11 +35,12 @@ def features(
 
     Args:
         explanation: one instance whose node mask has a score per feature
-            (`node_mask_type` "attributes" or "common_attributes").
+            (`node_mask_type` "attributes" or "common_attributes"), or with scores of further attributes (`columns`).
         ax: where to draw; a new figure's axes if None.
         top: how many features, at least 1.
         feature_names: names by feature column; the column's number by default. In a heterogeneous graph `{type: names}`;
-            a bar is then called after type and feature.
+            a bar is then called after type and feature. With further attributes `{attribute: names}`, `"x"` among them, and
+            bars are called after attribute and feature.
         title: replaces the line that names the instance and the predicted class.
 
     Returns:
@@ -51,7 +52,8 @@ def features(
     if not isinstance(top, int) or top < 1:
         raise InputError(f"expected top >= 1 (how many features to draw), got {top!r}")
     kind = explanation.source.node_mask_type
-    if explanation.node_mask is None or kind not in ("attributes", "common_attributes"):
+    of_x = explanation.node_mask is not None and kind in ("attributes", "common_attributes")
+    if not of_x and not explanation.columns:
         raise InputError(
             f"expected an explanation with a score per feature, got node_mask_type={kind!r}; "
             "ask the algorithm for 'attributes' or 'common_attributes'"
@@ -61,7 +63,15 @@ def features(
 
         _, ax = plt.subplots(figsize=(6.4, 0.8 + 0.32 * top), layout="constrained")
 
-    every = explanation.top_features(explanation.node_mask.size(-1))
+    mask = explanation.node_mask
+    every: list[tuple[Any, float]] = explanation.top_features(mask.size(-1)) if of_x and mask is not None else []
+    if explanation.columns:
+        every = [(("x", feature), score) for feature, score in every]
+        number = sum(scores.size(-1) for scores in explanation.columns.values())
+        every += [((name, feature), score) for name, feature, score in explanation.top_columns(number)]
+        every = sorted(every, key=lambda bar: -abs(bar[1]))
+        if feature_names is not None and not isinstance(feature_names, Mapping):
+            feature_names = {"x": feature_names}
     ranked = every[:top]
     scores = np.array([score for _, score in ranked], dtype=float)
     rows = np.arange(len(ranked))
