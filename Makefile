@@ -1,4 +1,4 @@
-# make demo   explain molecules, a social network and BA-Shapes; writes out/demo/index.html
+# make demo   explain molecules, networks and planted motifs; writes out/demo/index.html
 # make test   run the tests; make test-all runs every combination of their parameters, too (half an hour)
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
 # make bench  measure quality, speed beside the peers, memory and scale (half an hour); writes out/bench

@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 WRITES = {
     "node_classification": {"members.png", "karate.safetensors"},
     "heterogeneous": {"women.png"},
+    "links": {"link.png"},
     "molecules": {"bonds.png", "bonds.safetensors"},
     "research_code": {"table.tex", "comparison.png", "run"},
 }

@@ -97,7 +97,11 @@ def read(frozen: dict[str, Tensor]) -> Material:
 
 
 def truth(edges: Edges, links: Tensor) -> GroundTruth:
-    """The edges, in both directions, and the nodes of all planted paths between the nodes of each link `[2, P]`."""
+    """The edges and nodes of all planted paths between the nodes of each link `[2, P]`.
+
+    Of the two directions of an edge, the one that leads from the topic to the user or the item is true: what the nodes have
+    in common reaches them along it, and nothing of that along the other.
+    """
     joined, discussed, about = (_adjacency(edges, name) > 0 for name in PATH)
     by_groups = (joined.float() @ discussed.float()) > 0  # topics of a user's groups
     of_items = (discussed.float() @ about.float().t()) > 0  # groups that discuss an item's topic
@@ -116,7 +120,7 @@ def truth(edges: Edges, links: Tensor) -> GroundTruth:
     }
     none = torch.zeros(0, 2, dtype=torch.bool)
     listed = {name: on_path.get(name, none).nonzero().t().contiguous() for _, name, _ in RELATIONS}
-    forwards = {relation: listed[relation[1]] for relation in RELATIONS}
+    forwards = dict.fromkeys(RELATIONS, none.nonzero().t())
     backwards = {(target, back, source): listed[name] for (source, name, target), (_, back) in RELATIONS.items()}
     return GroundTruth(
         edge=forwards | backwards,
