@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig
 from tqdm.auto import tqdm
 
-from gnn_xai._checks import integer
+from gnn_xai._checks import flag, integer
 from gnn_xai._version import __version__
 from gnn_xai.algorithms.base import Algorithm, Attributing, columns_of, describe, get, masks_edges, one_pass, removal
 from gnn_xai.algorithms.checked import attributed
-from gnn_xai.core.arrays.batches import batches
+from gnn_xai.core.arrays.batches import batches, is_auto
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.handed_in import (
     as_targets,
     as_undirected,
-    checked_model,
     device_of,
     prepared_for,
     refuse_inference_mode,
@@ -40,7 +39,7 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.arguments import as_target, as_task, problem_of
+from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
 from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of
@@ -175,16 +174,17 @@ def explain(
         if data is not None:  # the algorithm, one place further to the left
             data, algorithm = None, data
         settled = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
-        refuse_what_was_prepared(**settled, exclude_pair=exclude_pair or None)
+        refuse_what_was_prepared(**settled, exclude_pair=None if exclude_pair is False else exclude_pair)
         model.check_unchanged()
         data, task, forward = model.graphs.source, model.problem.task, model.forward
         node_type = model.problem.node_type
         undirected, module = "auto" if model.undirected else False, model.problem.model
-        batch_budget = model.batch_budget if batch_budget == "auto" else batch_budget
+        batch_budget = model.batch_budget if is_auto(batch_budget) else batch_budget
     else:
-        module = checked_model(model)
+        module = eager(model)
     method = get(algorithm)
     integer(seed, "seed")
+    flag(progress, "progress")
     refuse_inference_mode("explain")
     call = _Call(
         module,

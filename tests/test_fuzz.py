@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
 import warnings
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -141,6 +145,81 @@ def test_odd_calls(attributes: dict[str, Any], options: dict[str, Any], wrap: in
 def test_many_odd_calls(attributes: dict[str, Any], options: dict[str, Any], wrap: int, pools: bool) -> None:
     """The same, many times."""
     tried(attributes, options, wrap, pools)
+
+
+# One odd option in a call that is right otherwise #####################################################################
+
+DATA = Data(x=X, edge_index=ENDS, y=torch.tensor([0, 1, 0, 1]))
+TRUTH = gx.GroundTruth(edge=torch.tensor([0, 0, -1, -1]), node=torch.tensor([0, 0, -1, 0]))
+
+
+@cache
+def answered() -> tuple[gx.Prepared, gx.Explanations]:
+    return gx.prepare(NODES, DATA, task="node"), gx.explain(NODES, DATA, "saliency", progress=False)
+
+
+def metric(name: str, **odd: Any) -> None:
+    known = {
+        "model": NODES,
+        "data": DATA,
+        "explanations": answered()[1],
+        "ground_truth": TRUTH,
+        "plus": 0.5,
+        "minus": 0.2,
+    }
+    asked = inspect.signature(getattr(gx.metrics, name)).parameters
+    getattr(gx.metrics, name)(**{key: known[key] for key in asked.keys() & known.keys()} | odd)
+
+
+def options_of(function: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in ("model", "data", "out")]
+
+
+SETTINGS: dict[str, Any] = {"algorithm": "saliency", "progress": False}
+CALLS: dict[str, tuple[Callable[..., Any], list[str]]] = {
+    "explain": (lambda **odd: gx.explain(NODES, DATA, **{**SETTINGS, **odd}), options_of(gx.explain)),
+    "prepared": (lambda **odd: gx.explain(answered()[0], **{**SETTINGS, **odd}), options_of(gx.explain)),
+    "prepare": (lambda **odd: gx.prepare(NODES, DATA, **odd), options_of(gx.prepare)),
+    "compare": (
+        lambda **odd: gx.compare(
+            NODES, DATA, **{"algorithms": ["saliency"], "metrics": ["sparsity"], "progress": False, **odd}
+        ),
+        options_of(gx.compare),
+    ),
+    **{
+        name: (partial(metric, name), list(inspect.signature(getattr(gx.metrics, name)).parameters))
+        for name in gx.metrics.__all__
+        if inspect.isfunction(getattr(gx.metrics, name))
+    },
+    **{
+        name: (
+            lambda _algorithm=algorithm, **odd: gx.explain(NODES, DATA, _algorithm(**odd), index=0, progress=False),
+            [field.name for field in dataclasses.fields(algorithm)],
+        )
+        for name, algorithm in gx.algorithms.REGISTRY.items()
+    },
+}
+STEP = len(ODD)
+"""Each option gets one of so many odd values, in `make test-all` all of them."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("start", [0, *(pytest.param(start, marks=pytest.mark.full) for start in range(1, STEP))])
+def test_odd_options(start: int) -> None:
+    """Options of every function and algorithm, one of them odd: an answer, or a sentence."""
+    wrong, position = [], start
+    for name, (call, options) in CALLS.items():
+        for option in options:
+            position += 1
+            for value in ODD[position % STEP :: STEP]:
+                if type(value) is int and value > 1000 and name not in ("explain", "prepared", "prepare"):
+                    continue  # so many steps, samples or seeds take as long as they take
+                try:
+                    with contextlib.suppress(GnnXaiError):
+                        call(**{option: value})
+                except Exception as error:
+                    wrong.append(f"{name}({option}={value!r}): {type(error).__name__}: {error}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_edges_in_other_forms() -> None:

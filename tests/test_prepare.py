@@ -298,8 +298,8 @@ def test_a_metric_of_the_users_gets_model_and_data(karate: Any) -> None:
 
 def test_passes_of_saliency(karate: Any, passes: list[None]) -> None:
     gx.explain(karate.model, karate.data, "saliency", index=INDEX, progress=False)
-    # The data, the data under the probe, computation graphs, gradients, and both masks.
-    assert len(passes) == 5
+    # The data, the data under the probe, parts of it, those beside a stranger, computation graphs, gradients, both masks.
+    assert len(passes) == 7
     prepared = gx.prepare(karate.model, karate.data)
     gx.explain(prepared, "saliency", index=INDEX, progress=False)
     passes.clear()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.data import Data
 from torch_geometric.explain import ModelConfig
-from torch_geometric.utils import to_dense_batch
+from torch_geometric.utils import degree, to_dense_batch
 
 import gnn_xai as gx
 from tests.models import FEATURES, random_graph, seeded, small_graph
@@ -285,3 +285,97 @@ def test_graphs_that_see_one_another(name: str, sizes: tuple[int, ...]) -> None:
         out = model(x, data.edge_index, torch.zeros(len(x), dtype=torch.long))
         torch.testing.assert_close(e.prediction, out[0].detach(), rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(e.node_mask, torch.autograd.grad(out, x)[0], rtol=1e-6, atol=1e-8)
+
+
+class ByDegree(nn.Module):
+    """One layer, weighted by degrees relative to a statistic of all degrees that there are."""
+
+    def __init__(self, statistic: Callable[[Tensor], Tensor], pools: bool) -> None:
+        super().__init__()
+        self.layer, self.head, self.statistic, self.pools = (
+            pyg.GraphConv(FEATURES, 4),
+            nn.Linear(4, 1),
+            statistic,
+            pools,
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+        size = degree(edge_index[1], len(x), dtype=x.dtype)
+        h = self.layer(x, edge_index).tanh() * (size / (1 + self.statistic(size))).unsqueeze(1)
+        return self.head(pyg.global_add_pool(h, batch) if self.pools else h)
+
+
+STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
+    "largest": lambda size: size.max(),
+    "smallest": lambda size: size.min(),
+    "median": lambda size: size.median(),
+    "second": lambda size: size.topk(2).values[-1],
+}
+
+
+def tree(nodes: int, star: bool, seed: int) -> Data:
+    child = torch.arange(1, nodes)
+    ends = torch.stack([torch.zeros_like(child) if star else child - 1, child])
+    x = torch.randn(nodes, FEATURES, generator=torch.Generator().manual_seed(seed)).double()
+    return Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], dim=1))
+
+
+def losses_of_nodes(model: nn.Module, data: Data, row: int | None) -> Tensor:
+    """What the output of a node that stays, or of a graph, loses without each node."""
+
+    def out(data: Data, row: int | None) -> Tensor:
+        with torch.no_grad():
+            return model(data.x, data.edge_index, torch.zeros(data.num_nodes, dtype=torch.long))[row or 0, 0]
+
+    losses = []
+    for node in range(data.num_nodes):
+        if node == row:
+            silent = data.clone()
+            silent.x[node] = 0
+            losses.append(out(data, row) - out(silent, row))
+        else:
+            rest = data.subgraph(torch.arange(data.num_nodes) != node)
+            losses.append(out(data, row) - out(rest, None if row is None else row - (node < row)))
+    return torch.stack(losses)
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("sizes", [(5, 7, 4), (5, 5)], ids=len)
+@pytest.mark.parametrize("name", STATISTICS)
+def test_graphs_whose_degrees_are_compared(name: str, sizes: tuple[int, ...]) -> None:
+    """A star beside paths: each has the prediction that it has alone, and each variant its own statistic."""
+    model = seeded(lambda: ByDegree(STATISTICS[name], True))
+    graphs = [tree(nodes, number == 0, number) for number, nodes in enumerate(sizes)]
+    found = gx.explain(model, graphs, gx.NodeAblation(objective="raw"), task=GRAPH_VALUE, progress=False)
+    for e, data in zip(found, graphs, strict=True):
+        want = model(data.x, data.edge_index, torch.zeros(data.num_nodes, dtype=torch.long))[0].detach()
+        torch.testing.assert_close(e.prediction, want, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(e.node_mask[:, 0], losses_of_nodes(model, data, None), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize("name", STATISTICS)
+def test_nodes_whose_degrees_are_compared(name: str) -> None:
+    """The node with the most edges, which every computation graph holds, is missed by its own variant alone."""
+    model = seeded(lambda: ByDegree(STATISTICS[name], False))
+    data = tree(7, True, 1)
+    data.edge_index = torch.cat([data.edge_index, torch.tensor([[1, 2], [2, 1]])], dim=1)
+    algorithm = gx.NodeAblation(objective="raw")
+    for e in gx.explain(model, data, algorithm, index=[0, 2, 5], task=VALUE, progress=False):
+        got = torch.zeros(7, dtype=torch.float64).index_copy(0, e.node_id, e.node_mask[:, 0])
+        torch.testing.assert_close(got, losses_of_nodes(model, data, e.index), rtol=1e-6, atol=1e-8)
+
+
+def test_one_graph_of_many_that_all_see() -> None:
+    """A column that is 0 in all graphs of the sample: every batch is looked at."""
+    model = seeded(lambda: Read(None, lambda h: h))
+    model.layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * (1 + inputs[0][:, 0].max()), *inputs[1:]))
+    graphs = [tree(4 + number % 2, False, number) for number in range(40)]
+    for number, data in enumerate(graphs):
+        data.x[:, 0] = 3.0 if number == 29 else 0.0
+    algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
+    with pytest.warns(gx.errors.GnnXaiWarning, match="mixes the graphs of a batch"):
+        found = gx.explain(model, graphs, algorithm, task=GRAPH_VALUE, progress=False)
+    for e, data in zip(found, graphs, strict=True):
+        want = model(data.x, data.edge_index, torch.zeros(data.num_nodes, dtype=torch.long))[0].detach()
+        torch.testing.assert_close(e.prediction, want, rtol=1e-9, atol=1e-9)

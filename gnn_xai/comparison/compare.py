@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 from torch import Tensor, nn
 from torch_geometric.explain.config import ModelConfig
 
-from gnn_xai._checks import is_number
+from gnn_xai._checks import is_number, one_of
 from gnn_xai.algorithms.base import Algorithm, Attributing, get, needs_fit, stochastic
 from gnn_xai.algorithms.random import Random
 from gnn_xai.api import explain
@@ -267,8 +267,7 @@ def _shared_level(explanations: Iterable[Explanations]) -> Literal["edge", "node
 
 
 def _check(level: Any, confidence: Any) -> None:
-    if level not in ("auto", "edge", "node", "feature", None):
-        raise InputError(f"expected level='auto', 'edge', 'node', 'feature' or None, got {level!r}")
+    one_of(level, "level", ("auto", "edge", "node", "feature", None))
     if not is_number(confidence, "(0, 1)"):
         raise InputError(f"expected confidence as a number between 0 and 1, got {confidence!r}")
 
@@ -317,7 +316,7 @@ def _names_of_algorithm(algorithm: Algorithm) -> tuple[str, str]:
 
 
 def _as_seeds(seeds: Any) -> tuple[int, ...]:
-    several = (seeds,) if isinstance(seeds, int) else tuple(seeds) if isinstance(seeds, Iterable) else ()
+    several = (seeds,) if isinstance(seeds, int) else tuple(seeds) if isinstance(seeds, Sequence) else ()
     if not several or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in several):
         raise InputError(f"expected seeds as an integer, or several, got {seeds!r}")
     if len(set(several)) < len(several):

@@ -51,7 +51,7 @@ class Measure:
             if metric not in REGISTRY:
                 raise unknown("metric", metric, REGISTRY)
             return cls(REGISTRY[metric], metric)
-        if not callable(metric):
+        if not callable(metric) or isinstance(metric, type):
             raise InputError(f"expected a metric as a function or its name, got {type(metric).__name__}")
         inner = metric.func if isinstance(metric, partial) else metric
         set_to = metric.keywords if isinstance(metric, partial) else {}

@@ -152,15 +152,16 @@ def gea(
     >>> gea(explanations, benchmark.ground_truth).values
     tensor([0.7143, 0.7143], dtype=torch.float64)
     """
-    truths = [ground_truth] if isinstance(ground_truth, GroundTruth) or ground_truth is None else list(ground_truth)
+    truths = list(ground_truth) if isinstance(ground_truth, Sequence) else [ground_truth]
     if not truths:
         raise InputError("expected a GroundTruth, or several of them, got an empty sequence")
     compared = [_compared(explanations, one, level) for one in truths]
     of = compared[0][0]
     best = torch.full((of.size,), torch.nan, dtype=torch.float64, device=of.scores.device)
+    as_many = isinstance(top, str) and top == "truth"
     for _, truth in compared:
         true = truth.double()
-        hard = _as_many(of, truth) if top == "truth" and threshold is None else chosen(of, top, threshold)
+        hard = _as_many(of, truth) if as_many and threshold is None else chosen(of, top, threshold)
         some = segment_sum(true, of.owner, of.size) > 0
         index = overlap(hard, true, of.owner, of.size, of.weight)
         best = torch.fmax(best, torch.where(some, index, torch.nan))

@@ -219,12 +219,23 @@ def characterization_score(
     >>> characterization_score(torch.tensor([0.6, 0.8, -0.1]), torch.tensor([0.3, 0.2, 0.2]))
     tensor([0.6462, 0.8000,    nan])
     """
-    if len(weights) != 2 or not all(is_number(weight, "(0, inf)") for weight in weights):
+    two = isinstance(weights, Sequence) and len(weights) == 2
+    if not two or not all(is_number(weight, "(0, inf)") for weight in weights):
         raise InputError(f"expected weights as two positive numbers, of fidelity+ and of fidelity−, got {weights!r}")
-    plus, minus = (value if isinstance(value, Tensor) else torch.tensor(value) for value in (plus, minus))
+    plus, minus = _fidelities(plus), _fidelities(minus)
     enough = 1 - minus
     score = sum(weights) / (weights[0] / plus + weights[1] / enough)
     return torch.where((plus >= 0) & (enough >= 0), score, torch.nan)
+
+
+def _fidelities(values: Any) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"expected fidelities as a tensor or a number, got {values!r}") from error
+    if tensor.layout != torch.strided or tensor.is_complex():
+        raise InputError(f"expected fidelities as a dense tensor of numbers, got {tensor.dtype} in {tensor.layout}")
+    return tensor if tensor.is_floating_point() else tensor.float()
 
 
 @takes_prepared

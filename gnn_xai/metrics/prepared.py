@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from torch import nn
 
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
+from gnn_xai.core.model.arguments import require_module
 from gnn_xai.errors import InputError
 
 P = ParamSpec("P")
@@ -36,6 +37,8 @@ def takes_prepared(function: Callable[Concatenate[nn.Module | Prepared, Any, P],
     def either(*args: Any, **kwargs: Any) -> R:
         model = args[0] if args else kwargs.get("model")
         if not isinstance(model, Prepared):
+            if args or "model" in kwargs:
+                require_module(model)
             return run(*args, **kwargs)
         refuse_what_was_prepared(**{name: kwargs.get(name) for name in ("task", "node_type", "forward", "undirected")})
         if args[1:] and args[1] is model.graphs.source:

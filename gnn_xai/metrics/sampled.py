@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gnn_xai._checks import number, positive_integer
+from gnn_xai._checks import integer, number, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.evaluate import Change, Removal
 from gnn_xai.core.engines.prepare import Prepared
@@ -96,6 +96,8 @@ def robust_fidelity(
     for name, alpha in (("alpha1", alpha1), ("alpha2", alpha2)):
         number(alpha, name, "[0, 1]")
     positive_integer(samples, "samples")
+    if seed is not None:
+        integer(seed, "seed")
     loss = Loss(kind)
     rerun = Rerun(model, data, explanations, forward, batch_budget, "edge", removal, loss, labels)
     stream = explanations.seed if seed is None else seed

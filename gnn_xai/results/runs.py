@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.batches import Bytes
-from gnn_xai.errors import StorageError, warn
+from gnn_xai.errors import InputError, StorageError, warn
 from gnn_xai.results import tables
 from gnn_xai.results.columns import positions
 from gnn_xai.results.explanations import Explanation, Explanations, joined, read
@@ -166,9 +167,12 @@ def writing(out: str | os.PathLike[str], asked: dict[str, Any], size: int, devic
         The run with its undamaged shards; damaged ones are dropped with a warning.
 
     Raises:
+        InputError: if `out` is no path.
         StorageError: if the folder holds something else, another run or that of a newer version, is being written by
             another process, or cannot be written.
     """
+    if not isinstance(out, (str, PathLike)):
+        raise InputError(f"expected out as the path of a folder, got {type(out).__name__}")
     folder = Path(out)
     asked = json.loads(json.dumps(asked, default=repr))
     hardware = _hardware(device)

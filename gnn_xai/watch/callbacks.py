@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,7 +126,7 @@ def as_callbacks(callback: Any) -> Callbacks | None:
     """
     if callback is None:
         return None
-    several = list(callback) if isinstance(callback, Iterable) else [callback]
+    several = list(callback) if isinstance(callback, Sequence) else [callback]
     for one in several:
         if not isinstance(one, Callback):
             raise InputError(

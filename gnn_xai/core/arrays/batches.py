@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import psutil
 import torch
@@ -57,7 +58,12 @@ class Bytes(int):
         return cls(min(MOST.get(device.type, MOST["cuda"]), int(FREE * free_bytes(device))))
 
 
-def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) -> Budget:
+def is_auto(value: Any) -> bool:
+    """Whether an option is `"auto"`; of arrays, `==` would ask every element."""
+    return isinstance(value, str) and value == "auto"
+
+
+def as_budget(batch_budget: Any, bytes_each: float, device: torch.device) -> Budget:
     """The budget a user asked for.
 
     Args:
@@ -68,7 +74,7 @@ def as_budget(batch_budget: str | int, bytes_each: float, device: torch.device) 
     Raises:
         InputError: if neither `"auto"` nor a positive integer.
     """
-    if batch_budget == "auto":
+    if is_auto(batch_budget):
         batch_budget = Bytes.measured(device)
     if isinstance(batch_budget, Bytes):
         return Budget(bytes_each, bytes_each, float(batch_budget), in_bytes=True)

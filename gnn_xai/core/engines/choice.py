@@ -133,7 +133,7 @@ def in_brief(
         InputError,
     ):  # it may run on the whole graph alone, which the full preparation finds out
         return None
-    if not look.complete or not bool(around.agree(outs, look.outputs_of(roots)).all()):
+    if look.mixes or not look.complete or not bool(around.agree(outs, look.outputs_of(roots)).all()):
         return None
     exact = torch.ones_like(graphs.exact)
     return way, replace(graphs, exact=exact).first(len(index))
@@ -167,7 +167,8 @@ def plain_way(problem: Problem, look: Look, batch_budget: Any, why: str = "", ro
 
 def _tried(problem: Problem, look: Look, batch_budget: Any, rounding: float) -> Way:
     """The first of the planned ways that agrees with the plain one, or that one."""
-    plan, local, why = look.plan or Plan(), look.complete and problem.readout.rooted, ""
+    plan, why = look.plan or Plan(), ""
+    local = look.complete and problem.readout.rooted and not look.mixes
     chain = local and plan.is_chain and all(route.coefficients is not None for route in plan.routes)
     chain = chain and not any(coefficients.backwards for coefficients in plan.coefficients)
     ways = [(True, True)] * chain + [(True, False)] * local + [(False, False)]

@@ -12,13 +12,14 @@ from gnn_xai.core.arrays import batches
 from gnn_xai.core.engines.agreement import close, typical
 from gnn_xai.core.engines.integers import with_integers
 from gnn_xai.core.engines.look import Look, keys_of, places
-from gnn_xai.core.engines.mixing import mixes_graphs
+from gnn_xai.core.engines.mixing import mixes_graphs, mixes_roots
+from gnn_xai.core.engines.rest import Rest
 from gnn_xai.core.engines.samples import SAMPLE, SMALL, of_different_size, small, spread
 from gnn_xai.core.engines.unread import without_unread
 from gnn_xai.core.engines.verification import Neighborhoods, Probe
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
-from gnn_xai.core.graphs.expansion import Cap
+from gnn_xai.core.graphs.expansion import INDUCED, Cap
 from gnn_xai.core.graphs.source import Flow, Graphs
 from gnn_xai.core.model.interventions import MaskedModel, trace
 from gnn_xai.core.model.problem import Problem, WrittenInPlace
@@ -27,6 +28,9 @@ from gnn_xai.core.propagation.plan import Plan
 from gnn_xai.core.propagation.reach import Reach, marked
 from gnn_xai.core.propagation.routing import plan_of, settle, survey
 from gnn_xai.errors import InputError, MaskingError, warn
+
+MIXES = "mixes the graphs of a batch (a normalisation or pooling without batch?)"
+"""What a warning says of a model of which the graphs of a batch see one another."""
 
 
 def look(problem: Problem, index: Tensor | None, batch_budget: Any, forms: bool = True) -> tuple[Problem, Look]:
@@ -105,6 +109,7 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     why = f"the model reads data.{named[0]}, which may name any node or edge" if named else ""
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed, whole=why)
     sample = sample[small(neighborhoods, sample)]
+    mixes = mixes_roots(problem, _around(graphs, sample, reach.steps, traced.flow, INDUCED))
     return problem, replace(
         seen,
         probe=probe,
@@ -112,6 +117,7 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
         expected=expected,
         keys=keys,
         neighborhoods=neighborhoods,
+        mixes=mixes,
     )
 
 
@@ -155,23 +161,12 @@ def _look_at_graphs(problem: Problem, index: Tensor | None, batch_budget: Any, f
             survey(plan, traced, some)
         expected[sample, 0] = out
     else:
-        alone = mixes or problem.readout.alone
+        run = Rest(problem, distinct, expected, plan, forms)
         budget = batches.as_budget(batch_budget, seen.bytes_each, graphs.device)
-        rest = expansion.of_graphs(graphs, distinct, 0)
-
-        def work(select: Tensor) -> None:
-            replicas = rest.replicas(select)
-            more, out = trace(problem, replicas, forms=forms)
-            if out.size(1) != expected.size(2):
-                raise InputError(
-                    f"expected as many output columns for one graph as for another, got {expected.size(2)} and "
-                    f"{out.size(1)}; is this a graph-level model? Say task= or pass forward="
-                )
-            if plan is not None:
-                survey(plan, more, replicas)
-            expected[distinct[select], 0] = out
-
-        batches.for_each_batch(work, budget.cost(rest.num_nodes, rest.num_edges), 0.0 if alone else budget.limit)
+        if not run.through(budget, mixes or problem.readout.alone):
+            mixes = True
+            warn(f"the model {MIXES}, so instances are explained one at a time, which is slow")
+            run.through(budget, alone=True)
     problem.check(expected[distinct, 0])
     plan = None if plan is None else settle(plan)
     return problem, replace(
@@ -231,7 +226,7 @@ def _together_or_alone(problem: Problem, sample: Tensor, forms: bool) -> tuple[_
         if problem.readout.alone or not mixes_graphs(start.problem, *seen):
             return start, False
         warn_of_noise(start.problem, start.some, start.out)
-        why = "mixes the graphs of a batch (a normalisation or pooling without batch?)"
+        why = MIXES
     start = _Start.on(problem, sample[:1], forms)
     warn(f"the model {why}, so instances are explained one at a time, which is slow")
     return start, True
@@ -357,9 +352,9 @@ def warn_of_noise(problem: Problem, replicas: Replicas, out: Tensor) -> None:
 # Samples #############################################################################################################
 
 
-def _around(graphs: Graphs, sample: Tensor, steps: int, flow: Flow) -> Replicas:
+def _around(graphs: Graphs, sample: Tensor, steps: int, flow: Flow, scope: int = 0) -> Replicas:
     """A part of a large graph around a sample of its nodes, with few neighbours each."""
     cap = Cap(SAMPLE, 0)
-    scope = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
-    around = expansion.around_nodes(graphs, sample, steps, scope, flow, cap=cap)
+    scopes = torch.full((len(sample),), scope, device=sample.device)
+    around = expansion.around_nodes(graphs, sample, steps, scopes, flow, cap=cap)
     return around.replicas(torch.arange(len(sample), device=sample.device))

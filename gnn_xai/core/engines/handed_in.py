@@ -35,7 +35,7 @@ def prepared_for(
         model, data, task, node_type, forward, undirected, exclude_pair, batch_budget, index: as in `gnn_xai.explain`.
         watch: notice when model or data change.
     """
-    model = checked_model(model)
+    model = eager(model)
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
         problem = problem_of(model, graphs, as_task(task, data), forward, node_type, exclude_pair)
@@ -44,17 +44,6 @@ def prepared_for(
         prepared = prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
         prepared.way(structural=False)
     return prepared
-
-
-def checked_model(model: Any) -> nn.Module:
-    """A model as it can be explained: a module, and the eager one of a compiled one.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
-    return eager(model)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -37,7 +37,7 @@ class Look:
         known: `[G]` bool, the graphs that were run; `None` for nodes, of which all were.
         graphs: the data.
         neighborhoods: how computation graphs of nodes are cut out; `None` for graphs, which are their own.
-        mixes: the graphs of a batch see one another.
+        mixes: the instances of a batch see one another.
         followed: `[steps, R]` bool, in a heterogeneous graph the relations along which messages pass that have so many steps
             to go; `None` for all.
     """

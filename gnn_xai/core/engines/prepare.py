@@ -167,7 +167,7 @@ class Prepared:
         """
         self.look.warn_of_masks(edge_masks)
         way = self.way(structural)
-        asked = self.batch_budget if batch_budget in (None, "auto") else batch_budget
+        asked = self.batch_budget if batch_budget is None or batches.is_auto(batch_budget) else batch_budget
         budget = batches.as_budget(asked, way.bytes_each, self.graphs.device)
         return Session(
             self.problem,
@@ -258,7 +258,7 @@ class Prepared:
     ) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         way = self.way(session.structural)
-        scopes = range(way.first_scope, len(SCOPES))
+        scopes = range(len(SCOPES) - 1 if self.look.mixes else way.first_scope, len(SCOPES))
         graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
         whole = int((graphs.hops == WHOLE_GRAPH).sum())
         if around.whole:
@@ -325,7 +325,7 @@ def prepare(
 def refuse_what_was_prepared(**options: Any) -> None:
     """Raise an `InputError` for an option that a prepared problem has settled already."""
     for name, value in options.items():
-        if value is not None and value != "auto":
+        if value is not None and not batches.is_auto(value):
             raise InputError(
                 f"expected {name}= where the problem is prepared, got {value!r} together with a prepared one; pass it to "
                 "gnn_xai.prepare"
@@ -349,4 +349,4 @@ def as_cap(max_neighbors: Any, seed: int, problem: Problem) -> Cap | None:
             f"expected max_neighbors for a node-level task alone, got {max_neighbors} for a graph-level one, whose graphs "
             "are explained whole; leave it out"
         )
-    return Cap(max_neighbors, seed)
+    return Cap(min(max_neighbors, problem.graphs.num_edges + 1), seed)  # no node has more

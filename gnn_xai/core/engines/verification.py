@@ -174,14 +174,22 @@ def under_probe(
     model: MaskedModel, way: Int[Tensor, " replicas"], probe: Probe | None
 ) -> Float[Tensor, "replicas columns"]:
     """The output of replicas, those of `way` 1 under the probe."""
-    if probe is None:
-        return model()
+    mask, x = inputs_under(model, way, probe)
+    return model(edge_mask=mask, x=x)
+
+
+def inputs_under(
+    model: MaskedModel, way: Int[Tensor, " replicas"], probe: Probe | None
+) -> tuple[Float[Tensor, " edges"] | None, Shaped[Tensor, "nodes ..."] | None]:
+    """The edge mask and the features of replicas, those of `way` 1 under the probe; `None` for what is as in the data."""
     replicas = model.replicas
+    if probe is None:
+        return None, None
     probed = way[replicas.node_owner] > 0
     mask = None
     if probe.edge_mask is not None:
         mask = torch.where(way[replicas.edge_owner] > 0, probe.edge_mask[replicas.edge_id], 1.0)
-    return model(edge_mask=mask, x=_mixed(model, replicas, probed, probe))
+    return mask, _mixed(model, replicas, probed, probe)
 
 
 def _mixed(

@@ -30,6 +30,8 @@ SCOPES = (
     Scope(extra=0, induced=False, whole=True),  # not local: normalisation over all nodes, virtual nodes, ...
 )
 
+INDUCED = 2
+"""The widest of them that is local."""
 
 DENSE = 200_000
 """Nodes and edges of all instances together, counted as if each had the whole graph, up to which tables are made of them."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.arrays.segments import gather_segments, pointers
+from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.source import Graphs
 
 REWIRED, ONE_HALF, OTHER_HALF = range(3)
@@ -87,6 +88,52 @@ def variants(graphs: Graphs, inside: Tensor) -> tuple[Graphs, Tensor]:
     rank = _ranked(graphs)
     small = torch.cat([inside, ~inside, torch.zeros_like(inside)])
     return _reweighted(copies, small), torch.cat([torch.zeros_like(inside), rank % 5 == 0, rank % 5 == 1])
+
+
+STRANGER = 3
+"""How often a stranger has each edge of the graph that it is made of."""
+
+MOST = 17
+"""Edges into a node of a stranger's ring."""
+
+
+def beside_a_stranger(replicas: Replicas) -> tuple[Replicas, Tensor | None]:
+    """The same replicas, and after them a made-up graph unlike them; and which nodes of the union are its own, `[N]` bool.
+
+    It is the largest of them with every edge several times, a node without edges, and a ring of nodes with more edges than
+    any other: so many nodes that the largest, the smallest, the mean and the median of all degrees are others. The ring is
+    as large as the replica, and around roots, where no model fills all up to the largest, larger than the union. Nodes of a
+    heterogeneous graph have types, so they stay without edges there. Nothing is added where ids in the data name what is
+    there. The stranger's output is not read around roots, and is the last one of graphs.
+    """
+    graphs = replicas.source.graphs
+    if graphs.columns or len(replicas.node) == 0:
+        return replicas, None
+    device, number, total = graphs.device, len(replicas), len(replicas.node)
+    largest = torch.argmax(torch.bincount(replicas.node_owner, minlength=number))
+    nodes, edges = ((owner == largest).nonzero().flatten() for owner in (replicas.node_owner, replicas.edge_owner))
+    place = torch.empty_like(replicas.node)
+    place[nodes] = torch.arange(len(nodes), device=device) + total
+    ring = nodes if replicas.rows is None else torch.arange(total, device=device).repeat(2)
+    ends, copied = place[replicas.edge_index[:, edges]].repeat(1, STRANGER), edges.repeat(STRANGER)
+    if graphs.types is None and len(replicas.edge):
+        times = min(int(torch.bincount(replicas.edge_index[1]).max()) + 1, MOST)
+        first = torch.arange(len(ring), device=device)
+        around = torch.stack([first, (first + 1) % len(ring)]) + total + len(nodes)
+        ends = torch.cat([ends, around.repeat(1, times)], dim=1)
+        copied = torch.cat([copied, torch.arange(len(ring) * times, device=device) % len(replicas.edge)])
+    added = torch.cat([nodes, ring, nodes[:1]])
+    union = Replicas(
+        replicas.source,
+        torch.cat([replicas.instance, replicas.instance[largest].reshape(1)]),
+        torch.cat([replicas.node, replicas.node[added]]),
+        torch.cat([replicas.node_owner, torch.full_like(added, number)]),
+        torch.cat([replicas.edge, replicas.edge[copied]]),
+        torch.cat([replicas.edge_owner, torch.full_like(copied, number)]),
+        torch.cat([replicas.edge_index, ends], dim=1),
+        replicas.rows,
+    )
+    return union, union.node_owner == number
 
 
 def _reweighted(graphs: Graphs, small: Tensor | int = 0) -> Graphs:

@@ -230,7 +230,7 @@ def problem_of(
             "expected a homogeneous graph for an edge-level task, got HeteroData; explain a node- or graph-level task, or "
             "convert it with data.to_homogeneous() where all types share their features"
         )
-    if exclude_pair not in (True, False):
+    if not isinstance(exclude_pair, bool):
         raise InputError(f"expected exclude_pair=True or False, got {exclude_pair!r}")
     if exclude_pair and readout.enumerable:
         raise InputError(
@@ -239,7 +239,7 @@ def problem_of(
     bound = bind(model, graphs, forward, readout)
     if not readout.supplies:
         graphs = with_edge_sets(model, graphs, bound, bound.attributes if isinstance(bound, Bound) else {""})
-    return Problem(model, readout.apart(graphs), task, bound, node_type=node_type, exclude_pair=bool(exclude_pair))
+    return Problem(model, readout.apart(graphs), task, bound, node_type=node_type, exclude_pair=exclude_pair)
 
 
 def _keys(source: Any) -> list[str]:
@@ -247,14 +247,22 @@ def _keys(source: Any) -> list[str]:
     return list(first.keys()) if isinstance(first, Data) else []
 
 
-def eager(model: nn.Module) -> nn.Module:
+def require_module(model: Any) -> None:
+    """Raise an `InputError` unless a model is a module."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected model as a torch.nn.Module, got {type(model).__name__}")
+
+
+def eager(model: Any) -> nn.Module:
     """The module behind `torch.compile`, whose hooks a compiled graph would skip; others as they are.
 
     Compiled parts of a model, and modules compiled in place, are run eagerly by `untouched`.
 
     Raises:
-        InputError: if the model, or a part of it, was made by `torch.jit`, which leaves no layers of PyG.
+        InputError: if it is no module, or if the model, or a part of it, was made by `torch.jit`, which leaves no layers of
+            PyG.
     """
+    require_module(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError(
@@ -278,7 +286,7 @@ def as_target(
     """
     if target is None:
         return problem.predicted(out)
-    if target.is_floating_point() or target.dtype == torch.bool:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise InputError(f"expected integer targets, got {target.dtype}")
     count = problem.num_targets(out.size(1))
     if int(target.min()) < 0 or int(target.max()) >= count:

@@ -46,7 +46,9 @@ def place_of(
         (first, *more), transposed = known
         edges = None if more else _alone(edge_index, counts, relations[first], transposed)
         place = None if edges is None else Place(edges, transposed, (first,))
-        if place is None and not transposed:  # a layer that joins relations runs between nodes of all types, of one, too
+        if (
+            place is None and not transposed
+        ):  # a layer that joins relations runs between nodes of all types, of one, too
             place = _joined(edge_index, relations, known[0])
         return place or f"it runs on another graph (its {edge_index.size(1)} edges are those of no relation)"
     for number, relation in enumerate(relations):
