@@ -105,5 +105,5 @@ def _outputs(
             return model(edge_mask=mask, x=x)
     except WrittenInPlace:
         raise
-    except (IndexError, InputError, RuntimeError, ValueError):
+    except (IndexError, InputError, MemoryError, RuntimeError, ValueError):  # it may take more memory than there is
         return None
