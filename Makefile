@@ -54,7 +54,7 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.imports
 
 bench-molecules: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.molecules --benzene --out out/bench/molecules.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.molecules --drugs --conjunction --benzene --out out/bench/molecules.json
 
 train: $(VENV)/installed-molecules
 	$(BIN)/python -m gnn_xai.datasets.train

@@ -1,6 +1,10 @@
 """Benchmark of every algorithm on molecules with known contributions of atoms: agreement, fidelity, cost.
 
-    python -m benchmarks.molecules [--datasets nci_logp ...] [--molecules 200] [--benzene] [--out out/molecules.json]
+    python -m benchmarks.molecules [--datasets nci_logp ...] [--molecules 200] [--drugs] [--conjunction] [--benzene]
+                                   [--out out/molecules.json]
+
+With `--drugs` also the approved drugs of `benchmarks/drugs.py`, none of which any model was trained on, by ensembles of one
+to four networks; with `--conjunction` also a second conjunction of two motifs, for which a model is trained here.
 
 The data sets are those of RDKit's NCI molecules; with `--benzene` also 12 000 ZINC molecules with published atoms (Sanchez-
 Lengeling et al., NeurIPS 2020) from a folder beside the checkout (`GNN_XAI_DATA` names another one), for which a model
@@ -10,9 +14,11 @@ All metrics use atoms. An atom's score is `Explanation.node_scores`: its mask, o
 algorithm scores only edges, the sum over its bonds. One mask over the features of all atoms says nothing about atoms, so
 its row shows only the time.
 
-- Classes: ROC-AUC per molecule, by absolute value, against the best match among alternative explanations.
-- Values: Spearman correlation per molecule and R² over all atoms, with the exact contributions. Scores that have no sign
-  are ranked against the absolute contributions, and have no R².
+- Classes: ROC-AUC per molecule, by absolute value, against the best match among alternative explanations; for scores with
+  a sign also by the scores themselves: which atoms raise the class?
+- Values: Spearman and Pearson correlation per molecule and R² over all atoms, with the exact contributions, of heavy atoms
+  with their hydrogens. Scores that have no sign are compared with the absolute contributions, and have no R².
+- Additivity error: by how much base value and attributions miss the prediction, in its unit, where an algorithm has a base.
 - Fidelity of the `TOP` strongest atoms, whose features alone are masked, so that algorithms are compared on equal terms.
 
 Means over molecules ± standard error, with the number of molecules for which the measure is defined.
@@ -29,26 +35,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.explain import ModelConfig
 
 import gnn_xai as gx
-from benchmarks import workloads
+from benchmarks import conjunction, workloads
+from benchmarks.drugs import DRUGS
 from benchmarks.measure import machine, seconds
 from benchmarks.quality import SPARSER
 from benchmarks.report import facts, figures, head, line, plus_minus, write_json
 from benchmarks.workloads import SEED, MissingError, drawn, for_any_model, ready
-from gnn_xai.datasets import nci
-from gnn_xai.datasets.models import GINE
+from gnn_xai.datasets import nci, nci_logp, nci_tpsa
+from gnn_xai.datasets.models import GINE, Ensemble
 from gnn_xai.datasets.recipe import Material, split_ids
 from gnn_xai.metrics import Result
 from gnn_xai.metrics.accuracy import segment_roc_auc
 
 # How many atoms fidelity keeps or leaves out: those of one motif, or a part of the molecule.
 TOP = {"nci_benzene": 6, "nci_nitro": 3, "nci_halogen_carbonyl": 3, "nci_logp": 0.25, "nci_tpsa": 0.25}
-COLUMNS = ("atom ROC-AUC", "Spearman", "R²", "fidelity+", "fidelity−", "ms each")
+COLUMNS = (
+    "atom ROC-AUC",
+    "ROC-AUC of raising atoms",
+    "Spearman",
+    "Pearson",
+    "R²",
+    "additivity error",
+    "fidelity+",
+    "fidelity−",
+    "ms each",
+)
 ATOM_TYPES, MOST_BONDS, BOND_TYPES = 14, 4, 4  # of the ZINC molecules
 MANY = 1000  # molecules of the timing
 
@@ -92,10 +109,10 @@ def embedded(name: str, molecules: int) -> Case:
     return Case(name, ds.model, ds.data, ds.task, index, TOP[name], motifs, ds.atom_values)
 
 
-def rows(case: Case) -> list[dict[str, Any]]:
-    """Results, one row per algorithm."""
+def rows(case: Case, chosen: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Results, one row per algorithm: all of them, or those that are named."""
     found = []
-    for label, algorithm in algorithms().items():
+    for label, algorithm in (algorithms() if chosen is None else chosen).items():
         every = torch.arange(len(case.data))
         algorithm = ready(algorithm, case.model, case.data, every, case.index, task=case.task, seed=SEED)
         time, explanations = seconds(lambda algorithm=algorithm: explain(case, algorithm, case.index))
@@ -123,9 +140,15 @@ def measures(case: Case, explanations: gx.Explanations) -> dict[str, Any]:
     results, extra = [fidelity.plus, fidelity.minus], {}
     if case.motifs is not None:
         results.append(atom_roc_auc(on_atoms, case.motifs))
+        if not explanations.one_sided:
+            raised = replace(on_atoms, node_mask=on_atoms.node_mask - on_atoms.node_mask.min())
+            results.append(replace(atom_roc_auc(raised, case.motifs), name="ROC-AUC of raising atoms"))
     if case.values is not None:
         truth = [case.values[e.index][e.node_id] for e in explanations]
-        results.append(spearman(each, [t.abs() for t in truth] if explanations.one_sided else truth))
+        compared = [t.abs() for t in truth] if explanations.one_sided else truth
+        results += [correlation("Spearman", each, compared), correlation("Pearson", each, compared)]
+        error = additivity_error(explanations)
+        results += [] if error is None else [error]
         if not explanations.one_sided:
             extra["R²"] = r_squared(atoms, torch.cat(truth))
     return figures(results) | extra
@@ -143,19 +166,54 @@ def atom_roc_auc(explanations: gx.Explanations, motifs: Sequence[Tensor]) -> Res
     return Result("atom ROC-AUC", best.where(best.isfinite(), torch.nan), "higher")
 
 
-def spearman(scores: Sequence[Tensor], truth: Sequence[Tensor]) -> Result:
-    """Rank correlation of scores and contributions within each molecule; not defined where either is constant."""
+def correlation(name: str, scores: Sequence[Tensor], truth: Sequence[Tensor]) -> Result:
+    """`Spearman` or `Pearson` correlation of scores and contributions within each molecule; not defined where either is
+    constant.
+    """
+    function = {"Spearman": spearmanr, "Pearson": pearsonr}[name]
     values = [
-        float(spearmanr(s.numpy(), t.numpy()).statistic) if s.min() < s.max() and t.min() < t.max() else torch.nan
+        float(function(s.numpy(), t.numpy()).statistic) if s.min() < s.max() and t.min() < t.max() else torch.nan
         for s, t in zip(scores, truth, strict=True)
     ]
-    return Result("Spearman", torch.tensor(values), "higher")
+    return Result(name, torch.tensor(values), "higher")
+
+
+def additivity_error(explanations: gx.Explanations) -> Result | None:
+    """|base value + Σ attributions − prediction| of each molecule; `None` where an algorithm has no base value."""
+    sums = [gx.molecules.sum_of(e) for e in explanations]
+    errors = [abs(parts.error) for parts in sums if parts is not None]
+    return Result("additivity error", torch.tensor(errors), "lower") if errors else None
 
 
 def r_squared(scores: Tensor, truth: Tensor) -> float:
     """R²: the share of the variance of all contributions that the scores explain, without fitting a line."""
     error = (scores - truth).double().square().sum()
     return float(1 - error / (truth - truth.mean()).double().square().sum())
+
+
+# Drugs, and a second conjunction #####################################################################################
+
+
+def drugs(name: str, networks: int) -> Case:
+    """Drugs, with the contributions of their atoms, and the mean of the first networks of a reference model."""
+    ds = gx.datasets.load(name)
+    model, contributions = ds.model, {"nci_logp": nci_logp, "nci_tpsa": nci_tpsa}[name].contributions
+    if isinstance(model, Ensemble):
+        model = Ensemble(list(model.members)[:networks]).eval()
+    molecules = gx.molecules.from_smiles(DRUGS.values(), "one_hot", names=DRUGS)
+    values = [contributions(mol) for mol in molecules.mols]
+    index = torch.arange(len(molecules))
+    return Case(f"{name}, drugs", model, list(molecules), ds.task, index, TOP[name], values=values)
+
+
+def second_conjunction(molecules: int) -> tuple[Case, float]:
+    """A hydroxyl group and a sulfur atom, and the accuracy of the model that is trained here."""
+    model, material, index, accuracy = conjunction.trained(SEED)
+    assert material.ground_truth is not None
+    motifs = [(motif >= 0).unsqueeze(0) for motif in material.ground_truth.node or ()]
+    index = drawn(index, molecules).sort().values
+    task = ModelConfig("multiclass_classification", "graph", "raw")
+    return Case("hydroxyl and sulfur", model, list(material.data), task, index, 2, motifs), accuracy
 
 
 # ZINC molecules with published atoms #################################################################################
@@ -247,11 +305,33 @@ def cases(names: Sequence[str], molecules: int, benzene: bool, found: dict[str, 
     yield case
 
 
+def drug_rows() -> list[dict[str, Any]]:
+    """Rows on drugs, printed as they come: the default on the command line by one to four networks, and all algorithms."""
+    found: list[dict[str, Any]] = []
+    default = {"integrated_gradients, atoms": gx.IntegratedGradients(edge_mask_type=None)}
+    for name in ("nci_logp", "nci_tpsa"):
+        new = []
+        for networks in (1, 2, 3) if name == "nci_logp" else ():
+            case = drugs(name, networks)
+            new += [
+                {**row, "algorithm": f"{row['algorithm']}, networks: {networks}"} for row in rows(case, dict(default))
+            ]
+        case = drugs(name, 4)
+        new += rows(case)
+        print(f"\n{case.name}, {len(case.index)} molecules:\n\n{table(new)}", flush=True)
+        found += [{**row, "molecules": len(case.index)} for row in new]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table for each data set, and write all of them with `--out`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="*", default=list(TOP), choices=list(TOP))
     parser.add_argument("--molecules", type=int, default=200)
+    parser.add_argument("--drugs", action="store_true", help="also drugs, by ensembles of one to four networks")
+    parser.add_argument(
+        "--conjunction", action="store_true", help="also a second conjunction, for which a model is trained"
+    )
     parser.add_argument("--benzene", action="store_true", help="also the ZINC molecules of benzene.npz")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
@@ -262,6 +342,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             f"\n{case.name}, {len(case.index)} molecules, fidelity of the top {case.top}:\n\n{table(new)}", flush=True
         )
+        found["rows"] += [{**row, "molecules": len(case.index)} for row in new]
+    if options.drugs:
+        found["rows"] += drug_rows()
+    if options.conjunction:
+        case, accuracy = second_conjunction(options.molecules)
+        new = rows(case)
+        print(f"\n{case.name}, {len(case.index)} molecules, accuracy {accuracy:.3f}:\n\n{table(new)}", flush=True)
         found["rows"] += [{**row, "molecules": len(case.index)} for row in new]
     if options.out:
         write_json(options.out, found)

@@ -19,6 +19,7 @@ from torch_geometric.utils import k_hop_subgraph, to_networkx
 
 import gnn_xai as gx
 from benchmarks import comparing, cpu, imports, measure, molecules, report, reproduce, scale, speed, workloads
+from benchmarks.drugs import DRUGS
 from benchmarks.peers import EXACT, PEERS, as_explanations, in_play, missing
 from benchmarks.plot import plot_rates
 
@@ -369,7 +370,7 @@ def test_the_best_alternative_counts(tiny_zinc: Path) -> None:
 
 def test_shares_of_atoms_are_compared_by_rank_and_by_value() -> None:
     truth = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0])]
-    result = molecules.spearman([torch.tensor([10.0, 20.0, 40.0]), torch.tensor([0.0, 1.0])], truth)
+    result = molecules.correlation("Spearman", [torch.tensor([10.0, 20.0, 40.0]), torch.tensor([0.0, 1.0])], truth)
     assert result.values[0] == pytest.approx(1.0)
     assert result.count == 1  # equal contributions have no order
     assert molecules.r_squared(truth[0], truth[0]) == 1
@@ -403,6 +404,27 @@ def test_without_the_zinc_molecules_the_others_are_measured(tmp_path: Path, monk
     monkeypatch.setattr(workloads, "FOLDER", tmp_path)
     molecules.main(["--datasets", "--benzene"])
     assert "Left out: benzene.npz is not there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["nci_logp", "nci_tpsa"])
+def test_no_drug_is_in_the_data_of_the_models(name: str) -> None:
+    from rdkit.Chem import CanonSmiles
+
+    known = {CanonSmiles(graph.smiles, useChiral=False) for graph in gx.datasets.load(name).data}
+    drugs = [CanonSmiles(smiles, useChiral=False) for smiles in DRUGS.values()]
+    assert len(set(drugs)) == len(drugs) >= 60
+    assert not known & set(drugs)
+
+
+def test_atoms_of_drugs_rank_as_published_by_the_default_of_the_command_line() -> None:
+    """The first twenty: the means of all are in docs/molecules.md."""
+    for name, kind, least in (("nci_logp", "Spearman", 0.84), ("nci_tpsa", "Pearson", 0.97)):
+        case = molecules.drugs(name, 4)
+        case = replace(case, index=case.index[:20])
+        found = molecules.explain(case, gx.IntegratedGradients(edge_mask_type=None), case.index)
+        row = molecules.measures(case, found)
+        assert row[kind]["mean"] >= least - 0.03
+        assert row["additivity error"]["mean"] < 0.02
 
 
 def test_all_algorithms_are_measured_on_molecules() -> None:

@@ -89,7 +89,7 @@ def bonds(explanation: Explanation) -> DataFrame:
       masks are averaged, which keeps them in [0, 1].
 
     Edges that are no bonds, such as self loops, have no row. The score is 0 for a bond whose edges cannot carry a
-    message to the output, and missing (NaN) throughout where the algorithm did not score edges.
+    message to the output, and missing (NaN) throughout where the algorithm did not score edges; a column `note` says so.
 
     Args:
         explanation: as in `atoms`.
@@ -114,6 +114,8 @@ def bonds(explanation: Explanation) -> DataFrame:
         value = explanation.extras.get(f"edge_{extra}")
         if value is not None:
             table[column] = _by_bond(explanation, mol, value, shared=True)
+    if scores is None:
+        table["note"] = f"{explanation.source.algorithm['name']} scored no bonds; see the table of atoms"
     return table
 
 
