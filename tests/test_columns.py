@@ -1,8 +1,8 @@
 """Attributes beside x are scored: edge attributes, weights, positions, attributes of graphs, codes and numbers.
 
-Each test was seen to fail when the code was broken: directions not tied or tied where values differ, context scaled along
-the path, units of another instance ablated, regularisers over the batch, factors of one column read for another,
-placeholders numbered anew in each column, casts let through, the fused way kept, levels mixed up in selection.
+The file was seen to fail when the code was broken: directions not tied or tied where values differ, the fused way kept,
+placeholders numbered anew in each column, casts let through, units of nothing scored, regularisers over the batch, columns
+left out of predictions under masks, levels mixed up in selection, columns of removed edges kept.
 """
 
 from __future__ import annotations
