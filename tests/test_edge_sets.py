@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, TemporalData
 from torch_geometric.explain import HeteroExplanation
 from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, GraphConv, SAGEConv, SignedConv, SimpleConv, global_add_pool, global_mean_pool
@@ -397,6 +397,42 @@ def test_pairs_that_no_layer_runs_on_are_no_edge_set() -> None:
     assert found.types is None
 
 
+class Recurrent(nn.Module):
+    """One layer for the edges of each point in time, into a recurrent cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.cell, self.head = GraphConv(3, 4), nn.GRUCell(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, edge_index_1: Tensor, edge_index_2: Tensor) -> Tensor:
+        """`[N, 2]`."""
+        hidden = x.new_zeros(len(x), 4)
+        for time, edge_index in enumerate((edge_index_1, edge_index_2)):
+            hidden = self.cell(self.conv(x[:, :, time], edge_index), hidden)
+        return self.head(hidden)
+
+
+def test_snapshots_are_scored_apart_and_features_at_each_time() -> None:
+    """Gradients of `[N, F, T]`, side by side; each edge in its snapshot."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 3, 2, generator=rng, dtype=torch.float64)
+    one, two = (torch.randint(7, (2, count), generator=rng) for count in (9, 6))
+    data, model = Data(x=x, edge_index_1=one, edge_index_2=two), seeded(lambda: Recurrent().double())()
+    at = x.clone().requires_grad_()
+    slopes = gx.explain(model, data, gx.Saliency(absolute=False), index=[2, 5], progress=False)
+    edges = gx.explain(model, data, gx.EdgeAblation(), index=[2, 5], undirected=False, progress=False)
+    assert edges.exact.all()
+    for s, e in zip(slopes, edges, strict=True):
+        (wanted,) = torch.autograd.grad(margin(model(at, one, two)[s.index], s.target), at)
+        torch.testing.assert_close(s.node_mask_dict["x"].reshape(7, 3, 2), wanted, rtol=0, atol=1e-9)
+        whole = margin(model(x, one, two)[e.index], e.target).detach()
+        for name, mask in e.edge_mask_dict.items():
+            lefts = [without_edge(data, name, number) for number in range(len(mask))]
+            outs = [model(x, left.edge_index_1, left.edge_index_2)[e.index].detach() for left in lefts]
+            drops = torch.stack([whole - margin(out, e.target) for out in outs])
+            torch.testing.assert_close(mask, drops, rtol=0, atol=1e-9)
+
+
 # What is refused #####################################################################################################
 
 
@@ -418,5 +454,8 @@ def test_bad_pairs() -> None:
     wrong.edge_index_t[0, 0] = 3
     with pytest.raises(InputError, match="data.edge_index_t names node 3 of a graph that has 3 by data.x_t"):
         gx.explain(SIAMESE, [PAIRS[1], wrong], "saliency", progress=False)
+    events = TemporalData(src=torch.tensor([0]), dst=torch.tensor([1]), t=torch.tensor([1]), msg=torch.ones(1, 1))
+    with pytest.raises(InputError, match="expected graphs, got TemporalData, .* explain snapshots"):
+        gx.explain(SIAMESE, events, "saliency", progress=False)
     with pytest.raises(InputError, match=r"expected node_type= .* say which of x_s, x_t"):
         gx.explain(SIAMESE, PAIRS[0], "saliency", progress=False)

@@ -16,8 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, global_mean_pool
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.nn import GCNConv, HeteroConv, SAGEConv, global_mean_pool
 
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiError, InputError
@@ -220,6 +220,84 @@ def test_odd_options(start: int) -> None:
                 except Exception as error:
                     wrong.append(f"{name}({option}={value!r}): {type(error).__name__}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+class Typed(nn.Module):
+    """Two classes of nodes of a type, or of heterogeneous graphs."""
+
+    def __init__(self, pools: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.pools = pools
+        self.conv = HeteroConv({relation: SAGEConv((3, 3), 2) for relation in (("a", "r", "b"), ("b", "s", "a"))})
+
+    def forward(self, x_dict: Any, edge_index_dict: Any, batch_dict: Any = None) -> Tensor:
+        out = self.conv(x_dict, edge_index_dict)["a"]
+        return global_mean_pool(out, batch_dict["a"]) if self.pools else out
+
+
+TYPED_NODES, TYPED_GRAPHS = Typed(False).eval(), Typed(True).eval()
+PLACES: list[tuple[Any, str]] = [
+    *(("a", key) for key in ("x", "num_nodes", "batch", "y", "root_index", "n_id")),
+    *((("a", "r", "b"), key) for key in ("edge_index", "edge_attr", "edge_weight", "edge_label_index", "e_id")),
+    (None, "u"),
+    ("c", "x"),
+]
+
+
+def typed() -> HeteroData:
+    """A small heterogeneous graph."""
+    data = HeteroData()
+    data["a"].x, data["b"].x = X, X[:3]
+    data["a", "r", "b"].edge_index = torch.tensor([[0, 1, 3], [0, 2, 1]])
+    data["b", "s", "a"].edge_index = torch.tensor([[0, 1, 2], [0, 2, 1]])
+    return data
+
+
+def tried_typed(attributes: dict[Any, Any], options: dict[str, Any], wrap: int, pools: bool) -> None:
+    """One odd call on a heterogeneous graph."""
+    data, model = typed(), TYPED_GRAPHS if pools else TYPED_NODES
+    for (holder, key), value in attributes.items():
+        (data._global_store if holder is None else data[holder])._mapping[key] = value
+    before = [bits(value) for store in data.stores for value in store._mapping.values()]
+    state = {key: bits(value) for key, value in model.state_dict(keep_vars=True).items()}
+    task = {"task": "graph"} if pools else {"task": "node", "node_type": "a"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(GnnXaiError):
+            whole = [lambda d: d, lambda d: [d], lambda d: [typed(), d], lambda d: (d, d)][wrap](data)
+            gx.explain(model, whole, progress=False, **{"algorithm": "saliency", **task, **options})
+    assert [bits(value) for store in data.stores for value in store._mapping.values()] == before
+    assert {key: bits(value) for key, value in model.state_dict(keep_vars=True).items()} == state
+
+
+some_typed = st.dictionaries(st.sampled_from(PLACES), odd, max_size=2)
+
+
+@settings(max_examples=150)
+@given(some_typed, some_options, st.integers(0, 3), st.booleans())
+def test_odd_calls_on_heterogeneous_graphs(attributes: Any, options: Any, wrap: int, pools: bool) -> None:
+    """Attributes of types and relations that are something else."""
+    tried_typed(attributes, options, wrap, pools)
+
+
+@pytest.mark.full
+@settings(max_examples=10_000)
+@given(some_typed, some_options, st.integers(0, 3), st.booleans())
+def test_many_odd_calls_on_heterogeneous_graphs(attributes: Any, options: Any, wrap: int, pools: bool) -> None:
+    """The same, many times."""
+    tried_typed(attributes, options, wrap, pools)
+
+
+def test_edges_of_relations_in_other_forms() -> None:
+    """Lists and arrays are read as the tensor that they hold."""
+    wanted = gx.explain(TYPED_NODES, typed(), "saliency", node_type="a", progress=False)
+    data = typed()
+    data["a", "r", "b"].edge_index = [[0, 1, 3], [0, 2, 1]]
+    data["b", "s", "a"].edge_index = np.array([[0, 1, 2], [0, 2, 1]])
+    found = gx.explain(TYPED_NODES, data, "saliency", node_type="a", progress=False)
+    assert torch.equal(found.edge_mask, wanted.edge_mask)
+    assert isinstance(data["a", "r", "b"].edge_index, list)
 
 
 def test_edges_in_other_forms() -> None:

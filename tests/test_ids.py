@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain.config import ModelConfig
-from torch_geometric.nn import ClusterGCNConv, GATConv, GCNConv, GraphConv, SimpleConv, global_add_pool
+from torch_geometric.nn import ClusterGCNConv, GATConv, GCNConv, GraphConv, SAGEConv, SimpleConv, global_add_pool
 
 import gnn_xai as gx
 from gnn_xai.core.graphs.expansion import everything, of_graphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import random_graph, seeded
+from tests.heterogeneous import without_edge, without_node
 
 CPU = torch.device("cpu")
 VALUE = ModelConfig(mode="regression", task_level="graph", return_type="raw")
@@ -457,3 +458,130 @@ def test_model_that_runs_on_the_whole_graph_alone() -> None:
         gx.explain(model, data, gx.NodeAblation(), task=NODE_VALUE, progress=False)
     with pytest.warns(GnnXaiWarning):
         assert gx.explain(model, data, gx.NodeAblation("message"), task=NODE_VALUE, progress=False).node_mask.any()
+
+
+# Heterogeneous graphs ################################################################################################
+
+
+class OddTypes(HeteroData):
+    """Papers and authors, with ids of both in attributes of types and relations."""
+
+    def __inc__(self, key: str, value: Any, store: Any = None, *args: Any) -> Any:
+        if key in ("root_index", "chosen_index"):
+            return store.num_nodes
+        if key == "twin":
+            return store.edge_index.size(1)
+        return super().__inc__(key, value, store, *args)
+
+
+def odd_types(seed: int) -> OddTypes:
+    """A small graph of two types."""
+    rng = torch.Generator().manual_seed(seed)
+    data, sizes = OddTypes(), {"author": 3 + seed % 2, "paper": 4 + seed % 3}
+    for name, size in sizes.items():
+        data[name].x = torch.randn(size, 2 + (name == "paper"), generator=rng, dtype=torch.float64)
+    data["paper"].root_index = torch.randint(sizes["paper"], (1,), generator=rng)
+    data["author"].chosen_index = torch.randint(sizes["author"], (1 + seed % 2,), generator=rng)
+    data["author"].conditions = torch.randn(2 + seed % 2, 3, generator=rng, dtype=torch.float64)  # none for each author
+    for source, target, count in (("author", "paper", 6), ("paper", "author", 5)):
+        ends = [torch.randint(sizes[name], (count,), generator=rng) for name in (source, target)]
+        data[source, "to", target].edge_index = torch.stack(ends)
+    ends = [torch.randint(sizes[name], (3,), generator=rng) for name in ("author", "paper")]
+    data["author", "to", "paper"].edge_label_index = torch.stack(ends)
+    data["author", "to", "paper"].twin = torch.randint(6, (4,), generator=rng)
+    data.u = torch.randn(1, 2, generator=rng, dtype=torch.float64)
+    data.name = f"graph {seed}"
+    return data
+
+
+TYPED = [odd_types(seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize("as_one", [list, Batch.from_data_list], ids=["list", "Batch"])
+@pytest.mark.parametrize("select", [[0, 1, 2, 3], [3], [2, 0, 0, 1]], ids=str)
+def test_unions_of_types_are_what_pyg_makes_of_the_same_graphs(select: list[int], as_one: Any) -> None:
+    """Ids count on from graph to graph by type, and rows of graphs stay with their graph."""
+    graphs = as_graphs(as_one(TYPED), CPU)
+    wanted: Any = Batch.from_data_list([TYPED[i] for i in select])
+    found = of_graphs(graphs, torch.tensor(select), 0).replicas(torch.arange(len(select))).data
+    for store in wanted.stores:
+        own = found if store._key is None else found[store._key]
+        for key, value in store.items():
+            assert torch.equal(own[key], value) if isinstance(value, Tensor) else own[key] == value, (store._key, key)
+
+
+class Rooted(nn.Module):
+    """Layers of both relations, read at the root of each graph, and sums over pairs that are asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there, self.back, self.head = SAGEConv((2, 3), 4), SAGEConv((4, 2), 4), nn.Linear(4, 3)
+
+    def forward(self, data: Any) -> Tensor:
+        """`[G, 3]`."""
+        author, paper = data["author"], data["paper"]
+        ends = data["author", "to", "paper"].edge_label_index
+        papers = self.there((author.x, paper.x), data["author", "to", "paper"].edge_index).tanh()
+        authors = self.back((papers, author.x), data["paper", "to", "author"].edge_index).tanh()
+        asked = global_add_pool(authors[ends[0]] * papers[ends[1]], author.batch[ends[0]], data.num_graphs)
+        return self.head(papers[paper.root_index] + asked)
+
+
+@pytest.mark.parametrize("removal", ["message", "structural"])
+def test_ids_of_types_follow_what_is_left(removal: Any) -> None:
+    """Taking out an edge leaves all ids as they are; taking out a node the others, and pairs at it go along."""
+    model = seeded(lambda: Rooted().double())()
+
+    def margin(data: HeteroData, target: int) -> Tensor:
+        out = model(Batch.from_data_list([data]))[0].detach()
+        return out[target] - out[torch.arange(3) != target].logsumexp(0)
+
+    edges = gx.explain(model, TYPED, gx.EdgeAblation(removal="structural"), undirected=False, progress=False)
+    nodes = gx.explain(model, TYPED, gx.NodeAblation(removal=removal), progress=False)
+    for e, n, data in zip(edges, nodes, TYPED, strict=True):
+        whole = margin(data, e.target)
+        for relation, mask in e.edge_mask_dict.items():
+            wanted = torch.stack([whole - margin(without_edge(data, relation, i), e.target) for i in range(len(mask))])
+            torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-9)
+        for number in range(data["author"].num_nodes) if removal == "structural" else ():
+            left = without_node(data, "author", number)
+            ends = data["author", "to", "paper"].edge_label_index
+            ends = ends[:, ends[0] != number]
+            left["author", "to", "paper"].edge_label_index = ends - torch.stack(
+                [(ends[0] > number).long(), 0 * ends[1]]
+            )
+            del left["author"]["chosen_index"]
+            torch.testing.assert_close(n.node_mask_dict["author"][number, 0], whole - margin(left, e.target))
+
+
+def test_an_id_of_a_type_that_cannot_follow_is_refused() -> None:
+    """And the message names a way that works."""
+
+    class Chosen(Rooted):
+        def forward(self, data: Any) -> Tensor:
+            author = data["author"]
+            chosen = global_add_pool(author.x[author.chosen_index], author.batch[author.chosen_index], data.num_graphs)
+            return super().forward(data) + chosen.sum(1, keepdim=True) * torch.arange(3)
+
+    model = seeded(lambda: Chosen().double())()
+    with pytest.raises(InputError, match=r"data\['author'\].chosen_index names node .* use removal='message'"):
+        gx.explain(model, TYPED, gx.NodeAblation(removal="structural"), progress=False)
+    assert len(gx.explain(model, TYPED, gx.NodeAblation(removal="message"), progress=False)) == 4
+
+
+def test_ids_that_a_model_of_types_does_not_read_need_not_follow() -> None:
+    """Labels of links beside the edges leave computation graphs as small as they are."""
+    one = gx.explain(OneLayer(), TYPED[0], "edge_ablation", node_type="paper", progress=False)
+    assert one.exact.all()
+    assert set(one.hops.tolist()) == {1}
+
+
+class OneLayer(nn.Module):
+    """One layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = SAGEConv((2, 3), 3).double().eval()
+
+    def forward(self, x_dict: Any, edge_index_dict: Any) -> Tensor:
+        return self.conv((x_dict["author"], x_dict["paper"]), edge_index_dict["author", "to", "paper"])

@@ -105,8 +105,8 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     expected = torch.stack([out] if probed is None else [out, probed], dim=1)
     plan = _plan(problem, whole, traced, again, reach) if forms else None
     seen = _seen(traced, reach, plan, problem, whole)
-    named = sorted(key for key, column in graphs.columns.items() if column.names)
-    why = f"the model reads data.{named[0]}, which may name any node or edge" if named else ""
+    named = sorted(column.title for column in graphs.columns.values() if column.names)
+    why = f"the model reads {named[0]}, which may name any node or edge" if named else ""
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed, whole=why)
     sample = sample[small(neighborhoods, sample)]
     mixes = mixes_roots(problem, _around(graphs, sample, reach.steps, traced.flow, INDUCED))

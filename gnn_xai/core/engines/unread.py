@@ -34,7 +34,7 @@ def without_unread(problem: Problem, replicas: Replicas, out: Tensor) -> Problem
     scattered = {key for key, value in graphs.other.items() if graphs.many and _holds_tensors(value)}
     scattered -= {*problem.readout.supplies}
     doubtful = scattered | {key for key, column in graphs.columns.items() if column.names}
-    if not doubtful or graphs.types is not None:
+    if not doubtful:
         return problem
     read = _read(problem, replicas, out, doubtful)
     if scattered & read:
@@ -60,8 +60,10 @@ def _left(graphs: Graphs, unread: Set[str]) -> Graphs:
 
 def _read(problem: Problem, replicas: Replicas, out: Tensor, doubtful: Set[str]) -> Set[str]:
     """Those of some attributes that the model reads: without them it fails, or says something else."""
+    graphs = problem.graphs
     if isinstance(problem.forward, Bound) and not problem.forward.takes_data:
-        return doubtful & problem.forward.attributes
+        names = {key: graphs.columns[key].name if key in graphs.columns else key for key in doubtful}
+        return {key for key, name in names.items() if {name, f"{name}_dict"} & problem.forward.attributes}
     if not _misses(problem, replicas, out, doubtful):
         return set()
     if len(doubtful) == 1:
@@ -70,9 +72,10 @@ def _read(problem: Problem, replicas: Replicas, out: Tensor, doubtful: Set[str])
 
 
 def _misses(problem: Problem, replicas: Replicas, out: Tensor, keys: Set[str]) -> bool:
-    data = replicas.data
+    data, columns = replicas.data, problem.graphs.columns
     for key in keys:
-        del data[key]
+        holder = columns[key].holder if key in columns else None
+        del (data if holder is None else data[holder])[columns[key].name if key in columns else key]
     try:
         with torch.no_grad():
             again = problem.run(data, replicas.output_rows)

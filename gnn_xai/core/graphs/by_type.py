@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gnn_xai.core.arrays.segments import pointers
+from gnn_xai.core.graphs.columns import Column, Placement, TypedPlaces
 from gnn_xai.core.graphs.types import EdgeType, Types, members, places
 
 
@@ -89,10 +91,26 @@ class ByType:
         out._num_graphs = size  # what Batch.num_graphs reads
         return out
 
+    def laid(self, column: Column, placement: Placement) -> Tensor:
+        """A column of the data in the union, with ids by type; errors as for `Column.laid`."""
+        names = self.types.relations if column.aligned == "edge" else self.types.names
+        held = names.index(column.holder) if column.aligned else -1  # pyright: ignore[reportArgumentType]
+        own = [relation.edges for relation in self.relations] if column.aligned == "edge" else self.nodes
+        return column.laid(
+            placement, TypedPlaces(self.place, self._edge_place, len(own[held]) if column.aligned else None)
+        )
+
+    @cached_property
+    def _edge_place(self) -> Tensor:
+        edges = [relation.edges for relation in self.relations]
+        return places(edges, sum(map(len, edges)))
+
     def with_features(self, data: Any, x: Tensor) -> Any:
         """The same data with features `[ΣN, F]`, each type with its own columns."""
         data = copy.copy(data)
         for number, (nodes, columns) in enumerate(zip(self.nodes, self.types.columns, strict=True)):
             if columns is not None:
-                self.types.spelling.put_node(data, number, "x", x[nodes][:, slice(*columns)])
+                own = x[nodes][:, slice(*columns)]
+                shape = self.types.shapes[number]
+                self.types.spelling.put_node(data, number, "x", own if len(shape) == 1 else own.reshape(-1, *shape))
         return data

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int, Shaped
@@ -22,6 +22,10 @@ from gnn_xai.errors import InputError
 Level = Literal["node", "edge", "graph"]
 Counted = Literal["", "node", "edge", "other"]
 """What integers count: nothing, nodes or edges of their graph, or something else of it."""
+
+
+Holder = str | tuple[str, str, str] | None
+"""The type or relation of a heterogeneous graph; `None` for the graph itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Column:
         counted: what each of the K numbers of a row counts.
         steps: by how much numbers that count something else grow from graph to graph.
         aligned: has as many rows as there are nodes, or edges, though it is a set of tuples of ids with rows of its own.
+        holder: the type or relation of a heterogeneous graph that holds it.
     """
 
     name: str
@@ -47,6 +52,12 @@ class Column:
     counted: tuple[Counted, ...] = ()
     steps: Int[Tensor, "graphs numbers"] | None = None
     aligned: Literal["", "node", "edge"] = ""
+    holder: Holder = None
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"data.{self.name}" if self.holder is None else f"data[{self.holder!r}].{self.name}"
 
     @property
     def names(self) -> set[str]:
@@ -63,8 +74,8 @@ class Column:
         rows, ptr = gather_segments(self.ptr, select)
         return replace(self, value=self.value[rows], ptr=ptr, steps=None if self.steps is None else self.steps[select])
 
-    def laid(self, union: Placement) -> Tensor:
-        """The attribute of a union of pieces of graphs, in the shape of the user's.
+    def laid(self, union: Placement, types: TypedPlaces | None = None) -> Tensor:
+        """The attribute of a union of pieces of graphs, in the shape of the user's; with ids by type where there are types.
 
         Raises:
             InputError: if it names what was taken out, and is no set of tuples of ids, from which such tuples are left out.
@@ -72,8 +83,14 @@ class Column:
         rows, owner = union.rows(self)
         value = self.value[rows]
         if self.counted:
-            value, kept = self._counted_anew(value, owner, union)
-            if self.aligned and not bool(kept.all()):
+            value, kept = self._counted_anew(value, owner, union, types)
+            if (
+                types is not None
+                and types.of_holder is not None
+                and (types.of_holder != len(kept) or not bool(kept.all()))
+            ):
+                raise self._unclear
+            if types is None and self.aligned and not bool(kept.all()):
                 self._require_clear(union, kept, owner)
             value = value[kept]
         return value.movedim(0, self.dim)
@@ -95,7 +112,9 @@ class Column:
             size = zero if self.steps is None or not counted else self.steps[union.graph, position]
         return size.cumsum(0) - size
 
-    def _counted_anew(self, value: Tensor, owner: Tensor, union: Placement) -> tuple[Tensor, Tensor]:
+    def _counted_anew(
+        self, value: Tensor, owner: Tensor, union: Placement, types: TypedPlaces | None
+    ) -> tuple[Tensor, Tensor]:
         """Rows with ids of the union, and which of them name nothing that was taken out."""
         numbers = value.reshape(len(value), len(self.counted))
         out, gone = [], torch.zeros_like(owner, dtype=torch.bool)
@@ -106,12 +125,14 @@ class Column:
             elif counted:
                 place = union.place(counted, owner, number)
                 gone |= (number >= 0) & (place < 0)
+                if types is not None:
+                    place = types.of(counted, place)
                 number = torch.where(number < 0, number, place)  # -1 names nothing
             out.append(number)
         if len(self.counted) == 1 and bool(gone.any()):
             number = int(numbers[gone][0])
             raise InputError(
-                f"data.{self.name} names {self.counted[0]} {number} of its graph, which was taken out, so its ids cannot "
+                f"{self.title} names {self.counted[0]} {number} of its graph, which was taken out, so its ids cannot "
                 "follow; use removal='message', which takes nothing out, or pass forward= that makes what it needs of "
                 "data.edge_index"
             )
@@ -123,15 +144,37 @@ class Column:
         size = len(union.graph)
         left, wanted = (torch.bincount(owner[which], minlength=size) for which in (kept, present))
         if bool((left == wanted)[owner[kept != present]].any()):
-            raise InputError(
-                f"data.{self.name} has a row of ids for every {self.aligned}, or as many by coincidence, so it is not known "
-                "which rows leave together with what is taken out; use removal='message', which takes nothing out"
-            )
+            raise self._unclear
+
+    @property
+    def _unclear(self) -> InputError:
+        return InputError(
+            f"{self.title} has a row of ids for every {self.aligned}, or as many by coincidence, so it is not known which "
+            "rows leave together with what is taken out; use removal='message', which takes nothing out"
+        )
 
     def without_ids(self, counted: Tensor) -> Column:
         """The same where some of the K numbers `[K]` bool count nothing."""
         left = tuple("" if drop else c for c, drop in zip(self.counted, counted.tolist(), strict=True))
         return replace(self, counted=left if any(left) else ())
+
+
+class TypedPlaces(NamedTuple):
+    """Where nodes and edges of a union stand among those of their type or relation.
+
+    Attributes:
+        node, edge: `[ΣN]`, `[ΣE]` place of each.
+        of_holder: how many nodes or edges the union holds of the type or relation that a column has a row for each of.
+    """
+
+    node: Tensor
+    edge: Tensor
+    of_holder: int | None
+
+    def of(self, level: str, position: Tensor) -> Tensor:
+        """The places of nodes or edges at some positions; -1 stays."""
+        places = self.node if level == "node" else self.edge
+        return torch.where(position < 0, position, places[position.clamp(min=0)]) if len(places) else position
 
 
 @dataclass(frozen=True, eq=False)

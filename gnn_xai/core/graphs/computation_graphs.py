@@ -345,9 +345,11 @@ class Replicas:
             data = self.by_type.data(self.node_id, self.edge_id, self.node_owner, len(self))
             values = {key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other
             values |= {key: [values[i] for i in graph.tolist()] for key, values in graphs.lists.items()}
-            values |= {key: column.laid(self._placement) for key, column in graphs.columns.items()}
             for key, value in values.items():
                 data[key] = value
+            for column in graphs.columns.values():
+                held = data if column.holder is None else data[column.holder]
+                held[column.name] = self.by_type.laid(column, self._placement)
             return data
         return graphs.union(self._placement, self.edge_index)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
 from gnn_xai.core.arrays.segments import owners, pointers
-from gnn_xai.core.graphs.rules import plain
+from gnn_xai.core.graphs.rules import Kind, plain
 from gnn_xai.core.graphs.spelling import EdgeType, Named, class_of
+from gnn_xai.core.graphs.stores import Stores
 from gnn_xai.errors import InputError
 
 EDGES = "edge_index"
@@ -45,8 +46,11 @@ def edge_sets_of(data: Any) -> tuple[str, ...]:
     return tuple(key for key, value in data.to_dict().items() if is_edge_set(key, plain(value)))
 
 
-def as_hetero(data: Any, num_graphs: int | None, names: Sequence[str], source: Any) -> tuple[HeteroData, Named]:
-    """A data object, or a batch, with its node sets as types and its edge sets as relations; and its own names for these.
+def as_hetero(
+    data: Any, num_graphs: int | None, names: Sequence[str], source: Any
+) -> tuple[HeteroData, Named, Callable[..., Stores]]:
+    """A data object, or a batch, with its node sets as types and its edge sets as relations; its own names for these; and
+    the rules of its other attributes.
 
     Args:
         data: one graph or a batch.
@@ -128,7 +132,7 @@ class _Sets:
         """The node sets: for each, the attributes that say how many nodes it has."""
         return tuple(dict.fromkeys(end for ends in self.ends.values() for end in ends))
 
-    def read(self, source: Any) -> tuple[HeteroData, Named]:
+    def read(self, source: Any) -> tuple[HeteroData, Named, Callable[..., Stores]]:
         """See `as_hetero`."""
         starts = {anchor: self._node_starts(anchor) for anchor in self.anchors}
         edge_starts = {name: self._edge_starts(name, starts) for name in self.names}
@@ -168,7 +172,26 @@ class _Sets:
         base = class_of(source)
         order = [titles[anchor] for anchor in self.anchors]
         assert order == out.node_types
-        return out, Named(base, tuple(spelled), tuple(relation[1] for relation in out.edge_types))
+        named = Named(base, tuple(spelled), tuple(relation[1] for relation in out.edge_types))
+        return out, named, partial(self._rules, belongs)
+
+    def _rules(
+        self, belongs: dict[str, Any], _: HeteroData, num_graphs: int | None, counts: dict[str, Tensor]
+    ) -> Stores:
+        """The rules of attributes that are rows of no set."""
+        kinds: dict[Any, Kind] = {anchor: ("node", number) for number, anchor in enumerate(self.anchors)}
+        kinds |= {name: ("edge", number) for number, name in enumerate(self.names)}
+        grown: dict[Kind, Any] = {}
+        for owner, kind in kinds.items():
+            out = copy.copy(self.example)
+            for key in {
+                *(owner if kind[0] == "node" else (owner,)),
+                *(key for key in belongs if belongs[key] == owner),
+            }:
+                options = [more for more, is_number in _grown(out, key) if is_number == (key in self.numbers)]
+                out = next(iter(options), out)
+            grown[kind] = out
+        return Stores(self.data, num_graphs, grown, counts, self.example)
 
     # Rows #############################################################################################################
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData, TemporalData
 from torch_geometric.data.dataset import Dataset
 from torch_geometric.typing import SparseTensor  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -23,6 +23,7 @@ from gnn_xai.core.graphs.expansion import everything
 from gnn_xai.core.graphs.rules import Rules, plain
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import Spelling
+from gnn_xai.core.graphs.stores import Stores, grown_types
 from gnn_xai.core.graphs.types import read
 from gnn_xai.errors import InputError
 
@@ -42,8 +43,8 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     edge_sets = edge_sets_of(moved)
     if edge_sets:
         num_graphs = int(moved.num_graphs) if many else None
-        typed, spelling = as_hetero(moved, num_graphs, edge_sets, data)
-        return _of_types(typed, many, data, num_graphs or 1, spelling, _followed(moved) if many else ())
+        typed, spelling, rules = as_hetero(moved, num_graphs, edge_sets, data)
+        return _of_types(typed, many, data, num_graphs or 1, spelling, _followed(moved) if many else (), rules)
     edge_index, edge_weight = _edges(moved)
     num_nodes = _num_nodes(moved, edge_index)
     batch = moved.batch if many and moved.batch is not None else edge_index.new_zeros(num_nodes)
@@ -83,18 +84,65 @@ def _of_types(
     num_graphs: int,
     spelling: Spelling | None = None,
     followed: Iterable[str] = (),
+    rules: Callable[..., Stores] | None = None,
 ) -> Graphs:
-    """A heterogeneous graph, or a batch of them, in flat ids; arguments as for `types.read`."""
-    edge_index, batch, edge_batch, x, types, shared = read(data, num_graphs, spelling, followed)
+    """A heterogeneous graph, or a batch of them, in flat ids; arguments as for `types.read`, and the rules of attributes."""
+    edge_index, batch, edge_batch, x, types, shared, rest = read(data, num_graphs, spelling, followed)
     node_ptr = pointers(torch.bincount(batch, minlength=num_graphs))
     edge_ptr = pointers(torch.bincount(edge_batch, minlength=num_graphs))
-    graph_attrs, other = {}, {}
-    for key, value in shared.items():
-        of_graphs = many and isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_graphs
-        (graph_attrs if of_graphs else other)[key] = value
+    if many:  # lists hold something for each graph, and nothing tells which model takes them
+        types = replace(types, node_other=_without_lists(types.node_other), edge_other=_without_lists(types.edge_other))
+    counts = {
+        "node": _counts(batch, types.node_type, num_graphs, len(types.names)),
+        "edge": _counts(edge_batch, types.edge_type, num_graphs, len(types.relations)),
+    }
     node_attrs = {} if x is None else {"x": x}
     _require_finite(node_attrs)
-    return Graphs(edge_index, batch, node_ptr, edge_ptr, node_attrs, {}, graph_attrs, other, many, source, types=types)
+    levels, columns = _Levels(), {}
+    stores = (rules or _rules_of)(data, num_graphs if many else None, counts)
+    held = [*rest, *((None, key, "") for key in shared)]
+    for holder, key, aligned in held:
+        value = plain(shared[key] if holder is None else data[holder][key])
+        column = stores.column(holder, key, aligned) if _dense(value) else None
+        if holder is None and (column is None or not (column.counted or column.dim)):
+            levels.add_of_graphs(key, value, column, num_graphs, many)
+        elif column is not None:
+            columns[key if holder is None else column.title] = column
+    return Graphs(
+        edge_index,
+        batch,
+        node_ptr,
+        edge_ptr,
+        node_attrs,
+        {},
+        levels.graph,
+        levels.other,
+        many,
+        source,
+        types=types,
+        columns={**levels.columns, **columns},
+        lists=levels.lists,
+    )
+
+
+def _dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def _counts(graph: Tensor, kind: Tensor, graphs: int, kinds: int) -> Tensor:
+    """How many elements of each kind each graph has, `[G, K]`."""
+    return torch.bincount(graph * kinds + kind, minlength=graphs * kinds).reshape(graphs, kinds)
+
+
+def _without_lists(others: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    return tuple({key: value for key, value in own.items() if not isinstance(value, list)} for own in others)
+
+
+def _rules_of(data: HeteroData, num_graphs: int | None, counts: dict[str, Tensor]) -> Stores:
+    example = data
+    if num_graphs is not None and vars(data._global_store).get("_slice_dict"):
+        example = data.get_example(int(counts["edge"].sum(1).argmax()))  # pyright: ignore[reportAttributeAccessIssue]
+    return Stores(data, num_graphs, grown_types(example), counts, example)
 
 
 def by_edge_sets(graphs: Graphs, names: Sequence[str]) -> Graphs:
@@ -105,8 +153,8 @@ def by_edge_sets(graphs: Graphs, names: Sequence[str]) -> Graphs:
     """
     union = everything(graphs, None).data
     sets = ("edge_index", *names)
-    typed, spelling = as_hetero(union, graphs.num_graphs, sets, graphs.source)
-    read = _of_types(typed, graphs.many, graphs.source, graphs.num_graphs, spelling, graphs.followed)
+    typed, spelling, rules = as_hetero(union, graphs.num_graphs, sets, graphs.source)
+    read = _of_types(typed, graphs.many, graphs.source, graphs.num_graphs, spelling, graphs.followed, rules)
     assert read.types is not None
     assigned = {*names, *(key for attributes in (*read.types.node_attrs, *read.types.edge_attrs) for key in attributes)}
     return replace(
@@ -128,6 +176,18 @@ class _Levels:
         self.columns: dict[str, Column] = {}
         self.lists: dict[str, list[Any]] = {}
         self.other: dict[str, Any] = {}
+
+    def add_of_graphs(self, key: str, value: Any, column: Column | None, graphs: int, many: bool) -> None:
+        """Put an attribute of graphs where it belongs, which is read as a column where that is known."""
+        if column is None:
+            of_each = many and isinstance(value, list) and len(value) == graphs and not _holds_tensors(value)
+            (self.lists if of_each else self.other)[key] = value
+        elif many and bool((column.ptr.diff() == 1).all()):
+            self.graph[key] = column.value
+        elif many:
+            self.columns[key] = column
+        else:
+            self.other[key] = value
 
     def add(self, key: str, value: Any, rules: Rules) -> None:
         """Put an attribute where it belongs."""
@@ -173,8 +233,7 @@ def _as_one(data: Any) -> Any:
                     "expected a list of torch_geometric Data, or of HeteroData, got "
                     f"{type(item).__name__} at position {position}"
                 )
-        if not isinstance(items[0], HeteroData):
-            items = [checked(item) for item in items]
+        items = [checked(item) for item in items]
         try:
             return collate(items)
         except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -182,20 +241,36 @@ def _as_one(data: Any) -> Any:
                 f"the graphs cannot be batched: {error}; every graph needs the same attributes with the same widths"
             ) from error
     if isinstance(data, HeteroData):
+        data = checked(data)
+        if not isinstance(data, Batch) and any(_of_several(store.get("batch")) for store in data.node_stores):
+            raise _not_a_batch("HeteroData")
         return data
+    if isinstance(data, TemporalData):
+        raise InputError(
+            "expected graphs, got TemporalData, whose events a model takes one after the other into a memory; explain "
+            "snapshots, one Data(x=..., edge_index=...) for the events of each span of time"
+        )
     if not isinstance(data, Data):
         raise InputError(
             "expected a torch_geometric Data, HeteroData, Batch, or a list or Dataset of them, "
             f"got {type(data).__name__}; wrap tensors as Data(x=x, edge_index=edge_index), and pass a DataLoader's dataset"
         )
     data = checked(data)
-    batch = None if isinstance(data, Batch) else data.get("batch")
-    if batch is not None and bool((batch != batch[:1]).any()):
-        raise InputError(
-            "expected several graphs as a Batch or a list, got one Data whose batch names several; build it with "
-            "Batch.from_data_list, or leave batch out where the model does not use it"
-        )
+    if not isinstance(data, Batch) and _of_several(data.get("batch")):
+        raise _not_a_batch("Data")
     return data
+
+
+def _of_several(batch: Tensor | None) -> bool:
+    """Whether a batch vector assigns nodes to several graphs."""
+    return batch is not None and bool((batch != batch[:1]).any())
+
+
+def _not_a_batch(what: str) -> InputError:
+    return InputError(
+        f"expected several graphs as a Batch or a list, got one {what} whose batch names several; build it with "
+        "Batch.from_data_list, or leave batch out where the model does not use it"
+    )
 
 
 def _num_nodes(data: Any, edge_index: Int[Tensor, "2 edges"]) -> int:

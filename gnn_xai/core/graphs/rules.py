@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -110,26 +111,9 @@ class Rules:
         added = self._added(self.example, key, value)
         if added is None or not bool(added.any()):
             return ()
-        more_nodes, more_edges = (self._added(grown, key, value) for grown in self._grown)
-        shape = list(value.shape)
-        shape[dim] = 1
-        kinds: list[Counted] = []
-        try:
-            changes = [
-                (0 * added if more is None else more - added).broadcast_to(shape).movedim(dim, 0).reshape(-1).tolist()
-                for more in (more_nodes, more_edges)
-            ]
-            present = added.broadcast_to(shape).movedim(dim, 0).reshape(-1).tolist()
-        except RuntimeError:  # of another shape than the value
-            return ()
-        for by_node, by_edge, step in zip(*changes, present, strict=True):
-            kind: Counted = "other" if step else ""
-            if (by_node, by_edge) == (1, 0):
-                kind = "node"
-            elif (by_node, by_edge) == (0, 1):
-                kind = "edge"
-            kinds.append(kind)
-        return tuple(kinds)
+        levels: tuple[Counted, Counted] = "node", "edge"
+        after = {level: self._added(grown, key, value) for level, grown in zip(levels, self._grown, strict=True)}
+        return kinds_of(value, dim, added, after)
 
     @staticmethod
     def _added(data: Any, key: str, value: Tensor) -> Tensor | None:
@@ -224,13 +208,61 @@ class Rules:
             return zero, zero
         incs = self._incs(key)
         if incs is not None:
-            offset = incs.to(zero.device).reshape(graphs, -1).expand(graphs, numbers)
             last_graph = self.data.get_example(graphs - 1)
-            last = self._added(last_graph, key, last_graph[key])
-            last = zero[:1] if last is None else last.to(zero.device).reshape(1, -1).expand(1, numbers)
-            return offset, torch.cat([offset.diff(dim=0), last])
+            return offsets_of(incs, self._added(last_graph, key, last_graph[key]), graphs, numbers, zero.device)
         by_kind = {"node": self.node_ptr[:-1], "edge": self.edge_ptr[:-1]}
         return torch.stack([by_kind.get(c, zero[:, 0]) for c in counted], 1), zero
+
+
+Kind = tuple[Literal["node", "edge"], int]
+"""A node type or a relation, by number."""
+
+
+def kinds_of(value: Tensor, dim: int, before: Tensor | None, after: Mapping[Any, Tensor | None]) -> tuple[Any, ...]:
+    """The kind that each of the K numbers of a row counts, `"other"` for none of them and `""` for nothing; none at all
+    where no number counts.
+
+    Args:
+        value: the attribute.
+        dim: along which its rows stand.
+        before: what is added to ids of the next graph.
+        after: the same by kind, where the graph has one more of it.
+    """
+    shape = list(value.shape)
+    shape[dim] = 1
+    if before is None:
+        return ()
+    try:
+        changes = [
+            (0 * before if more is None else more - before).broadcast_to(shape).movedim(dim, 0).reshape(-1).tolist()
+            for more in after.values()
+        ]
+        present = before.broadcast_to(shape).movedim(dim, 0).reshape(-1).tolist()
+    except RuntimeError:  # of another shape than the value
+        return ()
+    kinds: list[Any] = []
+    for step, *more in zip(present, *changes, strict=True):
+        growing = [kind for kind, change in zip(after, more, strict=True) if change]
+        kinds.append(growing[0] if len(growing) == 1 and sum(more) == 1 else "other" if step else "")
+    return tuple(kinds) if any(kinds) else ()
+
+
+def offsets_of(
+    incs: Tensor | None, last: Tensor | None, graphs: int, numbers: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What was added to the ids of each graph, `[G, K]`, and by how much they grow from graph to graph.
+
+    Args:
+        incs: what was added to each graph's, `[G, ...]`; `None` for nothing.
+        last: what would be added after the last graph.
+        graphs, numbers, device: G, K, and where they are.
+    """
+    zero = torch.zeros(graphs, numbers, dtype=torch.int64, device=device)
+    if incs is None:
+        return zero, zero
+    offset = incs.to(device).reshape(graphs, -1).expand(graphs, numbers)
+    after = zero[:1] if last is None else last.to(device).reshape(1, -1).expand(1, numbers)
+    return offset, torch.cat([offset.diff(dim=0), after])
 
 
 def _of_one(size: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,12 +32,13 @@ class Types:
         edge_type: `[E]` relation of each edge, as a position in `relations`.
         edge_place: `[E]` position of each edge among those of its relation, over all graphs.
         columns: where the features of each type lie in `Graphs.x`, `(first, past the last)`; `None` for types without
-            floating-point features `[n, F]`. No two types share a column.
+            floating-point features. No two types share a column.
         node_attrs: other attributes of each type, tensors `[n, ...]` by name.
         edge_attrs: attributes of each relation, tensors `[e, ...]` by name.
         node_other, edge_other: what else each type and relation carries, by name, and that holds no ids; handed to the model
             as it is.
         spelling: where the data, and what the model is handed, holds all these.
+        shapes: of the features of a node of each type: `(F,)`, or `(F, T)` for T points in time, which lie side by side.
         followed: attributes by name whose rows `{name}_batch` and `{name}_ptr` assign to graphs, as `follow_batch` asks for.
     """
 
@@ -53,6 +54,7 @@ class Types:
     node_other: tuple[dict[str, Any], ...]
     edge_other: tuple[dict[str, Any], ...]
     spelling: Spelling
+    shapes: tuple[tuple[int, ...], ...]
     followed: frozenset[str] = frozenset()
 
     def number(self, name: str) -> int:
@@ -134,7 +136,11 @@ def _rows(attributes: Sequence[dict[str, Tensor]], places: Sequence[Tensor]) -> 
 
 
 class Read(NamedTuple):
-    """A heterogeneous graph, or a batch of them, as flat tensors; see `Graphs` for what they are."""
+    """A heterogeneous graph, or a batch of them, as flat tensors; see `Graphs` for what they are.
+
+    `rest` names tensors of types and relations that are no rows of theirs alone: the type or relation, the attribute, and
+    what it has as many rows as all the same.
+    """
 
     edge_index: Tensor
     batch: Tensor
@@ -142,6 +148,7 @@ class Read(NamedTuple):
     x: Tensor | None
     types: Types
     globals: dict[str, Any]
+    rest: list[tuple[str | EdgeType, str, Literal["", "node", "edge"]]]
 
 
 def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, followed: Iterable[str] = ()) -> Read:
@@ -177,10 +184,10 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
     edge_type = torch.cat([torch.full_like(graph, number) for number, graph in enumerate(owner)])
     edge_batch, edge_order = torch.sort(torch.cat(owner), stable=True)
     node_type, edge_type = node_type[order], edge_type[edge_order]
-    columns, x = _features(data, names, order)
-    node_attrs, node_other = _attributes([data[name] for name in names], counts, node=True, columns=columns)
+    columns, shapes, x = _features(data, names, order)
+    node_attrs, node_other, rest = _attributes([data[name] for name in names], counts, node=True, columns=columns)
     sizes = [int(graph.numel()) for graph in owner]
-    edge_attrs, edge_other = _attributes([data[relation] for relation in relations], sizes, node=False)
+    edge_attrs, edge_other, more = _attributes([data[relation] for relation in relations], sizes, node=False)
     types = Types(
         names,
         relations,
@@ -194,10 +201,11 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
         node_other,
         edge_other,
         spelling or InStores(names, relations),
+        shapes,
         frozenset(followed),
     )
-    rest = {key: value for key, value in data._global_store.items() if key != "num_graphs"}
-    return Read(torch.cat(ends, dim=1)[:, edge_order], batch, edge_batch, x, types, rest)
+    shared = {key: value for key, value in data._global_store.items() if key != "num_graphs"}
+    return Read(torch.cat(ends, dim=1)[:, edge_order], batch, edge_batch, x, types, shared, [*rest, *more])
 
 
 def _count(data: HeteroData, name: str) -> int:
@@ -233,34 +241,38 @@ def _edges_of(data: HeteroData, relation: EdgeType, sources: int, targets: int) 
 
 def _features(
     data: HeteroData, names: Sequence[str], order: Tensor
-) -> tuple[tuple[tuple[int, int] | None, ...], Tensor | None]:
-    """Where the features of each type lie, and all of them side by side, `[N, F]`: every type has columns of its own, as no
-    feature of one means what a feature of another does.
+) -> tuple[tuple[tuple[int, int] | None, ...], tuple[tuple[int, ...], ...], Tensor | None]:
+    """Where the features of each type lie, their shapes, and all of them side by side, `[N, F]`: every type has columns of
+    its own, as no feature of one means what a feature of another does.
     """
     columns: list[tuple[int, int] | None] = []
+    shapes: list[tuple[int, ...]] = []
     width, parts = 0, []
     for name in names:
         x = data[name].get("x")
-        masked = isinstance(x, Tensor) and x.dim() == 2 and x.is_floating_point() and x.layout == torch.strided
-        columns.append((width, width + x.size(1)) if masked else None)
-        width += x.size(1) if masked else 0
-        parts.append((int(data[name].num_nodes), x if masked else None))
+        masked = isinstance(x, Tensor) and x.dim() >= 2 and x.is_floating_point() and x.layout == torch.strided
+        shapes.append(tuple(x.shape[1:]) if masked else ())
+        x = x.flatten(1) if masked else None
+        columns.append(None if x is None else (width, width + x.size(1)))
+        width += 0 if x is None else x.size(1)
+        parts.append((int(data[name].num_nodes), x))
     have = [x for _, x in parts if x is not None]
     if not have:
-        return tuple(columns), None
+        return tuple(columns), tuple(shapes), None
     every = have[0].new_zeros(sum(count for count, _ in parts), width)
     first = 0
     for (count, x), place in zip(parts, columns, strict=True):
         if x is not None and place is not None:
             every[first : first + count, slice(*place)] = x.to(every.dtype)
         first += count
-    return tuple(columns), every[order]
+    return tuple(columns), tuple(shapes), every[order]
 
 
 def _attributes(
     stores: Sequence[Any], sizes: Sequence[int], *, node: bool, columns: Sequence[tuple[int, int] | None] = ()
-) -> tuple[tuple[dict[str, Tensor], ...], tuple[dict[str, Any], ...]]:
-    """The attributes of each store that have a row for each of its elements, and its others."""
+) -> tuple[tuple[dict[str, Tensor], ...], tuple[dict[str, Any], ...], list[Any]]:
+    """The attributes of each store that have a row for each of its elements, its others, and tensors that are neither."""
+    rest: list[Any] = []
     rows: tuple[dict[str, Tensor], ...] = tuple({} for _ in stores)
     others: tuple[dict[str, Any], ...] = tuple({} for _ in stores)
     for number, (store, size) in enumerate(zip(stores, sizes, strict=True)):
@@ -268,8 +280,20 @@ def _attributes(
             if key in ("edge_index", "batch", "ptr", "num_nodes") or (node and key == "x" and columns[number]):
                 continue
             belongs = store.is_node_attr(key) if node else store.is_edge_attr(key)
-            if belongs and value.size(0) == size:
+            dense = isinstance(value, Tensor) and value.layout == torch.strided and value.dim() > 0
+            counts = dense and not value.is_floating_point() and _counts(store, key, value)
+            if belongs and dense and value.size(0) == size and not counts:
                 rows[number][key] = value
-            elif not isinstance(value, Tensor) or value.is_floating_point():  # integers may be ids, which cannot follow
+            elif dense:
+                rest.append((store._key, key, ("node" if node else "edge") if belongs else ""))
+            else:
                 others[number][key] = value
-    return rows, others
+    return rows, others, rest
+
+
+def _counts(store: Any, key: str, value: Tensor) -> bool:
+    """Whether PyG adds something to the numbers of an attribute from graph to graph."""
+    try:
+        return bool(torch.as_tensor(store._parent().__inc__(key, value, store)).any())
+    except Exception:  # it looks for what this object lacks
+        return False

@@ -113,7 +113,8 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None, readout: Rea
     sliceable |= graphs.columns.keys() | graphs.lists.keys()
     sliceable |= {f"{key}_{what}" for key in graphs.followed for what in ("batch", "ptr")}
     if graphs.types is not None:
-        sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs, *graphs.columns}
+        sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs, *graphs.lists}
+        sliceable |= {c.name if c.holder is None else f"{c.name}_dict" for c in graphs.columns.values()}
     method, named = _signature(model, readout)
     of = f"{type(model).__name__}.{method}"
     if not named:
