@@ -19,6 +19,7 @@ from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import seeded
 from gnn_xai.testing.comparing import by_identity, require_same
 from tests.heterogeneous import margin
+from tests.ready import READY
 from tests.test_laws import FEW
 
 VALUE = ModelConfig(mode="regression", task_level="graph", return_type="raw")
@@ -153,7 +154,7 @@ def test_linear_siamese_model(algorithm: Any) -> None:
                 torch.testing.assert_close(e.node_mask_dict[f"x_{end}"], wanted, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", list(gx.algorithms.REGISTRY))
+@pytest.mark.parametrize("name", READY)
 def test_pairs_are_explained_as_if_alone(name: str) -> None:
     """Whatever else is in the list, with every algorithm."""
     algorithm = gx.algorithms.get(name, **FEW.get(name, {}))
@@ -294,7 +295,7 @@ def test_friends_and_foes(removal: Any) -> None:
     assert any(e.edge_mask_dict["neg_edge_index"].any() for e in explained)
 
 
-@pytest.mark.parametrize("name", list(gx.algorithms.REGISTRY))
+@pytest.mark.parametrize("name", READY)
 def test_nodes_with_several_edge_sets_are_explained_as_if_alone(name: str) -> None:
     """With every algorithm."""
     data, model = signed(), seeded(lambda: Signed().double())()

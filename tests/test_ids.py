@@ -510,6 +510,19 @@ def test_unions_of_types_are_what_pyg_makes_of_the_same_graphs(select: list[int]
             assert torch.equal(own[key], value) if isinstance(value, Tensor) else own[key] == value, (store._key, key)
 
 
+def test_follow_batch_of_types() -> None:
+    """Vectors that assign rows of an attribute of types to graphs follow their rows."""
+    names = ["x", "edge_index"]
+    graphs = as_graphs(Batch.from_data_list(TYPED, follow_batch=names), CPU)
+    wanted: Any = Batch.from_data_list([TYPED[i] for i in (2, 2, 1)], follow_batch=names)
+    found = of_graphs(graphs, torch.tensor([2, 2, 1]), 0).replicas(torch.arange(3)).data
+    for kind in ("author", "paper"):
+        assert torch.equal(found[kind].x_batch, wanted[kind].x_batch)
+        assert torch.equal(found[kind].x_ptr, wanted[kind].x_ptr)
+    for relation in wanted.edge_types:
+        assert torch.equal(found[relation].edge_index_batch, wanted[relation].edge_index_batch)
+
+
 class Rooted(nn.Module):
     """Layers of both relations, read at the root of each graph, and sums over pairs that are asked about."""
 

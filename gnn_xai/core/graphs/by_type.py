@@ -74,7 +74,7 @@ class ByType:
             ptr = pointers(torch.bincount(owner[nodes], minlength=size))
             values = {"num_nodes": len(nodes), "batch": owner[nodes], "ptr": ptr, **types.node_other[number]}
             values |= {key: value[place] for key, value in own.items()}
-            for key in types.followed & own.keys():
+            for key in types.followed & {*own, *spelling.stored}:
                 values |= {f"{key}_batch": owner[nodes], f"{key}_ptr": ptr}
             for key, value in values.items():
                 spelling.put_node(out, number, key, value)
@@ -82,7 +82,7 @@ class ByType:
             place, own = types.edge_place[edge_id[relation.edges]], types.edge_attrs[number]
             values = {"edge_index": relation.edge_index, **types.edge_other[number]}
             values |= {key: value[place] for key, value in own.items()}
-            for key in types.followed & {*own, relation.name[1]}:
+            for key in types.followed & {*own, *spelling.stored, relation.name[1]}:
                 source = self.nodes[types.number(relation.name[0])]
                 graph = owner[source[relation.edge_index[0]]]
                 values |= {f"{key}_batch": graph, f"{key}_ptr": pointers(torch.bincount(graph, minlength=size))}

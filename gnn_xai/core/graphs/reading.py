@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,8 @@ def as_graphs(data: Any, device: torch.device) -> Graphs:
     many = isinstance(data, Batch) or not isinstance(data, (Data, HeteroData))
     moved = detached(_as_one(data), device)
     if isinstance(moved, HeteroData):
-        return _of_types(moved, many, data, int(moved.num_graphs) if many else 1)
+        followed = {key for store in moved.stores for key in _followed(store)} if many else ()
+        return _of_types(moved, many, data, int(moved.num_graphs) if many else 1, followed=followed)
     edge_sets = edge_sets_of(moved)
     if edge_sets:
         num_graphs = int(moved.num_graphs) if many else None
@@ -83,7 +84,7 @@ def _of_types(
     source: Any,
     num_graphs: int,
     spelling: Spelling | None = None,
-    followed: Iterable[str] = (),
+    followed: Collection[str] = (),
     rules: Callable[..., Stores] | None = None,
 ) -> Graphs:
     """A heterogeneous graph, or a batch of them, in flat ids; arguments as for `types.read`, and the rules of attributes."""

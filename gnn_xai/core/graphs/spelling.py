@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
@@ -20,7 +20,12 @@ class Spelling(ABC):
 
     Attributes are `x`, `batch`, `ptr` and `num_nodes` of a node type, `edge_index` of a relation, and all others under their
     own names; types and relations are counted in the order of `Types`.
+
+    Attributes:
+        stored: those of the former that have these names in the data, too.
     """
+
+    stored: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def empty(self) -> Any:
@@ -47,6 +52,8 @@ class InStores(Spelling):
         names: of the node types.
         relations: the relations.
     """
+
+    stored: ClassVar[tuple[str, ...]] = ("x", "edge_index")
 
     names: tuple[str, ...]
     relations: tuple[EdgeType, ...]

@@ -7,7 +7,7 @@ the calls of its layers, are in ids by type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -151,7 +151,7 @@ class Read(NamedTuple):
     rest: list[tuple[str | EdgeType, str, Literal["", "node", "edge"]]]
 
 
-def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, followed: Iterable[str] = ()) -> Read:
+def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, followed: Collection[str] = ()) -> Read:
     """Read a `HeteroData`, or a batch of them.
 
     Args:
@@ -185,9 +185,11 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
     edge_batch, edge_order = torch.sort(torch.cat(owner), stable=True)
     node_type, edge_type = node_type[order], edge_type[edge_order]
     columns, shapes, x = _features(data, names, order)
-    node_attrs, node_other, rest = _attributes([data[name] for name in names], counts, node=True, columns=columns)
+    node_attrs, node_other, rest = _attributes(
+        [data[name] for name in names], counts, followed, node=True, columns=columns
+    )
     sizes = [int(graph.numel()) for graph in owner]
-    edge_attrs, edge_other, more = _attributes([data[relation] for relation in relations], sizes, node=False)
+    edge_attrs, edge_other, more = _attributes([data[relation] for relation in relations], sizes, followed, node=False)
     types = Types(
         names,
         relations,
@@ -269,7 +271,12 @@ def _features(
 
 
 def _attributes(
-    stores: Sequence[Any], sizes: Sequence[int], *, node: bool, columns: Sequence[tuple[int, int] | None] = ()
+    stores: Sequence[Any],
+    sizes: Sequence[int],
+    followed: Collection[str],
+    *,
+    node: bool,
+    columns: Sequence[tuple[int, int] | None] = (),
 ) -> tuple[tuple[dict[str, Tensor], ...], tuple[dict[str, Any], ...], list[Any]]:
     """The attributes of each store that have a row for each of its elements, its others, and tensors that are neither."""
     rest: list[Any] = []
@@ -278,6 +285,8 @@ def _attributes(
     for number, (store, size) in enumerate(zip(stores, sizes, strict=True)):
         for key, value in store.items():
             if key in ("edge_index", "batch", "ptr", "num_nodes") or (node and key == "x" and columns[number]):
+                continue
+            if any(key in (f"{name}_batch", f"{name}_ptr") for name in followed):
                 continue
             belongs = store.is_node_attr(key) if node else store.is_edge_attr(key)
             dense = isinstance(value, Tensor) and value.layout == torch.strided and value.dim() > 0
