@@ -772,6 +772,26 @@ def test_truth_of_several_heterogeneous_graphs(squares: Benchmark):
     assert truth.nodes(found).tolist() == [True, False]
 
 
+def test_truth_by_type_tells_types_apart():
+    """Ids are the same in both types; only their type tells them apart: of elements, and of the explained node."""
+    relations = (("a", "to", "b"), ("b", "to", "a"))
+    found = SimpleNamespace(
+        index=torch.tensor([0]),
+        types=TypeNames("b", ("a", "b"), relations, (None, None), (1, 1), (1, 1)),
+        edge_ptr=torch.tensor([0, 2]),
+        edge_number=torch.tensor([0, 0]),
+        edge_type=torch.tensor([0, 1]),
+    )
+    edge = {relations[0]: torch.tensor([5]), relations[1]: torch.tensor([6])}
+    truth = GroundTruth(edge=edge, node={"a": torch.tensor([5]), "b": torch.tensor([6])})
+    assert truth.edges(found).tolist() == [False, True]
+    listed = {relations[0]: torch.zeros(2, 0).long(), relations[1]: torch.tensor([[0], [0]])}
+    nodes = {"a": torch.zeros(2, 0).long(), "b": torch.zeros(2, 0).long()}
+    found.index = torch.tensor([[0, 0]])
+    truth = GroundTruth(edge=listed, node=nodes, pairs=torch.tensor([[0], [0]]))
+    assert truth.edges(found).tolist() == [False, True]
+
+
 def test_truth_by_type_of_other_data(squares: Benchmark, by_relation: gx.Explanations):
     truth, metric = squares.ground_truth, gx.metrics.roc_auc
     fewer = {name: motif for name, motif in truth.edge.items() if name[1] != "follows"}
