@@ -375,3 +375,63 @@ def test_random_cases(seeds: range) -> None:
     names = list(ALGORITHMS)
     wrong = [text for seed in seeds for text in differences(case(seed), names[seed % len(names)])]
     assert not wrong, "\n".join(wrong)
+
+
+# Metrics #############################################################################################################
+
+TOPS = (1, 2, 4)
+
+
+def under(of: Case, data: Data, row: int, mask: Tensor, removal: str) -> Tensor:
+    """The output with edges multiplied by a mask, or without those whose mask is 0."""
+    with torch.no_grad():
+        if removal == "structural":
+            return of.run(_without_edges(data, mask == 0), row)
+        with weighted(of.model, data, mask):
+            return of.run(data, row)
+
+
+def metric_differences(of: Case, removal: str) -> list[str]:
+    """Where metrics of an explanation differ from those of a loop, in sentences."""
+    task = ModelConfig(mode="regression", task_level="node" if of.of_nodes else "graph", return_type="raw")
+    data = of.graphs[0] if of.of_nodes else of.graphs
+    algorithm = gx.EdgeAblation(removal=removal, objective="raw")
+    found = gx.explain(of.model, data, algorithm, index=of.index, task=task, undirected=False, progress=False)
+    curve = gx.metrics.fidelity_curve(of.model, data, found, top=TOPS, level="edge", removal=removal)
+    measured = {"fidelity+": curve.plus.unbind(1), "fidelity−": curve.minus.unbind(1)}
+    if removal == "message":
+        soft = gx.metrics.fidelity(of.model, data, found, level="edge")
+        measured = {
+            name: (*values, one.values)
+            for (name, values), one in zip(measured.items(), (soft.plus, soft.minus), strict=True)
+        }
+    sparsity, wrong = gx.metrics.sparsity(found, level="edge").values, []
+    for position, e in enumerate(found):
+        graph = of.graphs[0] if of.of_nodes else of.graphs[e.index]
+        full, strength = under(of, graph, e.index, torch.ones_like(graph.edge_weight), removal), e.edge_mask.abs()
+        share = strength / strength.max() if len(strength) and bool(strength.any()) else strength
+        rank = torch.empty_like(e.edge_id)
+        rank[torch.argsort(strength, descending=True, stable=True)] = torch.arange(len(rank))
+        masks = [*((rank < top).to(full.dtype) for top in TOPS), share]
+        for name, values in measured.items():
+            for mask, value in zip(masks, values, strict=False):
+                kept = torch.ones_like(graph.edge_weight)
+                kept[e.edge_id] = mask if name == "fidelity−" else 1 - mask
+                expected = (full - under(of, graph, e.index, kept, removal)).abs()
+                if not float((value[position] - expected).abs()) <= TOLERANCE * max(float(full.abs()), float(expected)):
+                    wrong.append(
+                        f"seed {of.seed}, {of.name}, {removal}, {name}: {value[position]:.5g}, not {expected:.5g}"
+                    )
+        if len(share) and abs(float(sparsity[position]) - (1 - float(share.double().mean()))) > TOLERANCE:
+            wrong.append(f"seed {of.seed}, {of.name}, {removal}, sparsity {sparsity[position]:.5g}")
+    return wrong
+
+
+@pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
+@pytest.mark.parametrize(
+    "seeds", [range(40), *(pytest.param(seeds, marks=pytest.mark.full) for seeds in FULL)], ids=str
+)
+def test_metrics_of_random_cases(seeds: range) -> None:
+    """Fidelity of the strongest edges and of all as a soft mask, and sparsity; removals take turns."""
+    wrong = [text for seed in seeds for text in metric_differences(case(seed), ("message", "structural")[seed % 2])]
+    assert not wrong, "\n".join(wrong)

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain.config import ModelConfig
 from torch_geometric.utils import to_undirected
 
@@ -839,6 +840,95 @@ def test_trap_28_integer_features(shape: tuple[int, ...]) -> None:
         found = explain(model, graph, "node_ablation", index=0)
         assert float(found.node_mask.abs().max()) > 0
     assert found.provenance["features"] is None, "nothing that a mask could multiply"
+
+
+class Waves(nn.Module):
+    """Two layers that stand side by side at each of three time steps, which do not see one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = pyg.GraphConv(4, 3), pyg.GCNConv(4, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return sum(self.left(x * t, edge_index).tanh() + self.right(x + t, edge_index) for t in range(3))
+
+
+@pytest.mark.parametrize(
+    "name", ["gnn_explainer", "saliency", "integrated_gradients", "edge_ablation", "node_ablation"]
+)
+def test_trap_31_calls_that_do_not_depend_on_one_another(name: str) -> None:
+    """Six calls, one hop: edges further away are not in play, however many calls there are."""
+    path = torch.stack([torch.arange(7), torch.arange(1, 8)])
+    data = Data(x=torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), edge_index=path)
+    e = explain(seeded(Waves)(), data, name, index=7)[0]
+    assert e.edge_id.tolist() == [6]
+    assert e.node_id.tolist() == [6, 7]
+
+
+@pytest.mark.filterwarnings("ignore:There exist node types:UserWarning")
+def test_trap_18_a_relation_that_cannot_reach() -> None:
+    """Its edges score 0, and nothing is raised."""
+    data, rng = HeteroData(), torch.Generator().manual_seed(0)
+    for name, count in (("user", 4), ("item", 3), ("shop", 2)):
+        data[name].x = torch.randn(count, 4, generator=rng)
+    data["item", "of", "user"].edge_index = torch.tensor([[0, 1, 2], [0, 1, 1]])
+    data["user", "in", "shop"].edge_index = torch.tensor([[0, 1, 2], [0, 1, 1]])
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            kinds = {relation: pyg.SAGEConv(4, 3) for relation in data.edge_types}
+            self.conv = pyg.HeteroConv(kinds)
+
+        def forward(self, x_dict: Any, edge_index_dict: Any) -> Tensor:
+            return self.conv(x_dict, edge_index_dict)["user"]
+
+    for name in ("edge_ablation", "saliency", "gnn_explainer"):
+        masks = explain(seeded(Sum)(), data, name, node_type="user", index=1)[0].edge_mask_dict
+        assert masks["user", "in", "shop"].tolist() == [0, 0, 0]
+        assert float(masks["item", "of", "user"].abs().max()) > 0
+
+
+def test_trap_42_one_column() -> None:
+    """A model with one logit has two classes: each of them has its own probability in metrics."""
+    graph = random_graph(7, 8, 14, undirected=False)
+    model = seeded(lambda: Network([pyg.GCNConv(4, 1)]))()
+    task = ModelConfig("binary_classification", "node", "raw")
+    for target in (0, 1):
+        found = explain(model, graph, "edge_ablation", task=task, target=target, index=[0, 1])
+        plus = gx.metrics.fidelity(model, graph, found, top=1, level="edge").plus.values
+        for e, value in zip(found, plus.tolist(), strict=True):
+            strongest = int(e.edge_id[e.edge_mask.abs().argmax()])
+            ends = (int(graph.edge_index[0, strongest]), int(graph.edge_index[1, strongest]))
+            with testing.plainly_masked(model, {ends: 0.0}):
+                left = model(graph.x, graph.edge_index)[e.index, 0].sigmoid()
+            full = e.prediction[0].sigmoid()
+            assert value == pytest.approx(float((full - left) * (2 * target - 1)), abs=1e-6)
+
+
+ELSEWHERE = {
+    26: "test_metrics_faithfulness.py::test_unfaithfulness_of_every_task",
+    29: "test_ids.py::test_named_root_follows_and_stays",
+    30: "test_ids.py::test_levels_where_lengths_coincide",
+    32: "test_leftovers.py::test_after_an_explainer_of_pyg",
+    33: "test_computation_graphs.py::test_rounding_costs_neither_the_fused_way_nor_the_neighbourhood",
+    34: "test_links.py::test_forms_of_an_index",
+    35: "test_handing.py::test_models_for_one_graph",
+    36: "test_handing.py::test_models_that_write_to_their_input",
+    37: "test_traps.py::test_trap_28_integer_features",
+    38: "test_molecule_numbers.py::test_another_order_of_atoms_is_refused",
+    39: "test_molecules.py::test_atoms_and_bonds_add_up_to_what_the_model_says",
+    40: "test_viz.py::test_the_subtitle_counts_what_is_as_strong_as_the_last_that_is_shown",
+    41: "test_viz.py::test_lines_go_around_nodes_that_they_do_not_join",
+    43: "test_leftovers.py::test_inside_autocast",
+}
+"""Traps whose tests stand beside what they are about."""
+
+
+@pytest.mark.parametrize("number", range(1, 44))
+def test_every_trap_has_a_test(number: int) -> None:
+    file, _, name = ELSEWHERE.get(number, f"test_traps.py::test_trap_{number:02}").partition("::")
+    assert f"def {name}" in (Path(__file__).parent / file).read_text()
 
 
 def test_pyg_sequential_is_bound_by_the_names_in_its_description():
