@@ -274,7 +274,7 @@ def test_wrong_types_are_one_sentence(ask, message: str) -> None:
 
 
 def test_long_chains_and_molecules_that_cannot_be_drawn_lose_nothing(tmp_path, monkeypatch) -> None:
-    molecules = from_smiles(["OCC" * 45 + "O", "CC", "CCO"], "one_hot")
+    molecules = from_smiles(["OCC" * 45 + "O", "CC", "CCO", "CCN", "CCF"], "one_hot")
     found = explain(molecules, "integrated_gradients")
     assert gx.molecules.grid(found).png.startswith(b"\x89PNG")
     assert gx.molecules.draw(found[0]).png.startswith(b"\x89PNG")
@@ -289,7 +289,7 @@ def test_long_chains_and_molecules_that_cannot_be_drawn_lose_nothing(tmp_path, m
     write_molecules(tmp_path, molecules, found, title="molecules")
     assert "no picture: no room for C" in (tmp_path / "sheet.svg").read_text(encoding="utf-8")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert page.count("<article>") == 3
+    assert page.count("<article>") == 5
     assert page.count("no picture: no room for C") == 1
     monkeypatch.setattr(drawing, "grid", lambda *_, **__: 1 / 0)
     with pytest.warns(GnnXaiWarning, match="the sheet of molecules cannot be drawn"):
