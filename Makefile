@@ -3,7 +3,7 @@
 # make lint   ruff and pyright          make docs   build docs/ with warnings as errors
 # make bench  measure quality, speed beside the peers, memory and scale (half an hour); writes out/bench
 # make reproduce  the published benchmark, every algorithm on trained checkpoints (half an hour); writes out/reproduce
-# make bench-molecules  every algorithm on molecules whose atoms' shares are known (minutes); writes out/bench
+# make bench-molecules  every algorithm on molecules whose atoms' shares are known; counterfactuals (minutes); writes out/bench
 # make train  train the reference models again
 # make clean  remove what make built
 
@@ -55,6 +55,7 @@ bench: $(VENV)/installed-dev
 
 bench-molecules: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.molecules --drugs --conjunction --benzene --out out/bench/molecules.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.counterfactuals --exmol 20
 
 train: $(VENV)/installed-molecules
 	$(BIN)/python -m gnn_xai.datasets.train
