@@ -37,14 +37,15 @@ class Small(nn.Module):
 
 
 def in_space(smiles: str, **properties: object):
-    """A molecule with coordinates in space, its atoms numbered from the last to the first."""
+    """A molecule with coordinates in space, its atoms numbered from the fourth on."""
     from rdkit import Chem
     from rdkit.Chem.rdDistGeom import EmbedMolecule
 
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert EmbedMolecule(mol, randomSeed=7) == 0
     mol = Chem.RemoveHs(mol)
-    mol = Chem.RenumberAtoms(mol, list(range(mol.GetNumAtoms()))[::-1])
+    size = mol.GetNumAtoms()
+    mol = Chem.RenumberAtoms(mol, [(atom + 3) % size for atom in range(size)])
     for name, value in properties.items():
         mol.SetProp(name, str(value))
     return mol
