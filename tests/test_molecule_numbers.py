@@ -277,7 +277,7 @@ def test_long_chains_and_molecules_that_cannot_be_drawn_lose_nothing(tmp_path, m
     molecules = from_smiles(["OCC" * 45 + "O", "CC", "CCO", "CCN", "CCF"], "one_hot")
     found = explain(molecules, "integrated_gradients")
     assert gx.molecules.grid(found).png.startswith(b"\x89PNG")
-    assert gx.molecules.draw(found[0]).png.startswith(b"\x89PNG")
+    assert gx.molecules.draw(found[0], size=(220, 165)).png.startswith(b"\x89PNG"), "smaller than its discs"
     paint = drawing._Canvas.molecule
 
     def broken(self, x, y, width, height, formula, *more):
