@@ -379,6 +379,16 @@ def _stored(
     return call.finished(StoredExplanations(out, data))
 
 
+class _Bar(tqdm):
+    """A bar that moves through a single explanation, and counts those that are done."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar can show, with the number of finished explanations as `whole`."""
+        shown = super().format_dict
+        return {**shown, "whole": int(shown["n"] + 1e-6)}
+
+
 class _Progress:
     """A progress bar over all instances, which moves through a piece of them by shares of its work."""
 
@@ -389,7 +399,7 @@ class _Progress:
     @cached_property
     def bar(self) -> tqdm:
         """The bar, which appears when the work begins."""
-        return tqdm(**self._options)
+        return _Bar(**self._options, bar_format="{l_bar}{bar}| {whole}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]")
 
     def __enter__(self) -> _Progress:
         return self
@@ -404,7 +414,7 @@ class _Progress:
         def advance(more: float) -> None:
             nonlocal share
             share += more
-            self.bar.update(self.done + int(size * min(share, 1.0) + 1e-6) - self.bar.n)
+            self.bar.update(self.done + size * min(share, 1.0) - self.bar.n)
 
         return advance
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 
 _PLAIN = 3  # calls before a capture: libraries make their workspaces in them
+_WAITS = 10  # times that the host waits for the GPU, to say how far it is
 
 
-def repeat_step(step: Callable[[], None], times: int, device: torch.device) -> None:
-    """Call `step` `times` times.
+def repeat_step(
+    step: Callable[[], None], times: int, device: torch.device, after: Callable[[], None] = lambda: None
+) -> None:
+    """Call `step` `times` times, and `after` as often, when the work of a step is done or soon after.
 
     On a GPU, one call is recorded after a few plain ones and replayed for the rest. A step that cannot be recorded (a layer
     that makes the host wait, say) is called plainly throughout; recording does not run it, so nothing happens twice.
@@ -23,6 +26,7 @@ def repeat_step(step: Callable[[], None], times: int, device: torch.device) -> N
     if device.type != "cuda" or times < 3 * _PLAIN:
         for _ in range(times):
             step()
+            after()
         return
     aside = torch.cuda.Stream(device)
     aside.wait_stream(torch.cuda.current_stream(device))
@@ -38,8 +42,16 @@ def repeat_step(step: Callable[[], None], times: int, device: torch.device) -> N
         if isinstance(error, torch.OutOfMemoryError):
             raise
         torch.cuda.synchronize(device)
-        for _ in range(times - _PLAIN):
-            step()
+        for number in range(times):
+            if number >= _PLAIN:
+                step()
+            after()
         return
-    for _ in range(times - _PLAIN):
+    waited = 0
+    for number in range(_PLAIN, times):
         graph.replay()
+        if number + 1 == times or number % max(1, times // _WAITS) == 0:  # the host is far ahead of the GPU
+            torch.cuda.current_stream(device).synchronize()
+            for _ in range(waited, number + 1):
+                after()
+            waited = number + 1

@@ -41,18 +41,22 @@ class Repetition:
         self._calls = 0
         self._recorded: Recorded | None = None
 
-    def run(self, times: int) -> None:
-        """Call the step `times` times."""
+    def run(self, times: int, after: Callable[[], None] = lambda: None) -> None:
+        """Call the step `times` times, and `after` after each."""
         for _ in range(times):
-            self._calls += 1
-            if self._calls == 2 and self._expected >= WORTH:  # the first call sets things up
-                self._record()
-            elif self._recorded is None:
-                self._step()
-            elif self._calls > 3:
-                self._recorded()
-            elif not self._recorded.agrees_with(self._step):
-                self._recorded = None
+            self._once()
+            after()
+
+    def _once(self) -> None:
+        self._calls += 1
+        if self._calls == 2 and self._expected >= WORTH:  # the first call sets things up
+            self._record()
+        elif self._recorded is None:
+            self._step()
+        elif self._calls > 3:
+            self._recorded()
+        elif not self._recorded.agrees_with(self._step):
+            self._recorded = None
 
     def _record(self) -> None:
         recorder = Recorder()

@@ -99,8 +99,19 @@ def learn(
     run = _Run(session, masks, learned, start, epochs, tol, restart, torch.full_like(target, epochs))
 
     def work(select: Tensor) -> None:
-        run.learn(select)
-        session.advance(len(select) / len(graphs) * share)
+        part, passed = len(select) / len(graphs) * share, 0.0
+
+        def tell(more: float) -> None:
+            nonlocal passed
+            passed += more
+            session.advance(part * more)
+
+        try:
+            run.learn(select, lambda: tell(1 / epochs))
+        except BaseException:  # a batch that runs out of memory is tried again in parts
+            tell(-passed)
+            raise
+        tell(1 - passed)  # some may have been done early
 
     cost = session.cost(graphs)
     if session.budget.in_bytes:
@@ -142,8 +153,10 @@ class _Run:
     taken: Tensor
     silent: list[Tensor] = field(default_factory=list)
 
-    def learn(self, select: Tensor) -> None:
-        """Learn the masks of some instances `[R]` as one batch, out of which those go that are done."""
+    def learn(self, select: Tensor, tell: Callable[[], None]) -> None:
+        """Learn the masks of some instances `[R]` as one batch, out of which those go that are done; `tell` is called after
+        each epoch.
+        """
         batch, passed, observer = self.start(select), 0, self.session.observer
         learning = torch.ones(len(select), dtype=torch.bool, device=select.device)
         before = batch.theta.sigmoid()
@@ -153,7 +166,7 @@ class _Run:
             check = self.epochs if self.tol is None else passed - passed % CHECK + CHECK
             look = self.epochs if observer is None else observer.after(passed)
             stop = min(check, look, self.epochs)
-            batch.learn(stop - passed)
+            batch.learn(stop - passed, tell)
             if passed == 0:
                 self.silent.append((~batch.responded).sum())
             passed, done = stop, torch.zeros_like(learning)
@@ -251,13 +264,13 @@ class _Batch:
         """One number a parameter, apart for edges, nodes and each further attribute."""
         return values.split(self.sizes)
 
-    def learn(self, epochs: int) -> None:
-        """Run the optimiser for some epochs."""
+    def learn(self, epochs: int, tell: Callable[[], None]) -> None:
+        """Run the optimiser for some epochs, and call `tell` after each."""
         with self.model:
             if self.theta.is_cuda:
-                repeat_step(self._step, epochs, self.theta.device)
+                repeat_step(self._step, epochs, self.theta.device, tell)
             else:
-                self._steps.run(epochs)
+                self._steps.run(epochs, tell)
 
     def _step(self) -> None:
         """One step of the optimiser; the model's context is open."""
