@@ -21,12 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 import gnn_xai as gx
+from gnn_xai._text import printable
 from gnn_xai.cli.compare import compare
 from gnn_xai.cli.counterfactuals import counterfactuals
 from gnn_xai.cli.explain import explain
 from gnn_xai.cli.molecules import molecules
 from gnn_xai.cli.options import Out, Overwrite, Seed
-from gnn_xai.cli.terminal import console
+from gnn_xai.cli.running import noted
+from gnn_xai.cli.terminal import console, say
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning
 
 app = typer.Typer(
@@ -62,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     def show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
         if issubclass(category, GnnXaiWarning):
-            stderr.print("[yellow]warning:[/]", str(message), markup=True)
+            stderr.print("warning: ", end="", style="yellow")
+            stderr.print(printable(message), markup=False)
         else:
             default_show(message, category, *rest)
 
@@ -75,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         text = str(error)
         for python, options in PYTHON_TO_OPTIONS.items():
             text = re.sub(python, options, text)
-        stderr.print(" ".join(text.split()), markup=False)
+        stderr.print(printable(" ".join(text.split())), markup=False)
         sys.exit(2)
     finally:
         warnings.showwarning = default_show
@@ -83,16 +86,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, which schedulers send, unwinds as Ctrl-C does, so that nothing half-written stays behind."""
+    """SIGTERM, which schedulers send, and SIGHUP, when a terminal closes, unwind as Ctrl-C does, so that nothing
+    half-written stays behind.
+    """
 
     def stop(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in ends if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _version(wanted: bool) -> None:
@@ -112,6 +119,7 @@ def _root(
 
 
 @app.command()
+@noted
 def demo(out: Out = Path("out/demo"), seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """Explain molecules, a social network and BA-Shapes; write tables, figures and a page."""
     from gnn_xai.cli import outputs
@@ -119,11 +127,11 @@ def demo(out: Out = Path("out/demo"), seed: Seed = 0, overwrite: Overwrite = Fal
 
     rows = run(out, seed=seed, overwrite=overwrite, console=console)
     console.print(outputs.results_table(rows))
-    console.print(f"open {out / 'index.html'} to look at the explanations", highlight=False)
+    say(f"open {out / 'index.html'} to look at the explanations")
 
 
 for command in (explain, compare, molecules, counterfactuals):
-    app.command()(command)
+    app.command()(noted(command))
 
 
 @app.command("list")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 import gnn_xai as gx
 from gnn_xai.cli.options import Choice, FitIndex, Out, Overwrite, parse_index, parse_names, parse_setting, spread
-from gnn_xai.cli.terminal import console
+from gnn_xai.cli.terminal import console, say, table_text
 from gnn_xai.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def compare(
         )
         outputs.write_comparison(folder, subject, comparison, curves=curves)
     _print(comparison)
-    console.print(f"written to {out}/: {', '.join(outputs.comparison_files(curves))}", highlight=False)
+    say(f"written to {out}/: {', '.join(outputs.comparison_files(curves))}")
 
 
 def _algorithms(names: list[str], settings: list[str] | None) -> list[Algorithm]:
@@ -83,6 +82,8 @@ def _algorithms(names: list[str], settings: list[str] | None) -> list[Algorithm]
             raise InputError(f"expected --set ALGORITHM.NAME=VALUE such as gnn_explainer.epochs=200, got {text!r}")
         if name not in hyper:
             raise unknown("algorithm in --set", name, hyper)
+        if parameter in hyper[name]:
+            raise InputError(f"expected each hyper-parameter once, got --set {key}= twice")
         hyper[name][parameter] = value
     return [gx.algorithms.get(name, **options) for name, options in hyper.items()]
 
@@ -94,8 +95,8 @@ def _print(comparison: Comparison) -> None:
     for title in cells.columns:
         table.add_column(title, justify="right")
     for label, row in zip(cells.index, cells.to_numpy().tolist(), strict=True):
-        table.add_row(Text(label), *(Text(cell.replace(" [", "\n[")) for cell in row))
+        table.add_row(table_text(label), *(table_text(cell.replace(" [", "\n[")) for cell in row))
     console.print(table)
-    console.print(comparison.note, markup=False, highlight=False)
+    say(comparison.note)
     for reason in dict.fromkeys(comparison.skipped.values()):
-        console.print(f"not measured: {reason}", markup=False, highlight=False)
+        say(f"not measured: {reason}")

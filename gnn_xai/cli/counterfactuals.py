@@ -8,7 +8,7 @@ import typer
 
 import gnn_xai as gx
 from gnn_xai.cli.molecules import IdColumn, MoleculeFile, MoleculeModel, SmilesColumn
-from gnn_xai.cli.options import Mode, Out, Overwrite, Returns, Seed, Weights, model_config
+from gnn_xai.cli.options import Mode, Out, Overwrite, Returns, Seed, Weights
 from gnn_xai.cli.terminal import console, print_rows
 
 COLUMNS = {"name": "molecule", "edits": "edits", "after": "after", "similarity": "similarity"}
@@ -23,8 +23,8 @@ def counterfactuals(
     featurizer: Annotated[
         str | None, typer.Option(help="pyg, ogb or one_hot; by default what the model reads.")
     ] = None,
-    mode: Mode = "multiclass_classification",
-    returns: Returns = "raw",
+    mode: Mode = None,
+    returns: Returns = None,
     smiles_column: SmilesColumn = None,
     id_column: IdColumn = None,
     target: Annotated[int | None, typer.Option(help="The class to reach; by default any other.")] = None,
@@ -68,7 +68,7 @@ def counterfactuals(
         "seed": seed,
     }
     with outputs.output_folder(out, overwrite=overwrite) as folder:
-        subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
+        subject = subjects.reader_of_molecules(model, mode, returns, weights)
         encoding = featurizer or subject.featurizer or subject.model
         mols = gx.molecules.read(smiles, encoding, smiles_column=smiles_column, id_column=id_column)
         results = gx.molecules.counterfactuals(subject.model, mols, task=subject.task, **options)

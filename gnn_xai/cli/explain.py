@@ -17,7 +17,7 @@ from gnn_xai.cli.options import (
     Seed,
     Settings,
     parse_index,
-    parse_setting,
+    parse_settings,
     spread,
 )
 from gnn_xai.cli.terminal import console, print_rows
@@ -45,7 +45,7 @@ def explain(
     from gnn_xai.cli import outputs
     from gnn_xai.viz import describe
 
-    method: Any = gx.algorithms.get(algorithm, **dict(map(parse_setting, settings or ())))
+    method: Any = gx.algorithms.get(algorithm, **parse_settings(settings))
     index = choice.check()
     fit_on = _fit_on(method, fit_index)
     with outputs.output_folder(out, overwrite=overwrite) as folder:

@@ -19,9 +19,8 @@ from gnn_xai.cli.options import (
     Settings,
     Target,
     Weights,
-    model_config,
     parse_names,
-    parse_setting,
+    parse_settings,
 )
 from gnn_xai.cli.terminal import console, print_rows
 from gnn_xai.errors import unknown
@@ -60,8 +59,8 @@ def molecules(
     featurizer: Annotated[
         str | None, typer.Option(help="pyg, ogb or one_hot; by default what the model reads, where it says so.")
     ] = None,
-    mode: Mode = "multiclass_classification",
-    returns: Returns = "raw",
+    mode: Mode = None,
+    returns: Returns = None,
     smiles_column: SmilesColumn = None,
     id_column: IdColumn = None,
     strip_salts: Annotated[bool, typer.Option("--strip-salts", help="Keep the largest part of each salt.")] = False,
@@ -101,10 +100,10 @@ def molecules(
     for suffix in suffixes:
         if suffix not in FORMATS:
             raise unknown("format", suffix, FORMATS)
-    chosen = dict(map(parse_setting, settings or ()))
+    chosen = parse_settings(settings)
     method = gx.algorithms.get(algorithm, **{**ATOMS_ONLY.get(algorithm, {}), **chosen})
     with outputs.output_folder(out, overwrite=overwrite) as folder:
-        subject = subjects.reader_of_molecules(model, model_config("graph", mode, returns), weights)
+        subject = subjects.reader_of_molecules(model, mode, returns, weights)
         encoding = featurizer or subject.featurizer or subject.model
         if subject.task.mode.value == "regression" and subject.class_names:  # a name for each output column
             unit = unit or subject.class_names[target or 0]

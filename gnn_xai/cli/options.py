@@ -23,9 +23,14 @@ Algorithm = Annotated[str, typer.Option(help="One of `gnn-xai list`.")]
 Weights = Annotated[Path | None, typer.Option(help="Your model's state_dict as a safetensors file.")]
 Target = Annotated[int | None, typer.Option(help="Class to explain; by default the predicted one.")]
 Mode = Annotated[
-    str, typer.Option(help="multiclass_classification, binary_classification or regression; with your own model.")
+    str | None,
+    typer.Option(
+        help="multiclass_classification (the default), binary_classification or regression; with your own model."
+    ),
 ]
-Returns = Annotated[str, typer.Option(help="What your model returns: raw, log_probs or probs.")]
+Returns = Annotated[
+    str | None, typer.Option(help="What your own model returns: raw (the default), log_probs or probs.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
 ]
@@ -57,8 +62,8 @@ class Choice:
     ] = None
     target: Target = None
     task: Annotated[str | None, typer.Option(help="node or graph; with your own model.")] = None
-    mode: Mode = "multiclass_classification"
-    returns: Returns = "raw"
+    mode: Mode = None
+    returns: Returns = None
     max_neighbors: Annotated[
         int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
     ] = None
@@ -72,10 +77,9 @@ class Choice:
         index = None if self.index is None else parse_index(self.index)
         if (self.dataset is None) == (self.model is None or self.data is None):
             raise InputError("expected either --dataset, or --model and --data; see --help")
-        if self.dataset is not None and (self.model or self.data or self.weights or self.task):
-            raise InputError(
-                "--dataset brings its own model, data and task; leave out --model, --data, --weights and --task"
-            )
+        own = ("model", "data", "weights", "task", "mode", "returns")
+        if self.dataset is not None and (surplus := [f"--{name}" for name in own if getattr(self, name) is not None]):
+            raise InputError(f"--dataset brings its own model, data and task; leave out {', '.join(surplus)}")
         return index
 
     def subject(self) -> Subject:
@@ -114,8 +118,8 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def model_config(level: str | None, mode: str, returns: str) -> ModelConfig:
-    """The task of a user's own model.
+def model_config(level: str | None, mode: str | None, returns: str | None) -> ModelConfig:
+    """The task of a user's own model; multiclass classification, and raw outputs, unless it is said otherwise.
 
     Raises:
         InputError: an option has no such value, or they do not go together.
@@ -126,6 +130,7 @@ def model_config(level: str | None, mode: str, returns: str) -> ModelConfig:
         raise InputError(
             f"expected --task node or --task graph with --model, got {'neither' if level is None else repr(level)}"
         )
+    mode, returns = mode or "multiclass_classification", returns or "raw"
     for option, value, known in (("--mode", mode, ModelMode), ("--returns", returns, ModelReturnType)):
         names = [member.value for member in known]
         if value not in names:
@@ -168,6 +173,20 @@ def parse_names(text: str, option: str) -> list[str]:
     if not names:
         raise InputError(f"expected {option} as names with commas between them, got {text!r}")
     return names
+
+
+def parse_settings(texts: list[str] | None) -> dict[str, Any]:
+    """Hyper-parameters by name, see `parse_setting`.
+
+    Raises:
+        InputError: a name comes twice.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in map(parse_setting, texts or ()):
+        if name in settings:
+            raise InputError(f"expected each hyper-parameter once, got --set {name}= twice")
+        settings[name] = value
+    return settings
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -20,7 +20,9 @@ from gnn_xai._version import __version__
 from gnn_xai.algorithms import Algorithm
 from gnn_xai.algorithms.base import describe
 from gnn_xai.api import explain
+from gnn_xai.cli.running import running
 from gnn_xai.cli.subjects import Subject
+from gnn_xai.cli.terminal import say
 from gnn_xai.comparison.table import Comparison
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.molecules import Drawing
@@ -44,23 +46,22 @@ def output_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]
 
     Args:
         out: the folder to write. It may be missing, empty, or hold an earlier run.
-        overwrite: also write into a folder that holds something else.
+        overwrite: also write into a folder that holds something else, or another run.
 
     Yields:
         The folder to write into.
 
     Raises:
-        InputError: `out` is a file, or a folder with other content and `overwrite` is False.
+        InputError: `out` is a file, or a folder with other content, or with a run of another command or of other options,
+            and `overwrite` is False.
         StorageError: nothing can be written there.
     """
     out = Path(os.path.abspath(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder for the output, got the file {out}; choose another --out")
-    if out.is_dir() and any(out.iterdir()) and not (overwrite or _is_a_run(out)):
-        raise InputError(
-            f"the output folder {out} holds files of something else; choose another --out, "
-            "or add --overwrite to write between them"
-        )
+    earlier = _earlier(out)
+    if not overwrite:
+        _refuse_another(out, earlier)
     # Beside `out`, on the same file system, so that the last step is a rename.
     beside = next(folder for folder in (*out.parents, out) if folder.exists())
     try:
@@ -69,7 +70,9 @@ def output_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]
         raise _unwritable(out, error) from error
     try:
         yield work
-        _publish(work, out)
+        _publish(work, out, earlier)
+        if earlier is not None and not overwrite:
+            say(f"the earlier run in {out} was replaced")
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -82,14 +85,38 @@ def _unwritable(out: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write to {out}: {error.strerror or error}; choose another --out")
 
 
-def _is_a_run(folder: Path) -> bool:
+def _earlier(out: Path) -> dict[str, Any] | None:
+    """The summary of the run in a folder; `None` if it holds none."""
     try:
-        return "gnn_xai" in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+        summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary if isinstance(summary, dict) and "gnn_xai" in summary else None
 
 
-def _publish(work: Path, out: Path) -> None:
+def _refuse_another(out: Path, earlier: dict[str, Any] | None) -> None:
+    """Raise an `InputError` if a folder holds files of something else, or a run that is not done again now."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if earlier is None:
+        raise InputError(
+            f"the output folder {out} holds files of something else; choose another --out, "
+            "or add --overwrite to write between them"
+        )
+    now, was = running(), earlier.get("command")
+    if now is None or now == was:
+        return
+    changed = "whose options are not known"
+    if isinstance(was, dict):
+        names = [name for name in {**now, **was} if now.get(name) != was.get(name)]
+        option = "the command" if names[0] == "command" else f"--{names[0].replace('_', '-')}"
+        changed = f"of another command: {option} was {was.get(names[0])}, and is now {now.get(names[0])}"
+    raise InputError(
+        f"the output folder {out} holds a run {changed}; choose another --out, or add --overwrite to replace it"
+    )
+
+
+def _publish(work: Path, out: Path, earlier: dict[str, Any] | None) -> None:
     umask = os.umask(0)
     os.umask(umask)
     work.chmod(0o777 & ~umask)  # mkdtemp's folder is for its owner only
@@ -99,20 +126,44 @@ def _publish(work: Path, out: Path) -> None:
             out.rmdir()
         work.rename(out)
         return
+    listed = (earlier or {}).get("files")
+    own = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    if {path.name for path in out.iterdir()} <= own and not out.is_symlink():  # nothing of anyone else
+        aside = work.with_name(f"{work.name}-replaced")
+        out.rename(aside)
+        try:
+            work.rename(out)
+        except BaseException:
+            aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    written = {path.name for path in work.iterdir()}
     # The summary goes last: it says that the folder is a complete run.
     for entry in sorted(work.iterdir(), key=lambda path: path.name == SUMMARY):
         place = out / entry.name
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
         entry.replace(place)
+    for name in own - written:  # what the earlier run had, and this one has not
+        stale = out / name
+        if stale.parent != out or stale.name != name:  # a summary that somebody else wrote
+            continue
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def write_summary(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `summary.json`, with the package's version first: it marks the folder as a run."""
-    text = json.dumps({"gnn_xai": __version__, **facts}, indent=2, ensure_ascii=False)
+    command = running()
+    about = {"gnn_xai": __version__, **({} if command is None else {"command": command})}
+    files = sorted({SUMMARY, *(path.name for path in folder.iterdir())})
+    text = json.dumps({**about, **facts, "files": files}, indent=2, ensure_ascii=False)
     # A list of numbers goes on one line, or predictions fill pages.
     text = re.sub(r"\[[\s\d.,e+-]*\]", lambda match: " ".join(match[0].split()), text)
-    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def explain_and_measure(

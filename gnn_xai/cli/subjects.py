@@ -17,6 +17,7 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.explain.config import ModelConfig
 
 from gnn_xai import datasets
+from gnn_xai.cli.options import model_config
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.results.explanations import Explanation
 from gnn_xai.results.ground_truth import GroundTruth
@@ -113,25 +114,34 @@ def from_factories(model: str, data: str | None, task: ModelConfig, weights: str
     return Subject(name=data or model, model=module.eval(), data=content, task=task)
 
 
-def reader_of_molecules(model: str, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+def reader_of_molecules(
+    model: str, mode: str | None = None, returns: str | None = None, weights: str | Path | None = None
+) -> Subject:
     """A model that reads molecules, without data.
 
     Args:
         model: `reference:NAME` for the reference model of the benchmark `nci_NAME`, or as in `from_factories`.
-        task: of a model of the user's own.
+        mode, returns: of a model of the user's own.
         weights: for that model.
 
     Raises:
-        InputError: there is no such reference model, it was given weights, or as in `from_factories`.
+        InputError: there is no such reference model, it was given weights or a task, or as in `from_factories`.
     """
     kind, _, name = model.partition(":")
-    if kind != "reference":
-        return from_factories(model, None, task, weights)
     known = [benchmark.removeprefix("nci_") for benchmark in datasets.names() if benchmark.startswith("nci_")]
+    if kind != "reference":
+        task = model_config("graph", mode, returns)
+        if model.removeprefix("nci_") in known:
+            raise InputError(
+                f"expected the model as package.module:factory, got {model!r}; did you mean "
+                f"reference:{model.removeprefix('nci_')}?"
+            )
+        return from_factories(model, None, task, weights)
     if name not in known:
         raise unknown("reference model", name, known)
-    if weights is not None:
-        raise InputError("a reference model brings its own weights; leave out --weights")
+    own = {"--weights": weights, "--mode": mode, "--returns": returns}
+    if surplus := [option for option, value in own.items() if value is not None]:
+        raise InputError(f"a reference model brings its own weights and task; leave out {', '.join(surplus)}")
     return from_benchmark(f"nci_{name}")
 
 
@@ -145,7 +155,7 @@ def _call(where: str, what: str) -> Any:
         sys.path.insert(0, folder)
     try:
         factory = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise InputError(
             f"cannot import the {what} {where} from {folder} or the installed packages: {type(error).__name__}: {error}"
         ) from error
@@ -156,7 +166,7 @@ def _call(where: str, what: str) -> Any:
         return factory()
     except GnnXaiError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{where} raised {type(error).__name__}: {error}") from error
 
 
@@ -167,6 +177,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         InputError: the file cannot be read, is no safetensors file, or does not fit the model.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a folder, or a device that never ends
+            raise InputError(f"expected the weights {path} to be a safetensors file, got something else than a file")
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror}") from error
@@ -186,6 +198,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         f"{name} has shape {list(state[name].shape)} where the model has {list(own[name].shape)}"
         for name in own
         if name in state and own[name].shape != state[name].shape
+    ]
+    problems += [
+        f"{name} is {state[name].dtype} where the model has {own[name].dtype}"
+        for name in own
+        if name in state and own[name].dtype != state[name].dtype
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -9,9 +9,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gnn_xai._text import printable
+
 ROWS_SHOWN = 20
 
 console = Console()
+
+
+def say(text: object) -> None:
+    """Print a line as it is: brackets are no markup, and escape codes are written out."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def table_text(text: object) -> Text:
+    """A cell with text as it is."""
+    return Text(printable(text))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], total: int, file: str) -> None:
@@ -20,7 +32,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], total: int
     for title in columns:
         table.add_column(title, overflow="fold")
     for row in islice(rows, ROWS_SHOWN):
-        table.add_row(*map(Text, row))
+        table.add_row(*map(table_text, row))
     console.print(table)
     if total > ROWS_SHOWN:
-        console.print(f"… and {total - ROWS_SHOWN} more in {file}", highlight=False)
+        say(f"… and {total - ROWS_SHOWN} more in {file}")
