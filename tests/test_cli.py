@@ -57,6 +57,9 @@ def pooled():
 def broken():
     raise RuntimeError("out of cheese")
 
+def exits():
+    raise SystemExit(3)
+
 def number():
     return 3
 
@@ -334,6 +337,93 @@ def test_an_earlier_run_is_replaced(work):
     assert [path.name for path in (work / "out" / "figures").iterdir()] == ["node-0.png"]
 
 
+def test_another_run_is_not_replaced_without_overwrite(work, capsys):
+    assert run(*KARATE, "--out", "out", "--figures", "0") == 0
+    summary = json.loads((work / "out" / "summary.json").read_text())
+    assert summary["command"]["command"] == "explain"
+    assert set(summary["files"]) == {path.name for path in (work / "out").iterdir()}
+    before = {path: path.read_bytes() for path in (work / "out").iterdir() if path.is_file()}
+    capsys.readouterr()
+    other = ("explain", "--dataset", "karate", "--algorithm", "random", "--index", "0-1")
+    for options, difference in (
+        ((*KARATE, "--seed", "1"), "--seed was 0, and is now 1"),
+        (other, r"--algorithm was .*, and is now random"),
+        (("compare", "--dataset", "karate", "--algorithms", "saliency"), "the command was explain, and is now compare"),
+    ):
+        said = fail(capsys, *options, "--out", "out")
+        assert re.search(
+            f"holds a run of another command: {difference}; choose another --out, or add --overwrite", said
+        ), said
+    assert before == {path: path.read_bytes() for path in (work / "out").iterdir() if path.is_file()}
+    (work / "out" / "notes.txt").write_text("mine")
+    compare = (
+        "compare",
+        "--dataset",
+        "karate",
+        "--algorithms",
+        "saliency",
+        "--index",
+        "0-1",
+        "--out",
+        "out",
+        "--overwrite",
+    )
+    assert run(*compare) == 0
+    assert not (work / "out" / "explanations.safetensors").exists(), "files of two runs lie in one folder"
+    assert (work / "out" / "notes.txt").read_text() == "mine"
+    (work / "out" / "notes.txt").unlink()
+    capsys.readouterr()
+    assert run(*compare[:-1]) == 0
+    assert "the earlier run in" in capsys.readouterr().out
+    assert {path.name for path in work.iterdir()} - {"__pycache__"} == {"mine.py", "out"}
+
+
+def test_a_summary_cannot_name_files_of_others(work):
+    (work / "precious").write_text("mine")
+    assert run(*KARATE, "--out", "out", "--figures", "0") == 0
+    path = work / "out" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "files": [*summary["files"], "../precious", str(work / "precious"), 3]}))
+    (work / "out" / "notes.txt").write_text("mine")
+    assert run(*KARATE, "--out", "out", "--figures", "0") == 0
+    assert (work / "precious").read_text() == "mine"
+
+
+def test_options_that_make_no_sense_together_are_refused(work, capsys):
+    for options, sentence in (
+        ((*KARATE, "--mode", "nonsense"), "brings its own model, data and task; leave out --mode"),
+        ((*KARATE, "--returns", "probs", "--task", "node"), "leave out --task, --returns"),
+        ((*KARATE, "--set", "objective=prob", "--set", "objective=raw"), "got --set objective= twice"),
+        ((*OWN, "--weights", "/dev/zero"), "expected the weights /dev/zero to be a safetensors file"),
+        ((*OWN[:2], "mine:exits", *OWN[3:]), "mine:exits raised SystemExit: 3"),
+        (("molecules", "--smiles", "a.smi", "--model", "reference:nitro", "--mode", "regression"), "leave out --mode"),
+        (("molecules", "--smiles", "a.smi", "--model", "logp"), "did you mean reference:logp?"),
+    ):
+        assert sentence in fail(capsys, *options, "--out", "out")
+        assert not (work / "out").exists()
+
+
+def test_text_is_never_markup(work, capsys):
+    assert (
+        run(
+            "explain",
+            "--dataset",
+            "karate",
+            "--algorithm",
+            "saliency",
+            "--index",
+            "0-1",
+            "--figures",
+            "0",
+            "--out",
+            "a[/b]",
+        )
+        == 0
+    )
+    assert "a[/b]" in capsys.readouterr().out
+    assert r"\x1b[31mred" in fail(capsys, "explain", "--dataset", "\x1b[31mred[/]", "--out", "out")
+
+
 def test_output_folder_is_complete_or_absent(work):
     def interrupted() -> None:
         with runs.output_folder("deep/er/out") as folder:
@@ -352,6 +442,8 @@ def test_output_folder_is_complete_or_absent(work):
 
 def test_a_terminated_run_leaves_nothing(work, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(runs, "save_figure", lambda *arguments: os.kill(os.getpid(), signal.SIGHUP))
+    assert run(*KARATE, "--out", "out") == 128 + signal.SIGHUP
     monkeypatch.setattr(runs, "save_figure", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
     assert run(*KARATE, "--out", "out") == 128 + signal.SIGTERM
     assert [path.name for path in work.iterdir() if path.name != "__pycache__"] == ["mine.py"]

@@ -351,14 +351,26 @@ def test_edges_that_only_normalise_stay(undirected: bool, removal: str) -> None:
         check(curve.minus[:, k], minus)
 
 
-@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 0.99)), min_size=2, max_size=6))
-def test_area_under_a_curve_is_that_of_pyg(points: list[tuple[float, float]]) -> None:
+@given(
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1.5)), min_size=2, max_size=6), st.floats(0, 1), st.floats(0, 1)
+)
+def test_area_under_a_curve(points: list[tuple[float, float]], more: float, less: float) -> None:
     plus, minus = torch.tensor(points, dtype=torch.float64).unbind(1)
     top = torch.arange(1, len(points) + 1).double() / 10
-    curve = FidelityCurve(top, 1 - top[None], torch.stack([plus, plus]), torch.stack([minus, minus.clamp(min=1)]))
-    expected = float(metric.fidelity_curve_auc(plus, minus, top))
-    check(curve.auc.values, [expected, math.nan])  # where fidelity− is 1, PyG raises
-    assert (curve.auc.count, curve.auc.undefined) == (1, 1)
+    curve = FidelityCurve(
+        top,
+        1 - top[None],
+        torch.stack([plus, plus, plus + more]),
+        torch.stack([minus, minus * torch.nan, minus - less]),
+    )
+    scores = [
+        2 / (1 / p + 1 / (1 - m)) if p > 0 and m < 1 else 0.0
+        for p, m in zip(plus.tolist(), minus.tolist(), strict=True)
+    ]
+    expected = sum((one + other) / 20 for one, other in zip(scores, scores[1:], strict=False))
+    area = curve.auc
+    check(area.values[:2], [expected, math.nan])
+    assert area.values[2] >= area.values[0] - 1e-12  # better in both, so no smaller
     check(curve.plus_auc.values[:1], [float(torch.trapezoid(plus, top))])
     check(curve.minus_auc.values[:1], [float(torch.trapezoid(minus, top))])
 
@@ -371,7 +383,8 @@ def test_area_is_that_of_the_curve() -> None:
     assert curve.sparsity[:, 2].unique().tolist() == [0]  # there are not as many
     area = gx.metrics.fidelity_curve_auc(case.model, case.data, found, top=(1, 3, 999))
     for position in range(len(found)):
-        expected = metric.fidelity_curve_auc(curve.plus[position], curve.minus[position], curve.top)
+        plus, minus = curve.plus[position].clamp(min=0), curve.minus[position].clamp(max=1)
+        expected = torch.trapezoid(metric.characterization_score(plus, minus), curve.top.to(plus.dtype))
         check(area.values[position], pytest.approx(float(expected)))
 
 

@@ -22,6 +22,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
@@ -566,6 +568,162 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="can only be told by its place in memory; hold plain values"):
             explained(tmp_path / "run", algorithm=Hyper(value), index=[0])
     assert not (tmp_path / "run").exists()
+
+
+# Hostile files #######################################################################################################
+
+
+def edited(change: Callable[[dict[str, Tensor], dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """An edit of the tensors and settings in a file of explanations."""
+
+    def edit(path: Path) -> None:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["gnn_xai"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        change(tensors, about)
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        save_file(tensors, path, metadata={"gnn_xai": json.dumps(about)})
+
+    return edit
+
+
+EDITS: dict[str, Callable[[dict[str, Tensor], dict[str, Any]], Any]] = {
+    "format as text": lambda t, a: a.update(format="1"),
+    "format as a flag": lambda t, a: a.update(format=True),
+    "algorithm as text": lambda t, a: a.update(algorithm="saliency"),
+    "algorithm without a name": lambda t, a: a.update(algorithm={}),
+    "seed as text": lambda t, a: a.update(seed="0"),
+    "signed as a number": lambda t, a: a.update(signed=1),
+    "provenance as a list": lambda t, a: a.update(provenance=[]),
+    "no task": lambda t, a: a.update(task=["node"]),
+    "another mask type": lambda t, a: a.update(node_mask_type="none"),
+    "types as a list": lambda t, a: a.update(types=[1]),
+    "half of the ends": lambda t, a: t.update(edge_index=t["edge_index"][:1]),
+    "edges cut off": lambda t, a: t.update(edge_index=t["edge_index"][:, 1:]),
+    "pointers counted down": lambda t, a: t.update(node_ptr=t["node_ptr"].flip(0)),
+    "pointers as numbers": lambda t, a: t.update(edge_ptr=t["edge_ptr"].float()),
+    "ids as numbers": lambda t, a: t.update(node_id=t["node_id"].double()),
+    "ids below 0": lambda t, a: t.update(node_id=t["node_id"] - 999),
+    "a stranger at an edge": lambda t, a: t.update(edge_index=t["edge_index"] + 5000),
+    "one mask too few": lambda t, a: t.update(edge_mask=t["edge_mask"][1:]),
+    "masks as integers": lambda t, a: t.update(edge_mask=t["edge_mask"].long()),
+    "a mask that is no column": lambda t, a: t.update(edge_mask=t["edge_mask"][:, None]),
+    "no node mask": lambda t, a: t.pop("node_mask"),
+    "no target": lambda t, a: t.pop("target"),
+    "targets out of range": lambda t, a: t.update(target=t["target"] + 77),
+    "a prediction that is no table": lambda t, a: t.update(prediction=t["prediction"][:, 0]),
+    "another prediction under masks": lambda t, a: t.update(prediction_masked=t["prediction"][:, :1]),
+    "exact as numbers": lambda t, a: t.update(exact=t["exact"].long()),
+    "an extra of another length": lambda t, a: t.update({"extras.cost": torch.ones(1)}),
+    "one more column": lambda t, a: t.update(virus=torch.ones(1)),
+    "types without names": lambda t, a: t.update(node_type=torch.zeros_like(t["node_id"])),
+    "an index of three": lambda t, a: t.update(index=t["index"][:, None].repeat(1, 3)),
+    "a scalar": lambda t, a: t.update(index=torch.tensor(3)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_file_that_is_not_in_order_is_refused(edit: str, saved: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "found.safetensors"
+    path.write_bytes(saved)
+    edited(lambda tensors, about: None)(path)
+    assert repr(gx.load(path))
+    edited(EDITS[edit])(path)
+    with pytest.raises(StorageError, match=str(path)):
+        gx.load(path)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    model, data = model_and_graph()
+    path = tmp_path_factory.mktemp("saved") / "found.safetensors"
+    return gx.explain(model, data, "saliency", index=[0, 3, 6], progress=False).save(path).read_bytes()
+
+
+def test_what_is_no_file_is_refused(saved: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "found.safetensors"
+    path.write_bytes(saved)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"gnn_xai": "[" * 100_000})
+    with pytest.raises(StorageError, match="cannot read"):
+        gx.load(path)
+    os.mkfifo(tmp_path / "pipe")
+    for odd in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(StorageError, match="it is no file; expected a file by Explanations.save"):
+            gx.load(odd)
+
+
+SHARDS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "elsewhere": lambda m: m["shards"][0].update(file="/etc/passwd"),
+    "above": lambda m: m["shards"][0].update(file="../000000000-000000001.safetensors"),
+    "a number": lambda m: m["shards"][0].update(file=3),
+    "no size": lambda m: m["shards"][0].pop("bytes"),
+    "size as text": lambda m: m["shards"][0].update(bytes="many"),
+    "backwards": lambda m: m["shards"][0].update(stop=-1),
+    "start as a number": lambda m: m["shards"][0].update(start=0.5),
+    "no checksum": lambda m: m["shards"][0].update(sha256=None),
+    "shards as text": lambda m: m.update(shards="none"),
+    "a shard as text": lambda m: m["shards"].insert(0, "x"),
+    "asked as text": lambda m: m.update(asked="all"),
+    "run as a list": lambda m: m.update(run=[]),
+    "no algorithm": lambda m: m["run"].pop("algorithm"),
+    "a task as text": lambda m: m["run"].update(task="n"),
+    "hardware as a number": lambda m: m.update(hardware=1),
+    "bytes as text": lambda m: m.update(batch_bytes="x"),
+    "shard size of 0": lambda m: m.update(shard_size=0),
+}
+
+
+def test_a_manifest_that_is_not_in_order_is_refused(tmp_path: Path) -> None:
+    explained(tmp_path / "run", index=[0, 3, 6])
+    path = tmp_path / "run" / MANIFEST
+    whole = path.read_text()
+    for change in SHARDS.values():
+        manifest = json.loads(whole)
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+        before = files(tmp_path / "run")
+        with pytest.raises(StorageError, match="cannot read .*manifest.json as the manifest of a run"):
+            gx.load(tmp_path / "run")
+        with pytest.raises(StorageError, match="cannot read .*manifest.json as the manifest of a run"):
+            explained(tmp_path / "run", index=[0, 3, 6])
+        assert files(tmp_path / "run") == before
+    path.write_text("[" * 100_000)
+    with pytest.raises(StorageError, match="cannot read"):
+        gx.load(tmp_path / "run")
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / f"{MANIFEST}.part").symlink_to(precious)
+    explained(run, index=[0, 3])
+    assert precious.read_text() == "mine"
+    shard = next(run.glob("*.safetensors"))
+    shard.unlink()
+    shard.symlink_to("/dev/zero")
+    with pytest.raises(StorageError, match="is damaged: it is no file; explain with the same out= computes it again"):
+        gx.load(run)[0]
+    (run / "lock").unlink()
+    (run / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="cannot write to"):
+        explained(run, index=[0, 3])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_shard_of_another_run_is_refused(tmp_path: Path) -> None:
+    for name, by in (("one", "saliency"), ("other", "random")):
+        explained(tmp_path / name, algorithm=by, index=[0, 3])
+    one, other = (json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("one", "other"))
+    one["shards"] = other["shards"]
+    (tmp_path / "one" / MANIFEST).write_text(json.dumps(one))
+    for shard in other["shards"]:
+        (tmp_path / "one" / shard["file"]).write_bytes((tmp_path / "other" / shard["file"]).read_bytes())
+    with pytest.raises(StorageError, match="it belongs to another run"):
+        gx.load(tmp_path / "one")[0]
 
 
 # Damage ##############################################################################################################

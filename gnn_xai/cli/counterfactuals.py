@@ -9,7 +9,7 @@ import typer
 import gnn_xai as gx
 from gnn_xai.cli.molecules import IdColumn, MoleculeFile, MoleculeModel, SmilesColumn
 from gnn_xai.cli.options import Mode, Out, Overwrite, Returns, Seed, Weights
-from gnn_xai.cli.terminal import console, print_rows
+from gnn_xai.cli.terminal import print_rows, say
 
 COLUMNS = {"name": "molecule", "edits": "edits", "after": "after", "similarity": "similarity"}
 FIGURES = 100
@@ -96,7 +96,7 @@ def counterfactuals(
         outputs.write_summary(folder, facts)
     rows = (tuple(_text(value) for value in row) for row in table[list(COLUMNS)].itertuples(index=False))
     print_rows(tuple(COLUMNS.values()), rows, len(table), "counterfactuals.csv")
-    console.print(f"pictures are in {out / 'figures'}; the table is {out / 'counterfactuals.csv'}", highlight=False)
+    say(f"pictures are in {out / 'figures'}; the table is {out / 'counterfactuals.csv'}")
 
 
 def _text(value: object) -> str:

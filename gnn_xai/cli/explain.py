@@ -20,7 +20,7 @@ from gnn_xai.cli.options import (
     parse_settings,
     spread,
 )
-from gnn_xai.cli.terminal import console, print_rows
+from gnn_xai.cli.terminal import console, print_rows, say
 from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def explain(
     rows = ((describe(e, subject.class_names), _strongest(explanations, e)) for e in explanations)
     print_rows(("prediction", "strongest"), rows, len(explanations), outputs.SUMMARY)
     console.print(outputs.results_table([row]))
-    console.print(f"written to {out}/: {outputs.EXPLANATIONS}, {outputs.SUMMARY}, {outputs.FIGURES}/", highlight=False)
+    say(f"written to {out}/: {outputs.EXPLANATIONS}, {outputs.SUMMARY}, {outputs.FIGURES}/")
 
 
 def _fit_on(method: Any, text: str | None) -> list[int] | None:

@@ -22,7 +22,7 @@ from gnn_xai.cli.options import (
     parse_names,
     parse_settings,
 )
-from gnn_xai.cli.terminal import console, print_rows
+from gnn_xai.cli.terminal import print_rows, say
 from gnn_xai.errors import unknown
 
 MoleculeFile = Annotated[
@@ -147,9 +147,7 @@ def molecules(
         outputs.write_explanations(folder, explanations, facts)
     rows = (tuple(map(_cell, row)) for row in table[list(COLUMNS)].itertuples(index=False))
     print_rows(tuple(COLUMNS.values()), rows, len(table), "molecules.csv")
-    console.print(
-        f"open {out / 'index.html'} to look at {len(mols)} molecules; tables are in {out}/*.csv", highlight=False
-    )
+    say(f"open {out / 'index.html'} to look at {len(mols)} molecules; tables are in {out}/*.csv")
 
 
 def _cell(value: object) -> str:

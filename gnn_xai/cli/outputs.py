@@ -22,7 +22,7 @@ from gnn_xai.algorithms.base import describe
 from gnn_xai.api import explain
 from gnn_xai.cli.running import running
 from gnn_xai.cli.subjects import Subject
-from gnn_xai.cli.terminal import say
+from gnn_xai.cli.terminal import say, table_text
 from gnn_xai.comparison.table import Comparison
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.molecules import Drawing
@@ -213,7 +213,7 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(column.text(row) for column in COLUMNS))
+        table.add_row(*(table_text(column.text(row)) for column in COLUMNS))
     return table
 
 

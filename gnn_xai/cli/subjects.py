@@ -67,7 +67,7 @@ class Subject:
 
     def true_nodes(self, explanation: Explanation) -> list[Any]:
         """The nodes of the true motif, named as by `Explanation.nodes`; none where the truth is unknown."""
-        if self.ground_truth is None:
+        if self.ground_truth is None or self.ground_truth.node is None:
             return []
         true = self.ground_truth.nodes(explanation.source[[explanation.position]]).tolist()
         return [node for node, in_motif in zip(explanation.nodes, true, strict=True) if in_motif]

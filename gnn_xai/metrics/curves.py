@@ -14,6 +14,7 @@ from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.evaluation import MaskLevel, Part, Rerun
+from gnn_xai.metrics.faithfulness import characterization_score
 from gnn_xai.metrics.losses import FidelityKind, Loss
 from gnn_xai.metrics.prepared import takes_prepared
 from gnn_xai.metrics.result import Result
@@ -44,13 +45,15 @@ class FidelityCurve:
 
     @property
     def auc(self) -> Result:
-        """The area under fidelity+ / (1 − fidelity−) over `top`, per instance, by trapezoids (Amara et al. 2022).
+        """The area under the characterization score over `top`, per instance, by trapezoids.
 
-        Higher is better. NaN where fidelity− is 1 at one of the sizes, or not defined. GraphFramEx takes it of means over a
-        data set: ``torch.trapezoid(plus.mean(0) / (1 - minus.mean(0)), top)``.
+        Higher is better, and what is no worse at any size has no smaller area. A negative fidelity+ and a fidelity− above 1
+        count as 0 and 1, for which the score is 0; NaN where one of them is not defined. PyG's `fidelity_curve_auc`, after
+        Amara et al. (2022), is another area, that under fidelity+ / (1 − fidelity−): it grows with fidelity−, which is
+        better the lower it is, so methods cannot be ranked by it.
         """
-        ratio = torch.where(self.minus == 1, torch.nan, self.plus / (1 - self.minus))
-        return Result("fidelity-curve AUC", self._area(ratio), "higher")
+        score = characterization_score(self.plus.clamp(min=0), self.minus.clamp(max=1))
+        return Result("fidelity-curve AUC", self._area(score), "higher")
 
     @property
     def plus_auc(self) -> Result:
@@ -99,7 +102,7 @@ def fidelity_curve(
             [0.3739, 0.6336, 0.5796, 0.5796],
             [0.7058, 0.7196, 0.6796, 0.6796]])
     >>> curve.auc
-    fidelity-curve AUC 0.6551 ± 0.0646 (n=3, higher is better)
+    fidelity-curve AUC 0.7778 ± 0.0424 (n=3, higher is better)
     """
     loss = Loss(kind, absolute)
     return _curve(Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels), top)
@@ -133,7 +136,7 @@ def fidelity_curve_auc(
     forward: Forward | None = None,
     batch_budget: int | Literal["auto"] = "auto",
 ) -> Result:
-    """The area under fidelity+ / (1 − fidelity−) over the size of the explanation: `FidelityCurve.auc`.
+    """The area under the characterization score over the size of the explanation: `FidelityCurve.auc`.
 
     Args:
         model, data, explanations, top, kind, labels, absolute, level, removal, forward, batch_budget: as in
@@ -146,7 +149,7 @@ def fidelity_curve_auc(
     >>> karate = gx.datasets.load("karate")
     >>> explanations = gx.explain(karate.model, karate.data, "saliency", index=[0, 8, 31], progress=False)
     >>> fidelity_curve_auc(karate.model, karate.data, explanations, level="edge")
-    fidelity-curve AUC 0.6343 ± 0.0823 (n=3, higher is better)
+    fidelity-curve AUC 0.7499 ± 0.0522 (n=3, higher is better)
     """
     loss = Loss(kind, absolute)
     return _curve(Rerun(model, data, explanations, forward, batch_budget, level, removal, loss, labels), top).auc

@@ -27,6 +27,7 @@ from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.optional import late
 from gnn_xai.results import _by_type, files, tables
 from gnn_xai.results._by_type import TypeNames
+from gnn_xai.results._in_order import require_order
 from gnn_xai.results._strength import strongest, summed_at_ends, undirected_once
 from gnn_xai.results._to_pyg import to_pyg
 from gnn_xai.results.columns import (
@@ -368,12 +369,11 @@ def read(path: str | os.PathLike[str]) -> Explanations:
         masks = {"edge_mask": None, "node_mask": None}
         about["types"] = TypeNames.read(meta.get("types"))
         about["column_types"] = {name: (level, kind) for name, (level, kind) in meta.get("columns", {}).items()}
-        for name in columns:
-            level_of(name, False, about["column_types"])  # a KeyError for those that nothing is known of
+        require_order(columns, about, about["types"])
         return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StorageError(
-            f"cannot read {path} as explanations: it is incomplete ({error}); {files.EXPECTED}"
+            f"cannot read {path} as explanations: it is not in order ({error}); {files.EXPECTED}"
         ) from error
 
 

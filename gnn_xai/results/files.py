@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from gnn_xai._checks import is_integer
 from gnn_xai.errors import StorageError
 
 FORMAT_VERSION = 2
@@ -96,7 +97,10 @@ def read(
         StorageError: if the file is missing, is not safetensors, holds something else, or comes from a newer version.
     """
     what = f"cannot read {path} as {kind}"
-    with storage_errors(what, expected, SafetensorError, json.JSONDecodeError), safe_open(path, framework="pt") as file:
+    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe may never end
+        raise StorageError(f"{what}: it is no file; {expected}")
+    kinds = (SafetensorError, ValueError, RecursionError)
+    with storage_errors(what, expected, *kinds), safe_open(path, framework="pt") as file:
         meta = json.loads((file.metadata() or {}).get("gnn_xai", "null"))
         if not isinstance(meta, dict):
             raise StorageError(f"{path} is safetensors but holds no {kind} of this package")
@@ -104,7 +108,9 @@ def read(
         return {key: file.get_tensor(key) for key in list(file.keys())}, meta
 
 
-def refuse_newer(path: str | os.PathLike[str], version: int, supported: int) -> None:
-    """Raise a `StorageError` for a file whose format is newer than the one that this version reads."""
+def refuse_newer(path: str | os.PathLike[str], version: Any, supported: int) -> None:
+    """Raise a `StorageError` for a file whose format is no number, or newer than the one that this version reads."""
+    if not is_integer(version, 0):
+        raise StorageError(f"{path} says that it has format {version!r}, which is no number; {EXPECTED}")
     if version > supported:
         raise StorageError(f"{path} has format {version}, this version reads up to {supported}; upgrade gnn_xai")

@@ -41,7 +41,8 @@ class GroundTruth:
 
     Args:
         edge: int ``[E]``, or a sequence of ``[E_g]`` with one tensor per graph; with ``pairs`` int ``[2, K]``.
-        node: int ``[N]``, or a sequence of ``[N_g]``; with ``pairs`` int ``[2, K]``.
+        node: int ``[N]``, or a sequence of ``[N_g]``; with ``pairs`` int ``[2, K]``. Of graphs, and with ``pairs``, one of
+            the two may be ``None``, where it is not known.
         pairs: int ``[2, P]``, pairs of nodes as `gnn_xai.explain` takes them.
 
     Raises:
@@ -64,21 +65,28 @@ class GroundTruth:
     [1, 1, 1, 0, 0, 1, 1, 1]
     """
 
-    edge: Motifs | Sequence[Motifs]
-    node: Motifs | Sequence[Motifs]
+    edge: Motifs | Sequence[Motifs] | None
+    node: Motifs | Sequence[Motifs] | None = None
     pairs: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if _form(self.edge) != _form(self.node):
+        known = [motifs for motifs in (self.edge, self.node) if motifs is not None]
+        if not known or (len(known) == 1 and not self.per_graph and self.pairs is None):
+            missing = "edge= and node=" if not known else "edge=" if self.edge is None else "node="
+            raise InputError(
+                f"expected edge= and node= of a GroundTruth, got no {missing}; give motif ids, -1 for no motif (those of "
+                "nodes say which motif explains a node); for graphs, with a tensor each, one of the two may be None"
+            )
+        if len({_form(motifs) for motifs in known}) > 1:
             raise InputError(
                 "edge and node of a GroundTruth must have one form: two tensors (node level), two dicts of tensors by "
                 "type (heterogeneous graphs), or two sequences with one of either per graph, got "
                 f"{type(self.edge).__name__} and {type(self.node).__name__}"
             )
-        if self.per_graph and len(self.edge) != len(self.node):
+        if self.per_graph and len({len(motifs) for motifs in known}) > 1:
             raise InputError(
                 "a GroundTruth for graphs needs one edge and one node tensor per graph, "
-                f"got {len(self.edge)} and {len(self.node)}"
+                f"got {' and '.join(str(len(motifs)) for motifs in known)}"
             )
         listed = self.pairs is not None
         _require_integers("pairs", self.pairs, listed=True, means="pairs of nodes")
@@ -89,7 +97,7 @@ class GroundTruth:
     @property
     def per_graph(self) -> bool:
         """The truth of a graph-level task, with tensors per graph."""
-        return _form(self.edge) == "per graph"
+        return _form(self.node if self.edge is None else self.edge) == "per graph"
 
     def edges(self, explanations: Explanations) -> Tensor:
         """True edges among the explained ones: bool ``[sumE]``, in the order of ``edge_id``.
@@ -130,8 +138,10 @@ class GroundTruth:
         if explanations.data is None:
             return
         for what, sizes in zip(("edge", "node"), _sizes(explanations.data, types), strict=True):
+            if (motifs := getattr(self, what)) is None:
+                continue
             names = _names(what, types)
-            parts = _parts(getattr(self, what), names)
+            parts = _parts(motifs, names)
             kinds = 1 if names is None else len(names)
             if not self.per_graph:
                 sizes = [sum(sizes[kind::kinds]) for kind in range(kinds)]
@@ -155,6 +165,12 @@ class GroundTruth:
                     )
 
     def _true(self, what: str, explanations: Explanations) -> Tensor:
+        motifs = getattr(self, what)
+        if motifs is None:
+            other = "edge" if what == "node" else "node"
+            raise InputError(
+                f"this GroundTruth does not know which {what}s are true; give it {what}=, or compare level={other!r}"
+            )
         index, types = explanations.index, explanations.types
         names = _names(what, types)
         ids = getattr(explanations, f"{what}_id" if types is None else f"{what}_number")
@@ -162,11 +178,11 @@ class GroundTruth:
         owner = owner.repeat_interleave(getattr(explanations, f"{what}_ptr").diff())
         # One part of the truth for each graph and type: which one an element is in, and its id there, identify it.
         part = torch.zeros_like(ids) if types is None else getattr(explanations, f"{what}_type")
-        parts = [motif.to(ids.device) for motif in _parts(getattr(self, what), names)]
+        parts = [motif.to(ids.device) for motif in _parts(motifs, names)]
         if self.pairs is not None:
             return _listed(parts, part, ids, self._position(index)[owner])
         if self.per_graph:
-            _require_within(index, len(self.edge), "graph")
+            _require_within(index, len(motifs), "graph")
             part = part + index[owner] * (1 if names is None else len(names))
         sizes = torch.tensor([len(motif) for motif in parts], device=ids.device)
         _require_within(ids, sizes[part], what)
@@ -179,6 +195,7 @@ class GroundTruth:
     def _own(self, index: Tensor, types: TypeNames | None) -> Tensor:
         """The motifs of the nodes that are explained, `[B, 1]`, or `[B, 2]` for pairs."""
         roots, columns = index.reshape(len(index), -1), []
+        assert self.node is not None
         parts = _parts(self.node, _names("node", types))
         kinds = [0] * roots.size(1) if types is None else [types.node_types.index(str(types.explained))]
         for ids, kind in zip(roots.unbind(1), kinds, strict=True):
@@ -199,14 +216,14 @@ class GroundTruth:
         return torch.where(keys[place] == wanted, order[place], -1)
 
 
-def _form(motifs: Motifs | Sequence[Motifs]) -> str:
+def _form(motifs: Motifs | Sequence[Motifs] | None) -> str:
     if isinstance(motifs, Tensor):
         return "one tensor"
     return "by type" if isinstance(motifs, Mapping) else "per graph"
 
 
-def _tensors(motifs: Motifs | Sequence[Motifs]) -> Iterator[Any]:
-    for graph in [motifs] if isinstance(motifs, (Tensor, Mapping)) else motifs:
+def _tensors(motifs: Motifs | Sequence[Motifs] | None) -> Iterator[Any]:
+    for graph in () if motifs is None else [motifs] if isinstance(motifs, (Tensor, Mapping)) else motifs:
         yield from graph.values() if isinstance(graph, Mapping) else (graph,)
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from gnn_xai._checks import is_integer, is_number
 from gnn_xai.core.arrays.batches import Bytes
 from gnn_xai.errors import InputError, StorageError, warn
 from gnn_xai.results import tables
@@ -126,7 +128,8 @@ class RunWriter:
         """Remove what a killed process left behind: half-written files, and shards that no manifest names."""
         named = {shard["file"] for shard in self.manifest["shards"]}
         for path in self.folder.iterdir():
-            if path.suffix == PART or (_SHARD_NAME.fullmatch(path.name) and path.name not in named):
+            left_over = path.suffix == PART or (_SHARD_NAME.fullmatch(path.name) and path.name not in named)
+            if left_over and (path.is_symlink() or not path.is_dir()):
                 path.unlink()
 
     def _update(self, **changed: Any) -> None:
@@ -143,7 +146,9 @@ class RunWriter:
         )
         with storage_errors(f"cannot write {self.folder / name}", remedy):
             try:
-                with part.open("wb") as file:
+                part.unlink(missing_ok=True)
+                # Made anew: a link that lies there is not followed.
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -230,7 +235,7 @@ def _locked(folder: Path) -> Iterator[None]:
                     f"else ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}); choose another"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         if fcntl is not None:
             try:
@@ -271,10 +276,12 @@ def _checked(folder: Path, shard: dict[str, Any]) -> Path:
     """
     path, damage = folder / shard["file"], None
     try:
-        content = path.read_bytes()
-        if len(content) != shard["bytes"]:
-            damage = f"it has {len(content)} bytes, and {shard['bytes']} were written"
-        elif hashlib.sha256(content).hexdigest() != shard["sha256"]:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode):
+            damage = "it is no file"
+        elif about.st_size != shard["bytes"]:
+            damage = f"it has {about.st_size} bytes, and {shard['bytes']} were written"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
             damage = "its content is not what was written (another checksum)"
     except OSError as error:
         damage = error.strerror or str(error)
@@ -291,15 +298,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():  # a pipe may never end
+            raise ValueError("it is no file")
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not is_integer(manifest["format"], 0):
+            raise ValueError("its format is no number")
         refuse_newer(path, manifest["format"], FORMAT_VERSION)
         if missing := {"run", "hardware", "batch_bytes", "shard_size", "asked"} - manifest.keys():
             raise ValueError(f"without {', '.join(sorted(missing))}")
-        stops = [0, *(shard["stop"] for shard in manifest["shards"])]
-        in_order = all(stop <= shard["start"] for stop, shard in zip(stops, manifest["shards"], strict=False))
-        if not in_order or stops[-1] > manifest["asked"]:
-            raise ValueError("its shards do not fit together")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_order(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         if isinstance(error, StorageError):
             raise
         if isinstance(error, FileNotFoundError):
@@ -311,6 +319,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"cannot read {path} as the manifest of a run ({error}); expected one that explain wrote with out="
         ) from error
     return manifest
+
+
+def _require_order(manifest: dict[str, Any]) -> None:
+    """Raise a `ValueError` unless a manifest holds what `RunWriter` writes, and shards are plain files of its folder."""
+    run, measured = manifest["run"], manifest["batch_bytes"]
+    named = isinstance(run["algorithm"]["name"], str) and all(isinstance(part, str) for part in run["task"][:3])
+    if not named or len(run["task"]) != 3 or "batch_budget" not in run:
+        raise ValueError("its settings are not those of a run")
+    numbers = is_integer(manifest["asked"], 0) and is_integer(manifest["shard_size"], 1)
+    if not numbers or not (measured is None or is_number(measured, "[0, inf)")):
+        raise ValueError("its sizes are no numbers")
+    hardware = manifest["hardware"]
+    if not (isinstance(hardware, list) and hardware and all(isinstance(name, str) for name in hardware)):
+        raise ValueError("its hardware has no names")
+    stop = 0
+    for shard in manifest["shards"]:
+        if not (isinstance(shard["file"], str) and _SHARD_NAME.fullmatch(shard["file"])):
+            raise ValueError(f"{shard['file']!r} is not the name of a shard")
+        counts = all(is_integer(shard[name], 0) for name in ("start", "stop", "bytes", "inexact"))
+        if not counts or not isinstance(shard["sha256"], str) or not stop <= shard["start"] < shard["stop"]:
+            raise ValueError("its shards do not fit together")
+        stop = shard["stop"]
+    if stop > manifest["asked"]:
+        raise ValueError("its shards do not fit together")
 
 
 # Settings of a run ###################################################################################################
@@ -461,4 +493,11 @@ class StoredExplanations:
     def _read(self, number: int) -> Explanations:
         if number >= len(self.manifest["shards"]):
             raise StorageError(f"{self.path} holds no explanations yet; resume it with explain and the same out=")
-        return replace(read(_checked(self.path, self.manifest["shards"][number])), data=self._data)
+        shard = self.manifest["shards"][number]
+        path = _checked(self.path, shard)
+        part = read(path)
+        settings = {name: value for name, value in self.manifest["run"]["algorithm"].items() if name != "code"}
+        alike = json.dumps(part.algorithm, sort_keys=True) == json.dumps(settings, sort_keys=True)
+        if len(part) != shard["stop"] - shard["start"] or not alike:
+            raise StorageError(f"the shard {path} is damaged: it belongs to another run; explain into another folder")
+        return replace(part, data=self._data)
