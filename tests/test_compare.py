@@ -726,7 +726,8 @@ def test_compare_on_the_command_line(work: Path, capsys) -> None:
     assert summary["algorithms"]["smooth_grad"]["samples"] == 3
     assert summary["seeds"] == [0, 1]
     assert summary["table"][0]["difference"] is None  # JSON has no NaN
-    assert run(*KARATE, "--out", "out/compare") == 0  # an earlier run is replaced
+    assert run(*KARATE, "--out", "out/compare") == 2  # other metrics: another run
+    assert run(*KARATE, "--out", "out/compare", "--overwrite") == 0
     assert run("list") == 0
     assert re.search(r"^ ?roc_auc ", capsys.readouterr().out, re.MULTILINE)
 

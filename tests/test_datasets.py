@@ -833,6 +833,9 @@ def test_listed_truth_of_pairs():
     [
         (torch.zeros(3).long(), [torch.zeros(3).long()], "one form"),
         ([torch.zeros(3).long()], [], "got 1 and 0"),
+        (None, None, "got no edge= and node=; give motif ids, -1 for no motif"),
+        (torch.zeros(3).long(), None, "got no node=; give motif ids, -1 for no motif"),
+        (None, {"a": torch.zeros(3).long()}, "got no edge="),
         (torch.zeros(3), torch.zeros(3).long(), r"edge .* torch.float32 of shape \(3,\)"),
         (torch.zeros(3).long(), torch.zeros(3).bool(), r"node .* 'truth.long\(\) - 1'"),
         ([torch.zeros(3, 1).long()], [torch.zeros(3).long()], r"shape \(3, 1\)"),
@@ -843,6 +846,21 @@ def test_listed_truth_of_pairs():
 def test_bad_truth(edge: object, node: object, message: str):
     with pytest.raises(InputError, match=message):
         GroundTruth(edge=edge, node=node)
+
+
+def test_the_truth_of_one_level_alone():
+    """Of graphs, what compares edges needs no truth of nodes, and the other way around."""
+    benchmark = datasets.load("ba_2motifs")
+    found = gx.explain(benchmark.model, benchmark.data, "saliency", task="graph", index=[0, 500], progress=False)
+    whole = benchmark.ground_truth
+    for level, other in (("edge", "node"), ("node", "edge")):
+        alone = GroundTruth(**{"edge": None, "node": None, level: getattr(whole, level)})
+        one, both = (gx.metrics.roc_auc(found, truth, level=level).values for truth in (alone, whole))
+        assert torch.equal(one, both)
+        with pytest.raises(
+            InputError, match=f"does not know which {other}s are true; give it {other}=, or compare level"
+        ):
+            gx.metrics.roc_auc(found, alone, level=other)
 
 
 def test_bad_listed_truth():
