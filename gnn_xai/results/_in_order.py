@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnn_xai.core.engines.scores import NODE_MASK_TYPES
+from gnn_xai.core.engines.scored import NODE_MASK_TYPES
 from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results.columns import COLUMNS, EXTRAS, LEVELS, level_of, rows_dim
 

@@ -372,9 +372,8 @@ def read(path: str | os.PathLike[str]) -> Explanations:
         require_order(columns, about, about["types"])
         return Explanations(**{**masks, **_fields(columns)}, task=ModelConfig(*meta["task"]), **about)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StorageError(
-            f"cannot read {path} as explanations: it is not in order ({error}); {files.EXPECTED}"
-        ) from error
+        state = "incomplete" if isinstance(error, KeyError) else "not in order"
+        raise StorageError(f"cannot read {path} as explanations: it is {state} ({error}); {files.EXPECTED}") from error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
