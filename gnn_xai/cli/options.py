@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from gnn_xai.errors import InputError, unknown
+from gnn_xai.errors import InputError
 
 if TYPE_CHECKING:
-    from torch_geometric.explain.config import ModelConfig
-
     from gnn_xai.cli.subjects import Subject
 
 Algorithm = Annotated[str, typer.Option(help="One of `gnn-xai list`.")]
@@ -90,7 +88,7 @@ class Choice:
             return subjects.from_benchmark(self.dataset)
         assert self.model is not None
         return subjects.from_factories(
-            self.model, self.data, model_config(self.task, self.mode, self.returns), self.weights
+            self.model, self.data, subjects.model_config(self.task, self.mode, self.returns), self.weights
         )
 
 
@@ -116,31 +114,6 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     flat.__signature__ = inspect.Signature([*chosen, *own])  # type: ignore[attr-defined]
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in (*chosen, *own)}
     return flat
-
-
-def model_config(level: str | None, mode: str | None, returns: str | None) -> ModelConfig:
-    """The task of a user's own model; multiclass classification, and raw outputs, unless it is said otherwise.
-
-    Raises:
-        InputError: an option has no such value, or they do not go together.
-    """
-    from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
-
-    if level not in ("node", "graph"):
-        raise InputError(
-            f"expected --task node or --task graph with --model, got {'neither' if level is None else repr(level)}"
-        )
-    mode, returns = mode or "multiclass_classification", returns or "raw"
-    for option, value, known in (("--mode", mode, ModelMode), ("--returns", returns, ModelReturnType)):
-        names = [member.value for member in known]
-        if value not in names:
-            raise unknown(option, value, names)
-    try:
-        return ModelConfig(mode=mode, task_level=level, return_type=returns)
-    except ValueError as error:
-        raise InputError(
-            f"expected --mode and --returns that go together, got {mode} and {returns}: {error}"
-        ) from error
 
 
 def parse_index(text: str, option: str = "--index") -> list[int]:

@@ -14,10 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
-from torch_geometric.explain.config import ModelConfig
+from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
 from gnn_xai import datasets
-from gnn_xai.cli.options import model_config
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.results.explanations import Explanation
 from gnn_xai.results.ground_truth import GroundTruth
@@ -112,6 +111,29 @@ def from_factories(model: str, data: str | None, task: ModelConfig, weights: str
         load_weights(module, weights)
     content = None if data is None else _call(data, "data")
     return Subject(name=data or model, model=module.eval(), data=content, task=task)
+
+
+def model_config(level: str | None, mode: str | None, returns: str | None) -> ModelConfig:
+    """The task of a user's own model; multiclass classification, and raw outputs, unless it is said otherwise.
+
+    Raises:
+        InputError: an option has no such value, or they do not go together.
+    """
+    if level not in ("node", "graph"):
+        raise InputError(
+            f"expected --task node or --task graph with --model, got {'neither' if level is None else repr(level)}"
+        )
+    mode, returns = mode or "multiclass_classification", returns or "raw"
+    for option, value, known in (("--mode", mode, ModelMode), ("--returns", returns, ModelReturnType)):
+        names = [member.value for member in known]
+        if value not in names:
+            raise unknown(option, value, names)
+    try:
+        return ModelConfig(mode=mode, task_level=level, return_type=returns)
+    except ValueError as error:
+        raise InputError(
+            f"expected --mode and --returns that go together, got {mode} and {returns}: {error}"
+        ) from error
 
 
 def reader_of_molecules(
