@@ -28,6 +28,7 @@ from gnn_xai.core.engines.handed_in import (
     device_of,
     prepared_for,
     refuse_inference_mode,
+    type_of,
 )
 from gnn_xai.core.engines.prepare import CHUNK, Chunk, Prepared, as_cap, refuse_what_was_prepared
 from gnn_xai.core.engines.prepare import prepare as core_prepare
@@ -39,7 +40,8 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.model.arguments import as_target, as_task, eager, problem_of
+from gnn_xai.core.graphs.spelling import EdgeType
+from gnn_xai.core.model.arguments import as_target, as_task, eager, output_type, problem_of
 from gnn_xai.core.model.index import Index
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.readout import readout_of
@@ -62,6 +64,7 @@ def explain(
     *,
     task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
+    edge_type: tuple[str, str, str] | None = ...,
     index: Index = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
@@ -82,6 +85,7 @@ def explain(
     *,
     task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = ...,
     node_type: str | None = ...,
+    edge_type: tuple[str, str, str] | None = ...,
     index: Index = ...,
     target: int | Sequence[int] | Tensor | None = ...,
     forward: Forward | None = ...,
@@ -103,6 +107,7 @@ def explain(
     *,
     task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
+    edge_type: tuple[str, str, str] | None = None,
     index: Index = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
@@ -136,6 +141,8 @@ def explain(
             settings, for probabilities, binary and multi-label classification and regression. `None`: node level for a
             `Data`, graph level for several.
         node_type: of the nodes whose predictions are explained, in a heterogeneous graph.
+        edge_type: for an edge-level task on a heterogeneous graph, the relation that is predicted; `None` for the only one
+            with an `edge_label_index`.
         index: which nodes or graphs to explain, nodes counted within their type; `None` for all. For an edge-level task,
             pairs of nodes `[2, B]`, whether there is an edge or not; also one tuple `(u, v)` or a list of them; or positions
             in `data.edge_label_index`, of which `None` takes all.
@@ -173,15 +180,16 @@ def explain(
     if isinstance(model, Prepared):
         if data is not None:  # the algorithm, one place further to the left
             data, algorithm = None, data
-        settled = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+        settled = {"task": task, "node_type": node_type, "edge_type": edge_type}
+        settled |= {"forward": forward, "undirected": undirected}
         refuse_what_was_prepared(**settled, exclude_pair=None if exclude_pair is False else exclude_pair)
         model.check_unchanged()
         data, task, forward = model.graphs.source, model.problem.task, model.forward
-        node_type = model.problem.node_type
+        of_type = model.problem.of_type
         undirected, module = "auto" if model.undirected else False, model.problem.model
         batch_budget = model.batch_budget if is_auto(batch_budget) else batch_budget
     else:
-        module = eager(model)
+        module, of_type = eager(model), type_of(node_type, edge_type)
     method = get(algorithm)
     integer(seed, "seed")
     flag(progress, "progress")
@@ -190,7 +198,7 @@ def explain(
         module,
         method,
         as_task(task, data),
-        node_type,
+        of_type,
         forward,
         seed,
         undirected,
@@ -219,6 +227,7 @@ def prepare(
     *,
     task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
+    edge_type: tuple[str, str, str] | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
     exclude_pair: bool = False,
@@ -227,7 +236,7 @@ def prepare(
     """Look at a model and its data once, for many calls.
 
     Args:
-        model, data, task, node_type, forward, undirected, exclude_pair, batch_budget: as in `gnn_xai.explain`.
+        model, data, task, node_type, edge_type, forward, undirected, exclude_pair, batch_budget: as in `gnn_xai.explain`.
 
     Returns:
         what `gnn_xai.explain`, `gnn_xai.compare` and every metric take in place of model and data.
@@ -243,7 +252,8 @@ def prepare(
     >>> explanations = gx.explain(prepared, "saliency", index=[0, 16], progress=False)
     """
     refuse_inference_mode("prepare")
-    settings: dict[str, Any] = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+    settings: dict[str, Any] = {"task": task, "of_type": type_of(node_type, edge_type), "forward": forward}
+    settings["undirected"] = undirected
     return prepared_for(model, data, **settings, exclude_pair=exclude_pair, batch_budget=batch_budget, watch=True)
 
 
@@ -254,7 +264,7 @@ class _Call:
     model: nn.Module
     method: Algorithm
     task: ModelConfig
-    node_type: str | None
+    of_type: str | EdgeType | None
     forward: Forward | None
     seed: int
     undirected: bool | Literal["auto"]
@@ -280,7 +290,7 @@ class _Call:
         """The model's problem on some graphs."""
         if self.prepared is not None:
             return self.prepared.problem
-        return problem_of(self.model, graphs, self.task, self.forward, self.node_type, self.exclude_pair)
+        return problem_of(self.model, graphs, self.task, self.forward, self.of_type, self.exclude_pair)
 
     def answers(
         self,
@@ -337,8 +347,10 @@ def _stored(
     call: _Call, data: Any, device: torch.device, index: Any, target: Any, progress: bool, out: str | PathLike[str]
 ) -> StoredExplanations:
     """Explain into a folder, block by block of the data and shard by shard, leaving out what is there."""
-    readout = readout_of(call.task.task_level)
-    shelf = Shelf(data, device, whole=readout.rooted)
+    level = call.task.task_level
+    shelf = Shelf(data, device, whole=readout_of(level).rooted)
+    whole = shelf.take(None) if shelf.whole is not None else None
+    readout = readout_of(level, None if whole is None else output_type(whole, level, call.of_type))
     content, sizes = Digest(), []
     for graphs in shelf.parts():
         content.add(graphs.content())
@@ -488,7 +500,7 @@ def _explanations(
         extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in scores.extras.items()},
         provenance=provenance,
         data=source.source,
-        types=TypeNames.of(source, session.problem.node_type),
+        types=TypeNames.of(source, session.problem.of_type),
         columns={column.name: _in_play(graphs, column, value) for column, value in scores.columns.items()},
         column_types={column.name: (column.level, column.type) for column in scores.columns},
         **types,

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import REGISTRY, describe, get, masks_edges, removal
 from gnn_xai.core.engines.fit import Fitting, Lesson, Losses, Parameters, fit
-from gnn_xai.core.engines.handed_in import as_targets, prepared_for, refuse_inference_mode
+from gnn_xai.core.engines.handed_in import as_targets, prepared_for, refuse_inference_mode, type_of
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -63,6 +63,7 @@ class Fits:
         *,
         task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
         node_type: str | None = None,
+        edge_type: tuple[str, str, str] | None = None,
         index: Index = None,
         target: int | Sequence[int] | Tensor | None = None,
         forward: Forward | None = None,
@@ -77,7 +78,8 @@ class Fits:
         """Learn over many instances.
 
         Args:
-            model, data, task, node_type, forward, undirected, exclude_pair, batch_budget, progress: as in `gnn_xai.explain`.
+            model, data, task, node_type, edge_type, forward, undirected, exclude_pair, batch_budget, progress: as in
+                `gnn_xai.explain`.
             index: the nodes, pairs or graphs to learn from; `None` for all.
             target: the class or column of each; `None` for what the model predicts.
             seed: the same seed gives the same parameters.
@@ -95,12 +97,13 @@ class Fits:
         integer(seed, "seed")
         refuse_inference_mode("fit")
         if isinstance(model, Prepared):
-            settled = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+            settled = {"task": task, "node_type": node_type, "edge_type": edge_type}
+            settled |= {"forward": forward, "undirected": undirected}
             refuse_what_was_prepared(**settled, exclude_pair=exclude_pair or None)
             model.check_unchanged()
             prepared = model
         else:
-            settings: dict[str, Any] = {"task": task, "node_type": node_type, "forward": forward}
+            settings: dict[str, Any] = {"task": task, "of_type": type_of(node_type, edge_type), "forward": forward}
             settings |= {"undirected": undirected, "exclude_pair": exclude_pair, "batch_budget": batch_budget}
             prepared = prepared_for(model, data, **settings, index=index)
         with untouched(prepared.problem.model), torch.enable_grad():

@@ -18,7 +18,7 @@ from gnn_xai.algorithms.random import Random
 from gnn_xai.api import explain
 from gnn_xai.comparison.measures import Measure, columns, refusals
 from gnn_xai.comparison.table import Comparison
-from gnn_xai.core.engines.handed_in import prepared_for, refuse_inference_mode
+from gnn_xai.core.engines.handed_in import prepared_for, refuse_inference_mode, type_of
 from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import GnnXaiWarning, InputError, warn
@@ -44,8 +44,9 @@ def compare(
     fit_index: Any = None,
     ground_truth: GroundTruth | Any = None,
     labels: Tensor | None = None,
-    task: Literal["node", "graph"] | ModelConfig | None = None,
+    task: Literal["node", "edge", "graph"] | dict[str, Any] | ModelConfig | None = None,
     node_type: str | None = None,
+    edge_type: tuple[str, str, str] | None = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
     seeds: int | Sequence[int] = 0,
@@ -65,8 +66,8 @@ def compare(
     `Comparison.skipped`.
 
     Args:
-        model, data, index, task, node_type, target, forward, undirected, max_neighbors, batch_budget, progress: as in
-            `gnn_xai.explain`; a prepared problem takes the place of model and data, as it does there.
+        model, data, index, task, node_type, edge_type, target, forward, undirected, max_neighbors, batch_budget, progress:
+            as in `gnn_xai.explain`; a prepared problem takes the place of model and data, as it does there.
         algorithms: names or objects; or a dict of them, whose keys are what the table calls them.
         fit_index: what algorithms learn from that have to be fitted and are not yet, with the first of the seeds; like
             `index`.
@@ -107,7 +108,7 @@ def compare(
     inputs |= _of_problem(model, data, forward)
     for label, measure in measures.items():
         measure.check(label, inputs)
-    asked = {"task": task, "node_type": node_type, "forward": forward, "undirected": undirected}
+    asked = {"task": task, "of_type": type_of(node_type, edge_type), "forward": forward, "undirected": undirected}
     asked |= {"batch_budget": batch_budget, "index": index}
     prepared = model if isinstance(model, Prepared) else _prepare(model, data, asked)
     methods = _fitted(methods, prepared, fit_index, seeds[0], progress)

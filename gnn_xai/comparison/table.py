@@ -227,7 +227,7 @@ class Comparison:
         if prepared is None:
             first = self.explanations[self.reference]
             task, forward = first.task, self.inputs["forward"]
-            asked = {"task": task, "node_type": first.explained_type, "forward": forward, "index": first.index.t()}
+            asked = {"task": task, "of_type": first.explained_type, "forward": forward, "index": first.index.t()}
             asked["exclude_pair"] = first.provenance.get("exclude_pair", False)
             prepared = prepared_for(model, data, **asked, batch_budget=budget)
         rows = []

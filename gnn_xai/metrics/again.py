@@ -109,7 +109,7 @@ class Again:
                 "model": self.module,
                 "data": self.source,
                 "task": asked.task,
-                "node_type": asked.explained_type,
+                **of_type_of(asked),
                 "forward": self.call,
                 "undirected": "auto" if undirected else False,
                 "exclude_pair": asked.provenance.get("exclude_pair", False),
@@ -118,7 +118,7 @@ class Again:
             settings["algorithm"] = self.method.refit(
                 changes["model"],
                 changes.get("data", self.source),
-                node_type=asked.explained_type,
+                **of_type_of(asked),
                 forward=self.call,
                 undirected=settings["undirected"],
                 progress=False,
@@ -165,6 +165,12 @@ def explained(explanations: Explanations, data: Any) -> Graphs:
     if graphs is None or not same:
         raise InputError("the explained edges are not those of this data; pass the data that was explained")
     return graphs
+
+
+def of_type_of(explanations: Explanations) -> dict[str, Any]:
+    """`node_type` or `edge_type`, as `gnn_xai.explain` takes them; neither for homogeneous data."""
+    kind = explanations.explained_type
+    return {} if kind is None else {"edge_type" if isinstance(kind, tuple) else "node_type": kind}
 
 
 def position(explanations: Explanations, graphs: Graphs) -> Tensor:

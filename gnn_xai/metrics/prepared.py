@@ -40,7 +40,9 @@ def takes_prepared(function: Callable[Concatenate[nn.Module | Prepared, Any, P],
             if args or "model" in kwargs:
                 require_module(model)
             return run(*args, **kwargs)
-        refuse_what_was_prepared(**{name: kwargs.get(name) for name in ("task", "node_type", "forward", "undirected")})
+        refuse_what_was_prepared(
+            **{name: kwargs.get(name) for name in ("task", "node_type", "edge_type", "forward", "undirected")}
+        )
         if args[1:] and args[1] is model.graphs.source:
             raise InputError("expected no data beside a prepared problem, which holds its own; leave it out")
         model.check_unchanged()

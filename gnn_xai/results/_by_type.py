@@ -20,7 +20,7 @@ class TypeNames:
     """The names that the types of explanations stand for.
 
     Attributes:
-        explained: the type of the explained nodes; `None` where graphs are explained.
+        explained: the type of the explained nodes, or the relation of the explained pairs; `None` for graphs.
         node_types, edge_types: names, in the order of `node_type` and `edge_type`.
         columns: where the features of each node type lie among those of all types, `(first, past the last)`; `None` for
             types without.
@@ -28,7 +28,7 @@ class TypeNames:
         named: the data is one `Data` with several edge sets, which name the relations.
     """
 
-    explained: str | None
+    explained: str | EdgeType | None
     node_types: tuple[str, ...]
     edge_types: tuple[EdgeType, ...]
     columns: tuple[tuple[int, int] | None, ...]
@@ -37,7 +37,7 @@ class TypeNames:
     named: bool = False
 
     @classmethod
-    def of(cls, graphs: Graphs, explained: str | None) -> TypeNames | None:
+    def of(cls, graphs: Graphs, explained: str | EdgeType | None) -> TypeNames | None:
         """Those of some data; `None` if it is homogeneous."""
         types = graphs.types
         if types is None:
@@ -54,8 +54,15 @@ class TypeNames:
         counts = [None if values[name] is None else tuple(values[name]) for name in ("num_nodes", "num_edges")]
         relations = tuple((source, name, target) for source, name, target in values["edge_types"])
         columns = tuple(None if ends is None else (ends[0], ends[1]) for ends in values["columns"])
+        explained = values["explained"]
         return cls(
-            values["explained"], tuple(values["node_types"]), relations, columns, counts[0], counts[1], values["named"]
+            tuple(explained) if isinstance(explained, list) else explained,
+            tuple(values["node_types"]),
+            relations,
+            columns,
+            counts[0],
+            counts[1],
+            values["named"],
         )
 
     def features(self) -> list[tuple[str, int]]:

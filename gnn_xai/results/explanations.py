@@ -181,8 +181,8 @@ class Explanations:
         return summed_at_ends(self.node_owner * span + self.node_id, ends, self.edge_mask)
 
     @property
-    def explained_type(self) -> str | None:
-        """The type of the explained nodes of a heterogeneous graph; else `None`."""
+    def explained_type(self) -> str | EdgeType | None:
+        """The type of the explained nodes of a heterogeneous graph, or the relation of the explained pairs; else `None`."""
         return None if self.types is None else self.types.explained
 
     @property

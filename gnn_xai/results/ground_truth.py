@@ -197,7 +197,9 @@ class GroundTruth:
         roots, columns = index.reshape(len(index), -1), []
         assert self.node is not None
         parts = _parts(self.node, _names("node", types))
-        kinds = [0] * roots.size(1) if types is None else [types.node_types.index(str(types.explained))]
+        explained = None if types is None else types.explained
+        names = explained[::2] if isinstance(explained, tuple) else [str(explained)]
+        kinds = [0] * roots.size(1) if types is None else [types.node_types.index(name) for name in names]
         for ids, kind in zip(roots.unbind(1), kinds, strict=True):
             _require_within(ids, len(parts[kind]), "node")
             columns.append(parts[kind].to(index.device)[ids])

@@ -47,6 +47,8 @@ def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tupl
 def explained_nodes(explanation: Explanation) -> list[Any]:
     """The explained nodes, named as `explanation.nodes` names them; none where a graph is explained."""
     kind = explanation.source.explained_type
+    if isinstance(kind, tuple):  # the two ends of a relation
+        return list(dict.fromkeys(zip(kind[::2], explanation.roots, strict=True)))
     return [node if kind is None else (kind, node) for node in dict.fromkeys(explanation.roots)]
 
 

@@ -75,7 +75,7 @@ def _plan(problem: Problem, whole: Replicas, traced: ForwardTrace, again: Forwar
 
 def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> tuple[Problem, Look]:
     graphs, readout = problem.graphs, problem.readout
-    some = [] if readout.enumerable else [readout.sample(spread(graphs, "both"))]
+    some = [] if readout.enumerable else [readout.sample(spread(graphs, "both"), graphs)]
     rows = readout.first_rows(graphs, *some, *(() if index is None else (index,)))
     assert rows is not None
     keys = None if readout.enumerable else keys_of(graphs, rows)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gnn_xai.core.engines.prepare import Prepared, prepare
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.spelling import EdgeType
 from gnn_xai.core.model.arguments import as_task, eager, problem_of
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.core.model.restoring import untouched
@@ -21,7 +22,7 @@ def prepared_for(
     data: Any,
     *,
     task: Any = None,
-    node_type: str | None = None,
+    of_type: str | EdgeType | None = None,
     forward: Forward | None = None,
     undirected: bool | Literal["auto"] = "auto",
     exclude_pair: bool = False,
@@ -32,18 +33,33 @@ def prepared_for(
     """Prepare for the instances of one piece of work, or to be kept.
 
     Args:
-        model, data, task, node_type, forward, undirected, exclude_pair, batch_budget, index: as in `gnn_xai.explain`.
+        model, data, task, forward, undirected, exclude_pair, batch_budget, index: as in `gnn_xai.explain`.
+        of_type: see `type_of`.
         watch: notice when model or data change.
     """
     model = eager(model)
     with untouched(model), torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
-        problem = problem_of(model, graphs, as_task(task, data), forward, node_type, exclude_pair)
+        problem = problem_of(model, graphs, as_task(task, data), forward, of_type, exclude_pair)
         positions = None if index is None else problem.readout.index(index, problem.graphs)
         tied = as_undirected(undirected, problem.graphs)
         prepared = prepare(problem, undirected=tied, batch_budget=batch_budget, index=positions, watch=watch)
         prepared.way(structural=False)
     return prepared
+
+
+def type_of(node_type: str | None, edge_type: EdgeType | None) -> str | EdgeType | None:
+    """What outputs of a heterogeneous graph belong to: nodes of a type, or pairs of a relation.
+
+    Raises:
+        InputError: if both are asked for.
+    """
+    if node_type is not None and edge_type is not None:
+        raise InputError(
+            f"expected node_type= for a node-level task or edge_type= for an edge-level one, got both, {node_type!r} and "
+            f"{edge_type!r}; leave one out"
+        )
+    return node_type if edge_type is None else edge_type
 
 
 def device_of(model: nn.Module) -> torch.device:

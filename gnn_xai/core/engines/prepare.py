@@ -278,7 +278,9 @@ def _without_pairs(problem: Problem, graphs: ComputationGraphs) -> ComputationGr
     """Computation graphs where edges between the roots of an instance are context, if that was asked for."""
     if not problem.exclude_pair:
         return graphs
-    return replace(graphs, edge_in_play=graphs.edge_in_play & ~graphs.edge_between_roots)
+    return replace(
+        graphs, edge_in_play=graphs.edge_in_play & ~graphs.between_roots(problem.readout.own_relations(problem.graphs))
+    )
 
 
 def _key(index: Tensor, cap: Cap | None, limit: int, apart: bool) -> tuple[Any, ...]:

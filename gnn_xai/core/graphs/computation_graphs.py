@@ -122,14 +122,21 @@ class ComputationGraphs:
         """Keys of random numbers for each instance: the ids of its roots, or its graph's key."""
         return self.graphs.graph_key[self.index] if self.roots is None else self.graphs.roots_key(self.index)
 
-    @property
-    def edge_between_roots(self) -> Bool[Tensor, " edges"]:
-        """Whether an edge runs from the first root of its instance to the last or, in undirected graphs, back."""
+    def between_roots(self, relations: tuple[list[int], list[int]] | None = None) -> Bool[Tensor, " edges"]:
+        """Whether an edge runs from the first root of its instance to the last or, in undirected graphs, back.
+
+        Args:
+            relations: in a heterogeneous graph, of an edge that runs there, and of one that runs back.
+        """
         assert self.roots is not None
         first, last = self.roots[self.edge_owner, 0], self.roots[self.edge_owner, -1]
         sender, receiver = self.edge_index
-        back = (sender == last) & (receiver == first) & (self.graphs.reverse[self.edge] >= 0)
-        return (sender == first) & (receiver == last) | back
+        there, back = (sender == first) & (receiver == last), (sender == last) & (receiver == first)
+        if relations is None or self.graphs.types is None:
+            return there | back & (self.graphs.reverse[self.edge] >= 0)
+        kind = self.graphs.types.edge_type[self.edge]
+        inside = [torch.isin(kind, torch.tensor(some, dtype=kind.dtype, device=kind.device)) for some in relations]
+        return there & inside[0] | back & inside[1]
 
     @cached_property
     def partner(self) -> Int[Tensor, " edges"]:

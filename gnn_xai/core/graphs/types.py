@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -66,6 +67,22 @@ class Types:
         if name not in self.names:
             raise unknown("node_type", name, self.names)
         return self.names.index(name)
+
+    def relation(self, edge_type: Any) -> EdgeType:
+        """A relation by its source type, name and target type.
+
+        Raises:
+            InputError: if there is none of that name.
+        """
+        edge_type = tuple(edge_type) if isinstance(edge_type, (tuple, list)) else edge_type
+        if edge_type not in self.relations:
+            names = [" ".join(relation) for relation in self.relations]
+            close = get_close_matches(" ".join(map(str, edge_type)) if isinstance(edge_type, tuple) else "", names, 1)
+            meant = f"; did you mean {self.relations[names.index(close[0])]}?" if close else ""
+            raise InputError(
+                f"expected edge_type as one of {', '.join(map(str, self.relations))}, got {edge_type!r}{meant}"
+            )
+        return edge_type
 
     @cached_property
     def nodes(self) -> tuple[Tensor, ...]:

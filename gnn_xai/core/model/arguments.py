@@ -14,7 +14,7 @@ from torch_geometric.explain.config import ModelConfig, ModelTaskLevel
 from torch_geometric.nn import Sequential
 
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.graphs.spelling import Named
+from gnn_xai.core.graphs.spelling import EdgeType, Named
 from gnn_xai.core.model.edge_sets import with_edge_sets
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.problem import Forward, Problem
@@ -115,6 +115,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None, readout: Rea
     if graphs.types is not None:
         sliceable = {"batch_size", "num_graphs", *graphs.types.arguments, *graphs.graph_attrs, *graphs.lists}
         sliceable |= {c.name if c.holder is None else f"{c.name}_dict" for c in graphs.columns.values()}
+        sliceable |= {*readout.supplies}
     method, named = _signature(model, readout)
     of = f"{type(model).__name__}.{method}"
     if not named:
@@ -130,7 +131,7 @@ def bind(model: nn.Module, graphs: Graphs, forward: Forward | None, readout: Rea
         name = parameter.name
         if name == "batch" and name in whole:
             source = ""
-        elif f"{name}_dict" in sliceable:  # of what torch_geometric.nn.to_hetero makes
+        elif name not in readout.supplies and f"{name}_dict" in sliceable:  # of what torch_geometric.nn.to_hetero makes
             source = f"{name}_dict"
         elif name in sliceable or (name in graphs.other and not graphs.many):
             source = "edge_index" if name in ("edge_index", "adj_t") else name
@@ -199,38 +200,17 @@ def problem_of(
     graphs: Graphs,
     task: ModelConfig,
     forward: Forward | None,
-    node_type: str | None = None,
+    of_type: str | EdgeType | None = None,
     exclude_pair: bool = False,
 ) -> Problem:
     """A model bound to its data.
 
     Raises:
-        InputError: if an argument of the model cannot be bound, the node type is not one of the data's, or there are no
-            pairs to exclude.
+        InputError: if an argument of the model cannot be bound, the node type or relation is not one of the data's, or there
+            are no pairs to exclude.
     """
-    types, of_nodes = graphs.types, task.task_level == ModelTaskLevel.node
-    if types is None and node_type is not None:
-        raise InputError(
-            f"expected node_type= for HeteroData alone, got {node_type!r} for a homogeneous graph; leave it out"
-        )
-    if types is not None and of_nodes:
-        if node_type is None and (len(types.names) > 1 or not isinstance(types.spelling, Named)):
-            raise InputError(
-                f"expected node_type= for nodes of a heterogeneous graph, got none; say which of {', '.join(types.names)} "
-                "the model predicts"
-            )
-        if node_type is not None:
-            types.number(node_type)
-    readout = readout_of(task.task_level, node_type)
-    if not of_nodes and node_type is not None:
-        raise InputError(
-            f"expected node_type= for a node-level task alone, got {node_type!r} for one of {readout.what}s; leave it out"
-        )
-    if types is not None and readout.supplies:
-        raise InputError(
-            "expected a homogeneous graph for an edge-level task, got HeteroData; explain a node- or graph-level task, or "
-            "convert it with data.to_homogeneous() where all types share their features"
-        )
+    of_type = output_type(graphs, task.task_level, of_type)
+    readout = readout_of(task.task_level, of_type)
     if not isinstance(exclude_pair, bool):
         raise InputError(f"expected exclude_pair=True or False, got {exclude_pair!r}")
     if exclude_pair and readout.enumerable:
@@ -240,7 +220,65 @@ def problem_of(
     bound = bind(model, graphs, forward, readout)
     if not readout.supplies:
         graphs = with_edge_sets(model, graphs, bound, bound.attributes if isinstance(bound, Bound) else {""})
-    return Problem(model, readout.apart(graphs), task, bound, node_type=node_type, exclude_pair=exclude_pair)
+    return Problem(model, readout.apart(graphs), task, bound, of_type=of_type, exclude_pair=exclude_pair)
+
+
+def output_type(graphs: Graphs, level: ModelTaskLevel, of_type: Any) -> str | EdgeType | None:
+    """The node type, or for pairs the relation, that outputs belong to.
+
+    Raises:
+        InputError: if it is not one of the data's, or has no meaning for the task, or is needed and nothing tells it.
+    """
+    types, of = graphs.types, "node" if isinstance(of_type, str) else "edge"
+    if types is None:
+        if of_type is not None:
+            raise InputError(
+                f"expected {of}_type= for HeteroData alone, got {of_type!r} for a homogeneous graph; leave it out"
+            )
+        return None
+    if level == ModelTaskLevel.graph:
+        if of_type is not None:
+            raise InputError(
+                f"expected {of}_type= for a {of}-level task alone, got {of_type!r} for one of graphs; leave it out"
+            )
+        return None
+    if level == ModelTaskLevel.node:
+        if isinstance(of_type, str):
+            types.number(of_type)
+            return of_type
+        if of_type is not None:
+            raise InputError(f"expected node_type= for a node-level task, got edge_type={of_type!r}")
+        if len(types.names) == 1 and isinstance(types.spelling, Named):
+            return None
+        raise InputError(
+            f"expected node_type= for nodes of a heterogeneous graph, got none; say which of {', '.join(types.names)} "
+            "the model predicts"
+        )
+    if isinstance(types.spelling, Named):
+        raise InputError(
+            "expected one edge set, or HeteroData, for an edge-level task, got data with several edge sets; put them into a "
+            "HeteroData and say edge_type="
+        )
+    if isinstance(of_type, str):
+        raise InputError(f"expected edge_type= for an edge-level task, got node_type={of_type!r}")
+    return types.relation(of_type) if of_type is not None else _only_labelled(graphs)
+
+
+def _only_labelled(graphs: Graphs) -> EdgeType:
+    """The one relation of which the data names pairs, or the only one there is.
+
+    Raises:
+        InputError: if there are several.
+    """
+    assert graphs.types is not None
+    relations = graphs.types.relations
+    source: Any = graphs.source
+    labelled = [name for name in relations if isinstance(source, HeteroData) and PAIRS in source[name]]
+    if len(labelled) != 1 and len(relations) > 1:
+        raise InputError(
+            f"expected edge_type= for pairs of a heterogeneous graph, got none; say which of {relations} the model predicts"
+        )
+    return (labelled or list(relations))[0]
 
 
 def _keys(source: Any) -> list[str]:

@@ -47,7 +47,7 @@ def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " insta
 
 
 def as_pairs(
-    index: Any, labelled: Int[Tensor, "pairs 2"], num_nodes: int, batch: Int[Tensor, " nodes"] | None
+    index: Any, labelled: Int[Tensor, "pairs 2"], sizes: tuple[int, int], edge_type: tuple[str, str, str] | None = None
 ) -> Int[Tensor, "instances 2"]:
     """Pairs of nodes, from a tensor `[2, B]`, one tuple `(u, v)` or a list of them; or, as in `as_index`, some
     of those that the data names as `edge_label_index`.
@@ -55,11 +55,11 @@ def as_pairs(
     Args:
         index: what the user passed.
         labelled: the pairs that the data names.
-        num_nodes: how many nodes there are.
-        batch: the graph of each node, where it is known.
+        sizes: how many nodes there are that the first and the last of a pair are taken from.
+        edge_type: the relation whose node types these are.
 
     Raises:
-        InputError: if there are none, or a pair is not of two nodes of one graph.
+        InputError: if there are none, or a node does not exist.
     """
     if isinstance(index, tuple) and len(index) == 2 and not any(isinstance(end, (tuple, list)) for end in index):
         index = [index]
@@ -88,15 +88,14 @@ def as_pairs(
         raise InputError(f"expected pairs of nodes of shape [2, B], got {list(pairs.shape)}{turned}")
     if pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool:
         raise InputError(f"expected pairs of nodes as integers, got {pairs.dtype}")
-    outside = ((pairs < 0) | (pairs >= num_nodes)).any(0)
+    outside = ((pairs < 0) | (pairs >= torch.tensor(sizes, device=pairs.device).unsqueeze(1))).any(0)
     if bool(outside.any()):
         wrong = tuple(pairs[:, outside][:, 0].tolist())
-        raise InputError(f"pair {wrong} is out of range; expected nodes 0 to {num_nodes - 1}")
-    apart = None if batch is None else batch[pairs[0].long()] != batch[pairs[1].long()]
-    if apart is not None and bool(apart.any()):
-        wrong = tuple(pairs[:, apart][:, 0].tolist())
+        if edge_type is None:
+            raise InputError(f"pair {wrong} is out of range; expected nodes 0 to {sizes[0] - 1}")
         raise InputError(
-            f"expected both nodes of a pair in one graph, got {wrong}, which are of two graphs of the data"
+            f"pair {wrong} is out of range; expected {edge_type[0]} 0 to {sizes[0] - 1} and {edge_type[2]} 0 to "
+            f"{sizes[1] - 1}"
         )
     return pairs.t().long().contiguous()
 

@@ -15,6 +15,7 @@ from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnTy
 
 from gnn_xai.core.arrays.batches import out_of_memory
 from gnn_xai.core.graphs.source import Graphs
+from gnn_xai.core.graphs.spelling import EdgeType
 from gnn_xai.core.inputs.embeddings import Embeddings
 from gnn_xai.core.model.layers import Layers
 from gnn_xai.core.model.readout import Readout, RunOn, readout_of
@@ -55,7 +56,7 @@ class Problem:
         task: mode, task level and return type, in PyG's words.
         forward: `(model, data) -> output`.
         embeddings: what the model does with attributes that hold codes, by name; known once it was run.
-        node_type: of the nodes that outputs belong to, in a heterogeneous graph.
+        of_type: in a heterogeneous graph, the type of the nodes that outputs belong to, or the relation of the pairs.
         relations: on which each call of `propagate` runs, and whether turned around; known once the model was run.
         written: attributes that the model writes to in place, each with its type or relation (`None` where there are none);
             every run gets its own copies of these.
@@ -67,7 +68,7 @@ class Problem:
     task: ModelConfig
     forward: Forward
     embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
-    node_type: str | None = None
+    of_type: str | EdgeType | None = None
     relations: tuple[tuple[tuple[int, ...], bool], ...] = ()
     written: frozenset[Attribute] = frozenset()
     exclude_pair: bool = False
@@ -80,7 +81,7 @@ class Problem:
     @property
     def readout(self) -> Readout:
         """Which outputs are explained, and where they are found."""
-        return readout_of(self.task.task_level, self.node_type)
+        return readout_of(self.task.task_level, self.of_type)
 
     @property
     def lookups(self) -> tuple[str, ...]:
@@ -147,8 +148,8 @@ class Problem:
         changed = frozenset((kind, key) for kind, key, value, version in handed if value._version != version)
         if changed - self.written:
             raise WrittenInPlace(changed)
-        if isinstance(out, dict) and self.node_type is not None and self.node_type in out:
-            out = out[self.node_type]
+        if isinstance(out, dict) and self.of_type is not None and self.of_type in out:
+            out = out[self.of_type]
         if not isinstance(out, Tensor):
             raise InputError(
                 f"expected the model to return one tensor, got {type(out).__name__}; "
