@@ -289,6 +289,28 @@ def test_many_odd_calls_on_heterogeneous_graphs(attributes: Any, options: Any, w
     tried_typed(attributes, options, wrap, pools)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch's, on sparse layouts
+def test_what_contradicts_itself_in_types() -> None:
+    """More rows of features than nodes; what PyG batches and cannot take apart, beside ids that have to be told apart."""
+    data = typed()
+    data["a"].num_nodes = 0
+    with pytest.raises(
+        InputError, match=r"expected data\['a'\].num_nodes as the number of rows of x \(4\), got 0; leave"
+    ):
+        gx.explain(TYPED_NODES, data, "saliency", node_type="a", progress=False)
+    both = []
+    for _ in range(2):
+        data = typed()
+        data["a", "r", "b"].e_id = X.to_sparse_csr()
+        data["a", "r", "b"].edge_label_index = torch.tensor([[0], [1]])
+        both.append(data)
+    with pytest.raises(InputError, match="cannot be taken apart again: Could not run .*; leave out"):
+        gx.explain(TYPED_GRAPHS, both, "saliency", progress=False)
+    for store in both[0].edge_stores, both[1].edge_stores:
+        del store[0]["e_id"]
+    assert len(gx.explain(TYPED_GRAPHS, both, "saliency", progress=False)) == 2
+
+
 def test_edges_of_relations_in_other_forms() -> None:
     """Lists and arrays are read as the tensor that they hold."""
     wanted = gx.explain(TYPED_NODES, typed(), "saliency", node_type="a", progress=False)

@@ -49,7 +49,13 @@ def checked(data: Any) -> Any:
 def _checked_stores(data: HeteroData) -> HeteroData:
     """A heterogeneous graph, each of its types and relations checked."""
     for store in data.stores:
-        _check_store(store._mapping, "data" if store._key is None else f"data[{store._key!r}]")
+        title = "data" if store._key is None else f"data[{store._key!r}]"
+        _check_store(store._mapping, title)
+        x, count = store.get("x"), store.get("num_nodes")
+        if isinstance(x, Tensor) and count is not None and len(x) != int(count):
+            raise InputError(
+                f"expected {title}.num_nodes as the number of rows of x ({len(x)}), got {int(count)}; leave num_nodes out"
+            )
     others = {store._key: store.get("edge_index") for store in data.edge_stores}
     others = {relation: edges for relation, edges in others.items() if edges is not None and not _is_edges(edges)}
     if not others:

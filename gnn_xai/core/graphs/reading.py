@@ -100,11 +100,12 @@ def _of_types(
     node_attrs = {} if x is None else {"x": x}
     _require_finite(node_attrs)
     levels, columns = _Levels(), {}
-    stores = (rules or _rules_of)(data, num_graphs if many else None, counts)
     held = [*rest, *((None, key, "") for key in shared)]
+    dense = any(_dense(shared[key] if holder is None else data[holder][key]) for holder, key, _ in held)
+    stores = (rules or _rules_of)(data, num_graphs if many else None, counts) if dense else None
     for holder, key, aligned in held:
         value = plain(shared[key] if holder is None else data[holder][key])
-        column = stores.column(holder, key, aligned) if _dense(value) else None
+        column = stores.column(holder, key, aligned) if stores is not None and _dense(value) else None
         if holder is None and (column is None or not (column.counted or column.dim)):
             levels.add_of_graphs(key, value, column, num_graphs, many)
         elif column is not None:
@@ -142,7 +143,14 @@ def _without_lists(others: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], 
 def _rules_of(data: HeteroData, num_graphs: int | None, counts: dict[str, Tensor]) -> Stores:
     example = data
     if num_graphs is not None and vars(data._global_store).get("_slice_dict"):
-        example = data.get_example(int(counts["edge"].sum(1).argmax()))  # pyright: ignore[reportAttributeAccessIssue]
+        batch: Any = data
+        try:
+            example = batch.get_example(int(counts["edge"].sum(1).argmax()))
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the graphs of the batch cannot be taken apart again: {str(error).split('. ')[0]}; leave out attributes "
+                "that PyG cannot slice"
+            ) from error
     return Stores(data, num_graphs, grown_types(example), counts, example)
 
 

@@ -184,7 +184,8 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
     if not relations:
         raise InputError("expected HeteroData with at least one relation that has an edge_index, got none")
     counts = [_count(data, name) for name in names]
-    device = data[relations[0]].edge_index.device
+    own = data[relations[0]].get("edge_index")
+    device = torch.device("cpu") if own is None else own.device
     batches = [_batch_of(data, name, count, device) for name, count in zip(names, counts, strict=True)]
     node_type = torch.repeat_interleave(torch.arange(len(names)), torch.tensor(counts)).to(device)
     batch, order = torch.sort(torch.cat(batches), stable=True)  # by graph, then by type, then by place
