@@ -363,7 +363,7 @@ def test_graph_of_which_nothing_is_left(layer: Any) -> None:
     data = small_graph(1, 5, 6)
     data.fragment = torch.zeros(5, dtype=torch.long)  # one fragment, which is all
     e = gx.explain(model, [data], gx.FragmentAblation(), task=VALUE, progress=False)[0]
-    assert e.node_mask.flatten().tolist() == pytest.approx([float(e.prediction - nothing.detach())] * 5, abs=1e-5)
+    assert e.node_mask.flatten().tolist() == pytest.approx([float(e.prediction - nothing.detach()) / 5] * 5, abs=1e-5)
 
 
 # What the model reads ################################################################################################

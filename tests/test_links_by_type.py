@@ -267,3 +267,18 @@ def test_data_is_left_as_it_was() -> None:
     for store, other in zip(data.stores, before.stores, strict=True):
         assert list(store.keys()) == list(other.keys())
         assert all(torch.equal(value, other[key]) for key, value in store.items())
+
+
+def test_a_predicted_relation_need_have_no_edges() -> None:
+    """Planted paths are found, also where the relation that is predicted is no input of the model."""
+    paths = gx.datasets.load("user_item_paths")
+    assert paths.ground_truth is not None
+    links = paths.ground_truth.pairs[:, :12]
+    explanations = gx.explain(paths.model, paths.data, "edge_ablation", task="edge", index=links, progress=False)
+    assert explanations.explained_type == ("user", "likes", "item")
+    assert float(gx.metrics.roc_auc(explanations, paths.ground_truth).mean) > 0.95
+    assert explanations.to_pyg(0).validate(raise_on_error=True)
+    whole = gx.explain(
+        paths.model, paths.data, "edge_ablation", task="edge", index=links, exclude_pair=True, progress=False
+    )
+    assert torch.equal(whole.edge_mask, explanations.edge_mask)

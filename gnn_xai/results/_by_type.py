@@ -12,6 +12,7 @@ from torch_geometric.explain import HeteroExplanation
 
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import EdgeType, Named, rows_of
+from gnn_xai.core.graphs.types import only_labelled
 from gnn_xai.errors import InputError
 
 
@@ -140,7 +141,8 @@ def to_pyg(e: Any, data: Any) -> HeteroExplanation:
     types = _types(e)
     graph = _as_hetero(data if one else data[e.index], types)
     counts = tuple(graph[name].num_nodes for name in types.node_types if name in graph.node_types)
-    if (tuple(graph.node_types), tuple(graph.edge_types)) != (types.node_types, types.edge_types) or (
+    relations = tuple(name for name in graph.edge_types if not only_labelled(graph, name))
+    if (tuple(graph.node_types), relations) != (types.node_types, types.edge_types) or (
         types.num_nodes is not None and counts != types.num_nodes
     ):
         raise InputError(

@@ -68,19 +68,20 @@ class Types:
             raise unknown("node_type", name, self.names)
         return self.names.index(name)
 
-    def relation(self, edge_type: Any) -> EdgeType:
-        """A relation by its source type, name and target type.
+    def relation(self, edge_type: Any, others: Sequence[EdgeType] = ()) -> EdgeType:
+        """A relation by its source type, name and target type; one of these or of `others`, which have no edges.
 
         Raises:
             InputError: if there is none of that name.
         """
+        known = (*self.relations, *others)
         edge_type = tuple(edge_type) if isinstance(edge_type, (tuple, list)) else edge_type
-        if edge_type not in self.relations:
-            names = [" ".join(relation) for relation in self.relations]
+        if edge_type not in known:
+            names = [" ".join(relation) for relation in known]
             close = get_close_matches(" ".join(map(str, edge_type)) if isinstance(edge_type, tuple) else "", names, 1)
-            meant = f"; did you mean {self.relations[names.index(close[0])]}?" if close else ""
+            meant = f"; did you mean {known[names.index(close[0])]}?" if close else ""
             raise InputError(
-                f"expected edge_type as one of {', '.join(map(str, self.relations))}, got {edge_type!r}{meant}"
+                f"expected edge_type as one of {', '.join(map(str, known))}, got {edge_type!r}{meant}"
             )
         return edge_type
 
@@ -168,6 +169,11 @@ class Read(NamedTuple):
     rest: list[tuple[str | EdgeType, str, Literal["", "node", "edge"]]]
 
 
+def only_labelled(data: HeteroData, relation: EdgeType) -> bool:
+    """Whether a relation has no edges, and names pairs alone that a model is asked about: it is predicted, and no input."""
+    return "edge_label_index" in data[relation] and "edge_index" not in data[relation] and "adj_t" not in data[relation]
+
+
 def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, followed: Collection[str] = ()) -> Read:
     """Read a `HeteroData`, or a batch of them.
 
@@ -180,7 +186,8 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
     Raises:
         InputError: a type of unknown size, a relation whose ends do not exist, no relations.
     """
-    names, relations = tuple(data.node_types), tuple(data.edge_types)
+    names = tuple(data.node_types)
+    relations = tuple(name for name in data.edge_types if not only_labelled(data, name))
     if not relations:
         raise InputError("expected HeteroData with at least one relation that has an edge_index, got none")
     counts = [_count(data, name) for name in names]

@@ -261,24 +261,21 @@ def output_type(graphs: Graphs, level: ModelTaskLevel, of_type: Any) -> str | Ed
         )
     if isinstance(of_type, str):
         raise InputError(f"expected edge_type= for an edge-level task, got node_type={of_type!r}")
-    return types.relation(of_type) if of_type is not None else _only_labelled(graphs)
-
-
-def _only_labelled(graphs: Graphs) -> EdgeType:
-    """The one relation of which the data names pairs, or the only one there is.
-
-    Raises:
-        InputError: if there are several.
-    """
-    assert graphs.types is not None
-    relations = graphs.types.relations
-    source: Any = graphs.source
-    labelled = [name for name in relations if isinstance(source, HeteroData) and PAIRS in source[name]]
-    if len(labelled) != 1 and len(relations) > 1:
+    labelled = _labelled(graphs)
+    if of_type is not None:
+        return types.relation(of_type, labelled)
+    if len(labelled) != 1 and len(types.relations) > 1:
         raise InputError(
-            f"expected edge_type= for pairs of a heterogeneous graph, got none; say which of {relations} the model predicts"
+            "expected edge_type= for pairs of a heterogeneous graph, got none; say which of "
+            f"{', '.join(map(str, types.relations))} the model predicts"
         )
-    return (labelled or list(relations))[0]
+    return [*labelled, *types.relations][0]
+
+
+def _labelled(graphs: Graphs) -> tuple[EdgeType, ...]:
+    """The relations of which the data names pairs, with edges or without."""
+    source: Any = graphs.source
+    return tuple(name for name in source.edge_types if PAIRS in source[name]) if isinstance(source, HeteroData) else ()
 
 
 def _keys(source: Any) -> list[str]:

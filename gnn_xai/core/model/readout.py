@@ -341,6 +341,8 @@ def _both_ways(graphs: Graphs, edge_type: EdgeType) -> tuple[list[int], list[int
     def edges(number: int) -> Tensor:
         return torch.unique(graphs.edge_index[:, types.edges[number]], dim=1)
 
+    if edge_type not in types.relations:  # it is predicted, and no input
+        return [], []
     own = types.relations.index(edge_type)
     wanted = edges(own).flip(0)
     wanted = torch.unique(wanted, dim=1)
