@@ -4,7 +4,7 @@ from gnn_xai.algorithms.base import Columns, algorithm, require_number, require_
 from gnn_xai.core.arrays.keyed_random import keyed_bits, keyed_normal, keyed_uniform
 from gnn_xai.core.arrays.segments import segment_max, segment_mean, segment_ranks, segment_sum
 from gnn_xai.core.engines.evaluate import REMOVALS, Change, Removal, evaluate
-from gnn_xai.core.engines.gradients import gradients
+from gnn_xai.core.engines.gradients import attribute_gradients, gradients
 from gnn_xai.core.engines.learn import MaskObjective, learn
 from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType, Scored
 from gnn_xai.core.engines.scores import Scores
@@ -30,6 +30,7 @@ __all__ = [
     "Scores",
     "Session",
     "algorithm",
+    "attribute_gradients",
     "evaluate",
     "gradients",
     "keyed_bits",

@@ -206,7 +206,7 @@ def test_a_broken_algorithm_is_caught(attribute: Any, law: str) -> None:
 
 
 def _gradients(question: Any, graphs: Any, target: Any) -> torch.Tensor:
-    return gradients(question, graphs, target, columns=(), edges=True, objective="margin")[1]
+    return gradients(question, graphs, target, features=False, edges=True, objective="margin")[1]
 
 
 @gx.algorithms.algorithm("stronger_half", "the stronger half of the edges", signed=False)

@@ -357,7 +357,7 @@ def test_the_command_line_reads_and_writes_sdf(tmp_path: Path, monkeypatch: pyte
     ]
     for arguments, status in (
         (["--write", "sdf,pml"], 0),
-        (["--neutralize", "--write", "sdf"], 0),
+        (["--neutralize", "--write", "sdf", "--overwrite"], 0),
         (["--write", "mol"], 2),
     ):
         with pytest.raises(SystemExit) as end:

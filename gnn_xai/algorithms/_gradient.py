@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnn_xai.core.engines.gradients import Point, gradients
+from gnn_xai.core.engines.gradients import Point, attribute_gradients
 from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -25,15 +25,15 @@ def gradient_scores(
     point: Point | None = None,
     power: int = 1,
 ) -> Scores:
-    """Weighted sum of gradients along a path of inputs, as `gradients` computes it.
+    """Weighted sum of gradients along a path of inputs, as `attribute_gradients` computes it.
 
     Args:
         method: the algorithm, whose `node_mask_type`, `edge_mask_type` and `objective` say what is differentiated, together
             with `session.columns`.
-        session, graphs, target, weights, point, power: as in `gradients`.
+        session, graphs, target, weights, point, power: as in `attribute_gradients`.
     """
     features = () if method.node_mask_type is None else (Scored.features("attributes"),)
-    attributes, edge = gradients(
+    attributes, edge = attribute_gradients(
         session,
         graphs,
         target,

@@ -230,7 +230,9 @@ def characterization_score(
 
 def _fidelities(values: Any) -> Tensor:
     try:
-        tensor = torch.as_tensor(values)
+        tensor = (
+            values if isinstance(values, Tensor) else torch.as_tensor(values)
+        )  # else it moves to the default device
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"expected fidelities as a tensor or a number, got {values!r}") from error
     if tensor.layout != torch.strided or tensor.is_complex():

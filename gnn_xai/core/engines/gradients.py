@@ -25,7 +25,7 @@ NO_GRADIENT = (
 Point = Callable[[Replicas, int], tuple[dict[str, Float[Tensor, "rows ..."]], Float[Tensor, " edges"] | None]]
 
 
-def gradients(
+def attribute_gradients(
     session: Session,
     graphs: ComputationGraphs,
     target: Int[Tensor, " instances"],
@@ -98,6 +98,48 @@ def gradients(
         if column.name != "x":  # which no gradient reaches outside
             totals[column] *= graphs.elements(column.level).in_play.unsqueeze(1)
     return totals, by_edge
+
+
+def gradients(
+    session: Session,
+    graphs: ComputationGraphs,
+    target: Int[Tensor, " instances"],
+    *,
+    features: bool,
+    edges: bool,
+    objective: Objective,
+    weights: Sequence[float] = (1.0,),
+    point: Callable[[Replicas, int], tuple[Tensor | None, Tensor | None]] | None = None,
+    power: int = 1,
+) -> tuple[Float[Tensor, "nodes features"] | None, Float[Tensor, " edges"] | None]:
+    """`attribute_gradients` of node features `x` and edge masks alone.
+
+    Args:
+        session, graphs, target, edges, objective, weights, power: as there.
+        features: whether to differentiate with respect to node features.
+        point: `(replicas, k) -> (x_k, m_k)`; `None` in either place is the original `features`, or an edge mask of ones.
+
+    Returns:
+        gradients for features and for edges; `None` where not asked.
+    """
+    column = Scored.features("attributes")
+
+    def named(replicas: Replicas, k: int) -> tuple[dict[str, Tensor], Tensor | None]:
+        x, mask = (None, None) if point is None else point(replicas, k)
+        return {} if x is None else {"x": x}, mask
+
+    by_column, by_edge = attribute_gradients(
+        session,
+        graphs,
+        target,
+        columns=(column,) if features else (),
+        edges=edges,
+        objective=objective,
+        weights=weights,
+        point=named,
+        power=power,
+    )
+    return by_column.get(column), by_edge
 
 
 def _zeros(graphs: ComputationGraphs, column: Scored) -> Float[Tensor, "rows features"]:

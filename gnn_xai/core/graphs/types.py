@@ -80,9 +80,7 @@ class Types:
             names = [" ".join(relation) for relation in known]
             close = get_close_matches(" ".join(map(str, edge_type)) if isinstance(edge_type, tuple) else "", names, 1)
             meant = f"; did you mean {known[names.index(close[0])]}?" if close else ""
-            raise InputError(
-                f"expected edge_type as one of {', '.join(map(str, known))}, got {edge_type!r}{meant}"
-            )
+            raise InputError(f"expected edge_type as one of {', '.join(map(str, known))}, got {edge_type!r}{meant}")
         return edge_type
 
     @cached_property
