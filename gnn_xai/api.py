@@ -43,8 +43,8 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import EdgeType
 from gnn_xai.core.model.arguments import as_target, as_task, eager, output_type, problem_of
 from gnn_xai.core.model.index import Index
+from gnn_xai.core.model.pairs import readout_of
 from gnn_xai.core.model.problem import Forward, Problem
-from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.results._by_type import TypeNames, type_columns
 from gnn_xai.results.checksums import Digest, checksum, described

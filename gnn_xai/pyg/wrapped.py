@@ -38,8 +38,8 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.types import EdgeType
 from gnn_xai.core.model.arguments import as_task, eager
 from gnn_xai.core.model.index import PAIRS, Index, list_of
+from gnn_xai.core.model.pairs import PairReadout
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.core.model.readout import PairReadout
 from gnn_xai.errors import InputError
 from gnn_xai.pyg._calls import Call, rows_of
 from gnn_xai.pyg._typed import TypedCall

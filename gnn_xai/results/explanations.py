@@ -21,8 +21,8 @@ from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.graphs.types import EdgeType
 from gnn_xai.core.model.index import Index
+from gnn_xai.core.model.pairs import readout_of
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.core.model.readout import readout_of
 from gnn_xai.errors import GnnXaiError, InputError, StorageError
 from gnn_xai.optional import late
 from gnn_xai.results import _by_type, files, tables

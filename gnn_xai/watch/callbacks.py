@@ -14,8 +14,8 @@ from gnn_xai.core.engines.events import Epoch
 from gnn_xai.core.engines.hidden_states import layer_outputs
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.model.arguments import problem_of
+from gnn_xai.core.model.pairs import readout_of
 from gnn_xai.core.model.problem import Forward
-from gnn_xai.core.model.readout import readout_of
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations

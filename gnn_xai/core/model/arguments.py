@@ -17,8 +17,9 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import EdgeType, Named
 from gnn_xai.core.model.edge_sets import with_edge_sets
 from gnn_xai.core.model.index import PAIRS
+from gnn_xai.core.model.pairs import readout_of
 from gnn_xai.core.model.problem import Forward, Problem
-from gnn_xai.core.model.readout import Readout, readout_of
+from gnn_xai.core.model.readout import Readout
 from gnn_xai.core.model.restoring import compiled
 from gnn_xai.errors import InputError, warn
 

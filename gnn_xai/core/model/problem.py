@@ -18,7 +18,8 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.spelling import EdgeType
 from gnn_xai.core.inputs.embeddings import Embeddings
 from gnn_xai.core.model.layers import Layers
-from gnn_xai.core.model.readout import Readout, RunOn, readout_of
+from gnn_xai.core.model.pairs import readout_of
+from gnn_xai.core.model.readout import Readout, RunOn
 from gnn_xai.errors import GnnXaiError, InputError, warn
 
 Objective = Literal["margin", "log_prob", "prob", "raw"]

@@ -5,23 +5,20 @@ Nothing else asks which level a task is of.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.explain.config import ModelTaskLevel
 
-from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.graphs.shelf import Shelf
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.graphs.spelling import EdgeType, num_nodes_of
+from gnn_xai.core.graphs.spelling import num_nodes_of
 from gnn_xai.core.graphs.types import Types
-from gnn_xai.core.model.index import PAIRS, as_index, as_pairs
+from gnn_xai.core.model.index import PAIRS, as_index
 from gnn_xai.errors import InputError
 
 RunOn = Literal["data", "part", "rebuilt", "messages", "features", "columns"]
@@ -165,7 +162,7 @@ class NodeReadout(Readout):
 
     def _nodes(self, graphs: Graphs | Shelf) -> Tensor:
         assert self.node_type is not None
-        types = _types(graphs)
+        types = types_of(graphs)
         return types.nodes[types.number(self.node_type)]
 
     def output(
@@ -174,7 +171,7 @@ class NodeReadout(Readout):
         """See `Readout`."""
         assert rows is not None
         nodes = data.num_nodes if self.node_type is None else num_nodes_of(data, self.node_type)
-        out = _one_row_each(out, len(rows) if shrunk else nodes, self.what, on)
+        out = one_row_each(out, len(rows) if shrunk else nodes, self.what, on)
         return out if shrunk else out[rows[:, 0]]
 
 
@@ -196,162 +193,7 @@ class GraphReadout(Readout):
         """See `Readout`."""
         if data.num_graphs == 1 and out.dim() == 1:  # the row of one graph, without a dimension for graphs
             out = out.unsqueeze(0)
-        return _one_row_each(out, data.num_graphs, self.what, on)
-
-
-@dataclass(frozen=True)
-class PairReadout(Readout):
-    """One output row for every pair of nodes in `data.edge_label_index`, which the model is handed.
-
-    Attributes:
-        edge_type: in a heterogeneous graph, the relation whose edges are predicted; pairs are in ids of its node types, and
-            are handed as `data.edge_label_index` and as `data[edge_type].edge_label_index`.
-    """
-
-    edge_type: EdgeType | None = None
-
-    what: ClassVar[str] = "pair"
-    labelled: ClassVar[str] = "pair that is explained, in their order"
-    labels_at: ClassVar[str] = "data.edge_label[...]"
-    enumerable: ClassVar[bool] = False
-
-    @property
-    def supplies(self) -> tuple[str, ...]:
-        """See `Readout`."""
-        return (PAIRS,) if self.edge_type is None else (PAIRS, f"{PAIRS}_dict")
-
-    def count(self, graphs: Graphs | Shelf) -> int:
-        """See `Readout`."""
-        return len(self._of(graphs))
-
-    def ids(self, graphs: Graphs | Shelf) -> int:
-        """See `Readout`."""
-        ends = self._ends(graphs)
-        return graphs.num_nodes if ends is None else max(map(len, ends))
-
-    def index(self, index: Any, graphs: Graphs | Shelf) -> Tensor:
-        """See `Readout`; `[B, 2]` in flat ids."""
-        ends = self._ends(graphs)
-        sizes = (graphs.num_nodes, graphs.num_nodes) if ends is None else (len(ends[0]), len(ends[1]))
-        pairs = as_pairs(index, self._of(graphs), sizes, self.edge_type)
-        flat = pairs if ends is None else torch.stack([ends[0][pairs[:, 0]], ends[1][pairs[:, 1]]], dim=1)
-        batch = getattr(graphs, "batch", None)
-        apart = None if batch is None else batch[flat[:, 0]] != batch[flat[:, 1]]
-        if apart is not None and bool(apart.any()):
-            raise InputError(
-                f"expected both nodes of a pair in one graph, got {tuple(pairs[apart][0].tolist())}, which are of two "
-                "graphs of the data"
-            )
-        return flat
-
-    def numbers(self, index: Tensor, graphs: Graphs) -> Tensor:
-        """See `Readout`."""
-        return index if self.edge_type is None or graphs.types is None else graphs.types.node_place[index]
-
-    def name(self, index: Any) -> str:
-        """See `Readout`."""
-        if self.edge_type is None:
-            return f"{self.what} {int(index[0])}–{int(index[1])}"
-        return f"{self.edge_type[0]} {int(index[0])}–{self.edge_type[2]} {int(index[1])}"
-
-    def labels(self, index: Tensor, graphs: Graphs) -> tuple[int, Tensor]:
-        """See `Readout`; pairs have no number of their own, so there is one label for each that is explained."""
-        return len(index), torch.arange(len(index), device=index.device)
-
-    def sample(self, nodes: Tensor, graphs: Graphs) -> Tensor:
-        """See `Readout`."""
-        ends = self._ends(graphs)
-        if ends is None:
-            return torch.stack([nodes, nodes.roll(1)], dim=1)
-        return torch.stack([end[nodes % len(end)] for end in ends], dim=1)
-
-    def own_relations(self, graphs: Graphs) -> tuple[list[int], list[int]] | None:
-        """See `Readout`; back, those relations that hold the same edges turned around."""
-        return None if self.edge_type is None or graphs.types is None else _both_ways(graphs, self.edge_type)
-
-    def apart(self, graphs: Graphs) -> Graphs:
-        """See `Readout`."""
-        columns = {key: column for key, column in graphs.columns.items() if column.name != PAIRS}
-        return replace(graphs, columns=columns, other={**graphs.other, PAIRS: self._of(graphs).t()})
-
-    def every_row(self, graphs: Graphs) -> Tensor | None:
-        """See `Readout`; each node beside the one before it, or nodes of one type beside those of the other."""
-        ends = self._ends(graphs)
-        every = torch.arange(graphs.num_nodes if ends is None else max(map(len, ends)), device=graphs.device)
-        return self.sample(every, graphs)
-
-    def first_rows(self, graphs: Graphs, *some: Tensor) -> Tensor | None:
-        """See `Readout`."""
-        return torch.unique(torch.cat(some), dim=0)
-
-    def handed(self, data: Any, rows: Tensor | None) -> Any:
-        """See `Readout`."""
-        assert rows is not None
-        data = copy.copy(data)
-        data[PAIRS] = rows.t()
-        if self.edge_type is not None:
-            data[self.edge_type][PAIRS] = data[PAIRS]
-        return data
-
-    def is_pairs(self, value: Tensor, data: Any, rows: Tensor | None) -> bool:
-        """See `Readout`."""
-        return rows is not None and value.data_ptr() == rows.data_ptr()
-
-    def output(
-        self, out: Tensor, data: Any, rows: Tensor | None, shrunk: bool, on: Callable[[], RunOn] | None
-    ) -> Tensor:
-        """See `Readout`."""
-        assert rows is not None
-        return _one_row_each(out, len(rows), self.what, on)
-
-    def _ends(self, graphs: Graphs | Shelf) -> tuple[Tensor, Tensor] | None:
-        """The nodes, in flat ids, that the first and the last node of a pair are taken from; `None` for all."""
-        if self.edge_type is None:
-            return None
-        types = _types(graphs)
-        first, last = (types.nodes[types.number(name)] for name in self.edge_type[::2])
-        return first, last
-
-    def _of(self, graphs: Graphs | Shelf) -> Tensor:
-        """The pairs that the data names, `[P, 2]`; none, where it names none."""
-        if isinstance(graphs, Graphs) and PAIRS in graphs.other:
-            return graphs.other[PAIRS].t()
-        if self.edge_type is not None:
-            source = graphs.source if isinstance(graphs, Graphs) else graphs.take(None).source
-            pairs = source[self.edge_type].get(PAIRS) if isinstance(source, HeteroData) else None
-            if pairs is not None:
-                return pairs.t().long().to(graphs.device)
-        elif isinstance(graphs, Graphs) and PAIRS in graphs.columns:
-            column = graphs.columns[PAIRS]
-            return column.value.long() + graphs.node_ptr[owners(column.ptr)].unsqueeze(1)
-        return torch.zeros(0, 2, dtype=torch.int64, device=graphs.device)
-
-
-def _types(graphs: Graphs | Shelf) -> Types:
-    """The types of a heterogeneous graph."""
-    whole = graphs if isinstance(graphs, Graphs) else graphs.take(None)
-    assert whole.types is not None
-    return whole.types
-
-
-def _both_ways(graphs: Graphs, edge_type: EdgeType) -> tuple[list[int], list[int]]:
-    """The number of a relation, and those of the relations that hold the same edges turned around."""
-    types = _types(graphs)
-
-    def edges(number: int) -> Tensor:
-        return torch.unique(graphs.edge_index[:, types.edges[number]], dim=1)
-
-    if edge_type not in types.relations:  # it is predicted, and no input
-        return [], []
-    own = types.relations.index(edge_type)
-    wanted = edges(own).flip(0)
-    wanted = torch.unique(wanted, dim=1)
-    back = [
-        number
-        for number, (source, _, target) in enumerate(types.relations)
-        if (target, source) == (edge_type[0], edge_type[2]) and torch.equal(edges(number), wanted)
-    ]
-    return [own], back
+        return one_row_each(out, data.num_graphs, self.what, on)
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,18 +251,14 @@ class JointReadout(Readout):
         return out[self.rows].reshape(1, -1)
 
 
-def readout_of(level: ModelTaskLevel, of_type: str | EdgeType | None = None) -> Readout:
-    """The readout of a task level; in a heterogeneous graph for nodes of a type, or pairs of a relation."""
-    if level == ModelTaskLevel.node:
-        assert of_type is None or isinstance(of_type, str)
-        return NodeReadout(of_type)
-    if level == ModelTaskLevel.edge:
-        assert not isinstance(of_type, str)
-        return PairReadout(of_type)
-    return GraphReadout()
+def types_of(graphs: Graphs | Shelf) -> Types:
+    """The types of a heterogeneous graph."""
+    whole = graphs if isinstance(graphs, Graphs) else graphs.take(None)
+    assert whole.types is not None
+    return whole.types
 
 
-def _one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn] | None) -> Tensor:
+def one_row_each(out: Tensor, expected: int, what: str, on: Callable[[], RunOn] | None) -> Tensor:
     """What a model returned, as `[expected, C]`.
 
     Raises:
