@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, GraphConv, SAGEConv, SignedConv, SimpleConv, global_add_pool, global_mean_pool
 
 import gnn_xai as gx
+from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.errors import GnnXaiWarning, InputError
 from gnn_xai.testing import seeded
 from gnn_xai.testing.comparing import by_identity, require_same
@@ -209,6 +210,27 @@ def test_what_counts_nodes_is_what_inc_says() -> None:
     for e, wanted in zip(one, other, strict=True):
         for name, mask in wanted.edge_mask_dict.items():
             torch.testing.assert_close(e.edge_mask_dict[name], mask)
+
+
+def test_a_class_that_is_defined_again_has_its_own_rules() -> None:
+    """PyG keeps one class of batches for each name, and a notebook may run the cell of a class twice."""
+    for grows in (False, True):
+
+        class Again(Data):
+            counted: ClassVar[bool] = grows
+
+            def __inc__(self, key: str, value: Any, *args: Any) -> Any:
+                if key in ("edge_index_s", "edge_index_t"):
+                    return self[f"x_{key[-1]}"].size(0) if self.counted else 0
+                return super().__inc__(key, value, *args)
+
+        graphs = [Again(**data.to_dict()) for data in PAIRS[:3]]
+        if not grows:
+            Batch.from_data_list(graphs)
+            continue
+        types = as_graphs(graphs, torch.device("cpu")).types
+        assert types is not None
+        assert types.names == ("x_s", "x_t")
 
 
 def test_edges_between_the_graphs_of_a_pair() -> None:

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.storage import N_KEYS
 
 from gnn_xai.core.arrays.segments import owners, pointers
+from gnn_xai.core.graphs.spelling import forget_namesake
 
 
 def collate(items: Sequence[Any]) -> Any:
@@ -25,6 +26,7 @@ def collate(items: Sequence[Any]) -> Any:
     columns = _columns(items)
     sizes = None if columns is None else _sizes(columns)
     if columns is None or sizes is None:
+        forget_namesake(type(items[0]))
         return Batch.from_data_list(list(items))
     out: Any = Batch(_base_cls=Data)
     ptr = pointers(torch.tensor(sizes, device="cpu"))

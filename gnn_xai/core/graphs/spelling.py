@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data import batch as pyg_batch
 
 EdgeType = tuple[str, str, str]
 """Source type, name, target type: what PyG calls an edge type."""
@@ -125,9 +126,20 @@ def class_of(source: Any) -> type:
     return type(first) if isinstance(first, Data) else Data
 
 
+def forget_namesake(base: type) -> None:
+    """Make PyG forget the class of batches of another class of the same name, as a notebook leaves behind that defines its
+    class of graphs again: batches would follow the rules of the old one.
+    """
+    name = f"{base.__name__}Batch"
+    known = vars(pyg_batch).get(name)
+    if isinstance(known, type) and base not in known.__mro__:
+        delattr(pyg_batch, name)
+
+
 def empty_batch(base: type) -> Any:
     """A batch without attributes, of graphs of a class; of plain `Data`, where the class wants arguments."""
     if base not in _EMPTY_OF:
+        forget_namesake(base)
         try:
             _EMPTY_OF[base] = Batch(_base_cls=base)
         except Exception:
