@@ -114,6 +114,18 @@ def test_weights_of_a_heterogeneous_layer_add_up_over_all_relations() -> None:
     assert hgt_conv.softmax is softmax  # as it was
 
 
+def test_a_layer_without_attention_adds_none() -> None:
+    """Neither its own normalisation, nor the softmax of the layer before it, on as many messages."""
+    graph = testing.random_graph(1, 12, 26, undirected=False)
+    model = testing.seeded(lambda: testing.Network([LAYERS["GATConv"](), pyg.GCNConv(4, 4)]))()
+    with torch.no_grad():
+        _, (edges, weights) = model.convs[0](graph.x, graph.edge_index, return_attention_weights=True)
+    want = dict(zip(map(tuple, edges.t().tolist()), weights.mean(1).tolist(), strict=True))
+    e = gx.explain(model, graph, "attention", index=4, progress=False)[0]
+    for pair, score in zip(map(tuple, e.edge_index.t().tolist()), e.edge_mask.tolist(), strict=True):
+        assert score == pytest.approx(want[pair], abs=1e-6)
+
+
 def test_what_is_refused() -> None:
     graph = testing.random_graph(1, 12, 26, undirected=False)
     none = testing.CASES["gcn_undirected"].model()

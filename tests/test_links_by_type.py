@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, HeteroData
 from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, SAGEConv, to_hetero
 
@@ -234,7 +234,7 @@ def test_nodes_of_a_type_that_is_not_the_first_are_kept_in_a_run(tmp_path: Path)
     ("options", "message"),
     [
         ({"edge_type": ("user", "rate", "movie")}, r"did you mean \('user', 'rates', 'movie'\)\?"),
-        ({"edge_type": "rates"}, "expected edge_type="),
+        ({"edge_type": "rates"}, r"expected edge_type= as \(source type, name, target type\), got 'rates'"),
         ({"node_type": "user"}, "expected edge_type= for an edge-level task, got node_type='user'"),
         ({"node_type": "user", "edge_type": RATES}, "got both"),
         ({"index": (6, 0)}, r"pair \(6, 0\) is out of range; expected user 0 to 5 and movie 0 to 6"),
@@ -258,6 +258,41 @@ def test_several_relations_that_pairs_may_be_of() -> None:
     homogeneous = data.to_homogeneous()
     with pytest.raises(InputError, match="expected edge_type= for HeteroData alone"):
         gx.explain(model_of(), homogeneous, "saliency", task=TASK, edge_type=RATES, index=(0, 1), progress=False)
+
+
+def others(seed: int) -> HeteroData:
+    """A graph of other sizes than `ratings`, with pairs of its own."""
+    rng, data = torch.Generator().manual_seed(seed), HeteroData()
+    sizes = {"movie": 3 + seed, "user": 4 + seed % 2}
+    for (name, size), width in zip(sizes.items(), (3, 2), strict=True):
+        data[name].x = torch.randn(size, width, generator=rng, dtype=torch.float64)
+    ends = [torch.randint(sizes[name], (8,), generator=rng) for name in ("user", "movie")]
+    data[RATES].edge_index = torch.stack(ends).unique(dim=1)
+    data[BACK].edge_index, data[WROTE].edge_index = data[RATES].edge_index.flip(0), torch.tensor([[1], [0]])
+    data[RATES].edge_label_index = torch.tensor([[0, 2], [2, 1]])
+    return data
+
+
+@pytest.mark.parametrize("together", [list, Batch.from_data_list])
+@pytest.mark.parametrize("algorithm", ["saliency", "edge_ablation", "node_ablation", "integrated_gradients"])
+def test_pairs_of_several_graphs_are_explained_as_if_alone(algorithm: str, together: Any) -> None:
+    """Pairs are counted over all graphs; those that the data names are found in a list as in a batch."""
+    graphs = [others(seed) for seed in range(3)]
+    model = model_of()
+    found = explain(algorithm, model, together(graphs))
+    users, movies = ([graph[name].num_nodes for graph in graphs] for name in ("user", "movie"))
+    assert found.index.tolist() == [
+        [u + sum(users[:at]), v + sum(movies[:at])] for at in range(3) for u, v in ((0, 2), (2, 1))
+    ]
+    for at, graph in enumerate(graphs):
+        for number, e in enumerate(explain(algorithm, model, graph)):
+            other = found[2 * at + number]
+            for one, same in ((e.edge_mask, other.edge_mask), (e.node_mask, other.node_mask)):
+                assert (one is None) == (same is None)
+                if one is not None:
+                    torch.testing.assert_close(one, same, rtol=0, atol=1e-9)
+    with pytest.raises(InputError, match="both nodes of a pair in one graph"):
+        explain(algorithm, model, together(graphs), index=(0, movies[0]))
 
 
 def test_data_is_left_as_it_was() -> None:

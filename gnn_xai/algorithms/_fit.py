@@ -246,19 +246,17 @@ def _fitted(
         chosen = as_target(None if targets is None else targets[chunk.positions], chunk.prediction, problem)
         lessons.append(Lesson(chunk, chosen, algorithm.states(session, chunk.graphs)))
     roots = positions[0].numel() if problem.readout.rooted else 0
-    fitting = Fitting(algorithm.start(session, lessons[0].states.size(1), roots))
+    fitting = Fitting(algorithm.start(session, lessons[0].states.size(1), roots), algorithm.lr)
     chosen = torch.cat([lesson.target for lesson in lessons])
     about = _about(prepared, positions, chosen, seed)
-    columns = {"index": positions.t(), "target": chosen}
+    columns = {"index": problem.readout.numbers(positions, prepared.graphs).t(), "target": chosen}
     if out is not None:
         _resume(out, algorithm, about, fitting)
 
     def each(fitting: Fitting) -> None:
         bar.update()
         if out is not None:
-            state = {f"{name}.{i}": value for name, two in fitting.moments.items() for i, value in enumerate(two)}
-            held = columns | _named("parameters", fitting.parameters) | _named("moments", state)
-            held["steps"] = torch.tensor(fitting.steps, device="cpu")
+            held = columns | _named("parameters", fitting.parameters) | _named("optimizer", fitting.state())
             finished = fitting.epoch == algorithm.epochs
             files.write(out, held, _meta(algorithm, about, fitting.losses, finished))
         if callback is not None:
@@ -274,8 +272,9 @@ def _fitted(
         unit="epoch",
         disable=not progress,
     ) as bar:
-        settings = {"epochs": algorithm.epochs, "lr": algorithm.lr, "batch_size": algorithm.batch_size}
-        parameters = fit(session, lessons, fitting, loss, **settings, each=each)
+        parameters = fit(
+            session, lessons, fitting, loss, epochs=algorithm.epochs, batch_size=algorithm.batch_size, each=each
+        )
     return Fitted(algorithm, parameters, fitting.losses, columns["index"], chosen, about)
 
 
@@ -308,14 +307,7 @@ def _resume(path: str | PathLike[str], algorithm: Any, about: dict[str, Any], fi
             f"{path} holds something else than this fit (another model, other data, instances or settings); choose another "
             "file, or delete that one"
         )
-    fitting.losses, fitting.epoch = meta["losses"], len(meta["losses"])
-    fitting.steps = int(columns.get("steps", 0))
-    for name, value in _by_name("parameters", columns).items():
-        fitting.parameters[name].copy_(value)
-    for name, two in fitting.moments.items():
-        for i, moment in enumerate(two):
-            if (state := columns.get(f"moments.{name}.{i}")) is not None:
-                moment.copy_(state)
+    fitting.resume(_by_name("parameters", columns), _by_name("optimizer", columns), meta["losses"])
 
 
 def _meta(algorithm: Any, about: dict[str, Any], losses: list[dict[str, float]], finished: bool) -> dict[str, Any]:

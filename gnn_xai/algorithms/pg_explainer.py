@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, normalize
+from torch.special import entr
 
 from gnn_xai._checks import number
 from gnn_xai.algorithms._fit import Fits
@@ -167,4 +168,4 @@ def _logits(
 def _entropy(mask: Tensor) -> Tensor:
     """Entropy in nats of yes or no with these probabilities, kept off 0 and 1 as in the paper's code."""
     mask = 0.99 * mask + 0.005
-    return -mask * mask.log() - (1 - mask) * (1 - mask).log()
+    return entr(mask) + entr(1 - mask)

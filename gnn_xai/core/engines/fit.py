@@ -45,35 +45,48 @@ class Lesson:
 
 @dataclass(eq=False)
 class Fitting:
-    """Parameters while they are fitted, with the state of the optimiser: what a checkpoint holds.
+    """Parameters while they are fitted by Adam.
 
     Attributes:
         parameters: by name.
+        lr: learning rate.
         epoch: epochs that are done.
-        moments: Adam's first and second moment of each parameter.
-        steps: steps that are done.
         losses: mean of each term of the loss over the instances, epoch by epoch.
     """
 
     parameters: Parameters
+    lr: float
     epoch: int = 0
-    moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    steps: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, value in self.parameters.items():
-            self.moments.setdefault(name, (torch.zeros_like(value), torch.zeros_like(value)))
+        self.optimizer = torch.optim.Adam(list(self.parameters.values()), self.lr)
 
-    def step(self, gradients: Parameters, lr: float) -> None:
-        """One step of Adam (Kingma & Ba 2015, algorithm 1), with its usual β and ε."""
-        self.steps += 1
+    def step(self, gradients: Parameters) -> None:
+        """One step along the gradients."""
         for name, value in self.parameters.items():
-            first, second = self.moments[name]
-            first.lerp_(gradients[name], 0.1)
-            second.mul_(0.999).addcmul_(gradients[name], gradients[name], value=0.001)
-            size = second.sqrt() / (1 - 0.999**self.steps) ** 0.5 + 1e-8
-            value.addcdiv_(first, size, value=-lr / (1 - 0.9**self.steps))
+            value.grad = gradients[name]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state(self) -> dict[str, Tensor]:
+        """The state of the optimiser, as tensors by the parameter's name and their own."""
+        own = self.optimizer.state_dict()["state"]
+        return {
+            f"{name}.{key}": value
+            for name, at in zip(self.parameters, own.values(), strict=False)
+            for key, value in at.items()
+        }
+
+    def resume(self, parameters: Parameters, state: dict[str, Tensor], losses: list[dict[str, float]]) -> None:
+        """Go on from parameters and a state of the optimiser, after as many epochs as there are losses."""
+        self.losses, self.epoch = losses, len(losses)
+        held = self.optimizer.state_dict()
+        for number, (name, value) in enumerate(self.parameters.items()):
+            value.copy_(parameters[name])
+            own = {key.removeprefix(f"{name}."): at for key, at in state.items() if key.startswith(f"{name}.")}
+            held["state"] |= {number: own} if own else {}
+        self.optimizer.load_state_dict(held)
 
 
 def fit(
@@ -83,7 +96,6 @@ def fit(
     loss: Callable[[MaskedModel, Lesson, Replicas, Parameters, int], Losses],
     *,
     epochs: int,
-    lr: float,
     batch_size: int | None,
     each: Callable[[Fitting], None] = lambda fitting: None,
 ) -> Parameters:
@@ -94,7 +106,7 @@ def fit(
         lessons: the instances, in any number of chunks.
         fitting: parameters, changed in place.
         loss: `(model, lesson, replicas, parameters, epoch) -> terms` of the loss for every replica.
-        epochs, lr: of Adam.
+        epochs: passes over all instances.
         batch_size: instances of a step, drawn anew every epoch; `None` for all of them.
         each: called after every epoch.
     """
@@ -110,7 +122,7 @@ def fit(
                 some = within[members[lesson_of[members] == number]]
                 if len(some):
                     _add(session, lesson, some.sort().values, fitting.parameters, loss, epoch, gradients, totals)
-            fitting.step({name: value / len(members) for name, value in gradients.items()}, lr)
+            fitting.step({name: value / len(members) for name, value in gradients.items()})
         fitting.losses.append({name: value / len(order) for name, value in totals.items()})
         fitting.epoch = epoch + 1
         each(fitting)
@@ -136,10 +148,10 @@ def _add(
         with session.model(replicas) as model:
             terms = loss(model, lesson, replicas, leaves, epoch)
         total = torch.stack(list(terms.values())).sum()
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        # Added at once: a batch that runs out of memory is tried again.
         for name, gradient in zip(
-            leaves, found, strict=True
-        ):  # at once: a batch that runs out of memory is tried again
+            leaves, torch.autograd.grad(total, list(leaves.values()), allow_unused=True), strict=True
+        ):
             if gradient is not None:
                 gradients[name] += gradient
         for name, value in terms.items():

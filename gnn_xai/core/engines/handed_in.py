@@ -52,8 +52,10 @@ def type_of(node_type: str | None, edge_type: EdgeType | None) -> str | EdgeType
     """What outputs of a heterogeneous graph belong to: nodes of a type, or pairs of a relation.
 
     Raises:
-        InputError: if both are asked for.
+        InputError: if both are asked for, or a relation is not named by its three parts.
     """
+    if edge_type is not None and not (isinstance(edge_type, (tuple, list)) and len(edge_type) == 3):
+        raise InputError(f"expected edge_type= as (source type, name, target type), got {edge_type!r}")
     if node_type is not None and edge_type is not None:
         raise InputError(
             f"expected node_type= for a node-level task or edge_type= for an edge-level one, got both, {node_type!r} and "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,14 +20,6 @@ TOGETHER = 1024
 """Graphs that run as one batch."""
 
 
-class _Pass(NamedTuple):
-    """What layers returned for the nodes of one pass through the model: by layer, and the instance that each belongs to."""
-
-    seen: dict[str, Tensor]
-    owner: Int[Tensor, " nodes"]
-    size: int
-
-
 def layer_outputs(
     problem: Problem, index: Int[Tensor, "instances ..."]
 ) -> dict[str, Float[Tensor, "instances features"]]:
@@ -41,12 +32,13 @@ def layer_outputs(
     """
     if problem.readout.rooted:
         roots = index.reshape(len(index), -1)
-        (whole,) = _passes(problem, roots)
-        return {name: out[roots].flatten(1) for name, out in whole.seen.items()}
+        ((_, seen),) = _passes(problem, roots)
+        return {name: out[roots].flatten(1) for name, out in seen.items()}
     parts: list[dict[str, Tensor]] = []
-    for some in _passes(problem, index):
-        count = torch.bincount(some.owner, minlength=some.size).clamp(min=1).unsqueeze(1)
-        parts.append({k: segment_sum(out.flatten(1), some.owner, some.size) / count for k, out in some.seen.items()})
+    for replicas, seen in _passes(problem, index):
+        owner, size = replicas.node_owner, len(replicas)
+        count = torch.bincount(owner, minlength=size).clamp(min=1).unsqueeze(1)
+        parts.append({name: segment_sum(out.flatten(1), owner, size) / count for name, out in seen.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -67,15 +59,15 @@ def node_states(
     rooted = session.problem.readout.rooted
     index = graphs.index.reshape(len(graphs), -1) if rooted else graphs.index
     parts: list[list[Tensor]] = []
-    for some in _passes(session.problem, index, 1 if session.alone else TOGETHER):
-        if not some.seen:
+    for _, seen in _passes(session.problem, index, 1 if session.alone else TOGETHER):
+        if not seen:
             raise InputError(
                 "expected a message-passing layer that returns a row for each node, and the model has none; use an "
                 "algorithm that needs no hidden states, such as gnn_xai.GNNExplainer()"
             )
-        if layer is not None and layer not in some.seen:
-            raise InputError(f"expected layer as one of {', '.join(map(repr, some.seen))}, got {layer!r}")
-        parts.append([out.flatten(1) for name, out in some.seen.items() if layer in (None, name)])
+        if layer is not None and layer not in seen:
+            raise InputError(f"expected layer as one of {', '.join(map(repr, seen))}, got {layer!r}")
+        parts.append([out.flatten(1) for name, out in seen.items() if layer in (None, name)])
     states = [torch.cat(layers) for layers in zip(*parts, strict=True)]
     return [state[graphs.node] for state in states] if rooted else states
 
@@ -90,9 +82,11 @@ def whole_graphs(problem: Problem, index: Int[Tensor, "instances ..."], together
         yield graphs.replicas(torch.arange(len(some), device=index.device))
 
 
-def _passes(problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER) -> Iterator[_Pass]:
-    """A pass over each of the `whole_graphs`."""
+def _passes(
+    problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER
+) -> Iterator[tuple[Replicas, dict[str, Tensor]]]:
+    """Each of the `whole_graphs`, with what layers return for its nodes."""
     for replicas in whole_graphs(problem, index, together):
         with torch.no_grad(), seen_layers(problem.model, len(replicas.node)) as seen:
             problem.run(replicas.data, replicas.output_rows)
-        yield _Pass(seen, replicas.node_owner, len(replicas))
+        yield replicas, seen

@@ -19,6 +19,7 @@ from torch_geometric.data import HeteroData
 from gnn_xai.core.arrays.segments import owners
 from gnn_xai.core.graphs.columns import Column, Holder
 from gnn_xai.core.graphs.rules import Kind, kinds_of, offsets_of, plain
+from gnn_xai.core.graphs.types import only_labelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def grown_types(example: HeteroData) -> dict[Kind, HeteroData]:
             out[name][key] = _longer(plain(own[key]), 0)
         out[name].num_nodes = int(own.num_nodes or 0) + 1
         grown["node", number] = out
-    for number, name in enumerate(example.edge_types):
+    for number, name in enumerate(name for name in example.edge_types if not only_labelled(example, name)):
         out, own = copy.copy(example), example[name]
         for key in [key for key in own if own.is_edge_attr(key) and isinstance(own[key], Tensor)]:
             out[name][key] = _longer(plain(own[key]), example.__cat_dim__(key, own[key], own))

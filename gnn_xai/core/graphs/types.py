@@ -74,7 +74,7 @@ class Types:
         Raises:
             InputError: if there is none of that name.
         """
-        known = (*self.relations, *others)
+        known = tuple(dict.fromkeys([*self.relations, *others]))
         edge_type = tuple(edge_type) if isinstance(edge_type, (tuple, list)) else edge_type
         if edge_type not in known:
             names = [" ".join(relation) for relation in known]
@@ -213,6 +213,8 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
     )
     sizes = [int(graph.numel()) for graph in owner]
     edge_attrs, edge_other, more = _attributes([data[relation] for relation in relations], sizes, followed, node=False)
+    labelled = [data[name] for name in data.edge_types if name not in relations]
+    named: list[Any] = [(store._key, key, "") for store in labelled for key in store if key != "num_nodes"]
     types = Types(
         names,
         relations,
@@ -230,7 +232,7 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
         frozenset(followed),
     )
     shared = {key: value for key, value in data._global_store.items() if key != "num_graphs"}
-    return Read(torch.cat(ends, dim=1)[:, edge_order], batch, edge_batch, x, types, shared, [*rest, *more])
+    return Read(torch.cat(ends, dim=1)[:, edge_order], batch, edge_batch, x, types, shared, [*rest, *more, *named])
 
 
 def _count(data: HeteroData, name: str) -> int:

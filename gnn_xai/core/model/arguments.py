@@ -273,10 +273,11 @@ def output_type(graphs: Graphs, level: ModelTaskLevel, of_type: Any) -> str | Ed
     return [*labelled, *types.relations][0]
 
 
-def _labelled(graphs: Graphs) -> tuple[EdgeType, ...]:
+def _labelled(graphs: Graphs) -> tuple[Any, ...]:
     """The relations of which the data names pairs, with edges or without."""
-    source: Any = graphs.source
-    return tuple(name for name in source.edge_types if PAIRS in source[name]) if isinstance(source, HeteroData) else ()
+    return tuple(
+        column.holder for column in graphs.columns.values() if column.name == PAIRS and column.holder is not None
+    )
 
 
 def _keys(source: Any) -> list[str]:

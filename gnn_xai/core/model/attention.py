@@ -49,13 +49,14 @@ def attention(problem: Problem, replicas: Replicas) -> tuple[list[Attended], int
         if weights is None:
             weights = getattr(module, "_alpha", None)
         if weights is None:
-            weights = last.pop("softmax", None)
+            weights = last.get("softmax")
         if isinstance(weights, Tensor):
             seen[count - 1] = weights.detach()
 
     def enter(module: MessagePassing, inputs: Any) -> None:
         nonlocal count
         count += 1
+        last.clear()  # what another layer took
 
     hooks = [Hook(module._propagate_forward_pre_hooks, enter) for module in layers]
     hooks += [Hook(module._message_forward_hooks, message) for module in layers]

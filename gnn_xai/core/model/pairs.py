@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.explain.config import ModelTaskLevel
 
 from gnn_xai.core.arrays.segments import owners
@@ -81,11 +80,18 @@ class PairReadout(Readout):
         return len(index), torch.arange(len(index), device=index.device)
 
     def sample(self, nodes: Tensor, graphs: Graphs) -> Tensor:
-        """See `Readout`."""
-        ends = self._ends(graphs)
+        """See `Readout`; both nodes of a pair are of one graph."""
+        ends, batch = self._ends(graphs), graphs.batch
         if ends is None:
-            return torch.stack([nodes, nodes.roll(1)], dim=1)
-        return torch.stack([end[nodes % len(end)] for end in ends], dim=1)
+            other = nodes.roll(1)
+            return torch.stack([nodes, torch.where(batch[other] == batch[nodes], other, nodes)], dim=1)
+        sizes = torch.stack([torch.bincount(batch[end], minlength=graphs.num_graphs) for end in ends])
+        complete = (sizes > 0).all(0).nonzero().flatten()  # graphs with nodes of both types
+        if len(complete) == 0:
+            raise InputError(f"expected a graph with nodes of both types of {self.edge_type}, got none")
+        graph = complete[batch[nodes] % len(complete)]
+        first = sizes.cumsum(1) - sizes
+        return torch.stack([end[first[row, graph] + nodes % sizes[row, graph]] for row, end in enumerate(ends)], dim=1)
 
     def own_relations(self, graphs: Graphs) -> tuple[list[int], list[int]] | None:
         """See `Readout`; back, those relations that hold the same edges turned around."""
@@ -99,8 +105,11 @@ class PairReadout(Readout):
     def every_row(self, graphs: Graphs) -> Tensor | None:
         """See `Readout`; each node beside the one before it, or nodes of one type beside those of the other."""
         ends = self._ends(graphs)
-        every = torch.arange(graphs.num_nodes if ends is None else max(map(len, ends)), device=graphs.device)
-        return self.sample(every, graphs)
+        if ends is None:
+            every = torch.arange(graphs.num_nodes, device=graphs.device)
+            return torch.stack([every, every.roll(1)], dim=1)
+        every = torch.arange(max(map(len, ends)), device=graphs.device)
+        return torch.stack([end[every % len(end)] for end in ends], dim=1)
 
     def first_rows(self, graphs: Graphs, *some: Tensor) -> Tensor | None:
         """See `Readout`."""
@@ -136,16 +145,12 @@ class PairReadout(Readout):
 
     def _of(self, graphs: Graphs | Shelf) -> Tensor:
         """The pairs that the data names, `[P, 2]`; none, where it names none."""
-        if isinstance(graphs, Graphs) and PAIRS in graphs.other:
-            return graphs.other[PAIRS].t()
-        if self.edge_type is not None:
-            source = graphs.source if isinstance(graphs, Graphs) else graphs.take(None).source
-            pairs = source[self.edge_type].get(PAIRS) if isinstance(source, HeteroData) else None
-            if pairs is not None:
-                return pairs.t().long().to(graphs.device)
-        elif isinstance(graphs, Graphs) and PAIRS in graphs.columns:
-            column = graphs.columns[PAIRS]
-            return column.value.long() + graphs.node_ptr[owners(column.ptr)].unsqueeze(1)
+        whole = graphs if isinstance(graphs, Graphs) else graphs.take(None)
+        if PAIRS in whole.other:
+            return whole.other[PAIRS].t()
+        for column in whole.columns.values():
+            if column.name == PAIRS and column.holder == self.edge_type:
+                return self.numbers(column.value.long() + whole.node_ptr[owners(column.ptr)].unsqueeze(1), whole)
         return torch.zeros(0, 2, dtype=torch.int64, device=graphs.device)
 
 
@@ -159,8 +164,7 @@ def _both_ways(graphs: Graphs, edge_type: EdgeType) -> tuple[list[int], list[int
     if edge_type not in types.relations:  # it is predicted, and no input
         return [], []
     own = types.relations.index(edge_type)
-    wanted = edges(own).flip(0)
-    wanted = torch.unique(wanted, dim=1)
+    wanted = torch.unique(edges(own).flip(0), dim=1)
     back = [
         number
         for number, (source, _, target) in enumerate(types.relations)
