@@ -14,6 +14,7 @@ from torch_geometric.explain.config import ModelConfig
 from gnn_xai._checks import integer
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.api import explain, prepare
+from gnn_xai.core.engines.prepare import Prepared
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
 from gnn_xai.molecules.featurizers import Featurizer
@@ -65,27 +66,21 @@ def ensemble(
                 f"expected models as torch.nn.Module each, got {type(member).__name__} at position {position}"
             )
     graphs = graphs_of(molecules, members[0], featurizer)
-    parts: list[Explanations] = []
-    targets: Any = target
-    for member in members:
-        prepared = prepare(member, graphs, task="graph" if task is None else task, forward=forward)
-        if targets is None:
-            targets = _targets(members, graphs, prepared.problem.task, forward)
-        parts += [explain(prepared, algorithm, target=targets, seed=seed, progress=False) for seed in numbers]
-    return _mean(parts)
+    prepared = [prepare(member, graphs, task="graph" if task is None else task, forward=forward) for member in members]
+    targets = _targets(prepared) if target is None else target
+    return _mean(
+        [
+            explain(member, algorithm, target=targets, seed=seed, progress=False)
+            for member in prepared
+            for seed in numbers
+        ]
+    )
 
 
-def _targets(
-    members: Sequence[nn.Module], graphs: Sequence[Data], task: ModelConfig, forward: Forward | None
-) -> Tensor:
+def _targets(members: Sequence[Prepared]) -> Tensor:
     """What the mean of the predictions says, `[B]`."""
-    predictions, problem = [], None
-    for member in members:
-        prepared = prepare(member, graphs, task=task, forward=forward)
-        problem = prepared.problem
-        predictions.append(explain(prepared, "random", target=0, progress=False).prediction)
-    assert problem is not None
-    return problem.predicted(torch.stack(predictions).mean(0))
+    predictions = [explain(member, "random", target=0, progress=False).prediction for member in members]
+    return members[0].problem.predicted(torch.stack(predictions).mean(0))
 
 
 def _mean(parts: Sequence[Explanations]) -> Explanations:
