@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from gnn_xai.errors import InputError
+from gnn_xai.molecules.fragments import scaffold_atoms
 from gnn_xai.molecules.smiles import as_mol, chem
 
 if TYPE_CHECKING:
@@ -164,10 +165,7 @@ def _identity(atom: Any, number: int) -> tuple[int, int, int]:
 def _matches(mol: Mol, keep: str) -> set[int]:
     """The atoms of a molecule that match SMARTS or make its scaffold."""
     if keep == "scaffold":
-        from rdkit.Chem.Scaffolds.MurckoScaffold import GetScaffoldForMol
-
-        pattern = GetScaffoldForMol(mol)
-        return set(mol.GetSubstructMatch(pattern)) if pattern.GetNumAtoms() else set()
+        return scaffold_atoms(mol)
     pattern = chem().MolFromSmarts(keep) if isinstance(keep, str) else None
     if pattern is None:
         raise InputError(f"expected keep as SMARTS or 'scaffold', got {keep!r}")

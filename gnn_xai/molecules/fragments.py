@@ -17,7 +17,7 @@ from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.ordering import nodes_as_atoms, other_nodes
 from gnn_xai.molecules.smiles import as_mol, chem
-from gnn_xai.molecules.tables import atom_scores, bond_scores, molecule, pandas
+from gnn_xai.molecules.tables import atom_scores, bond_ends, bond_scores, molecule, pandas
 from gnn_xai.results.explanations import Explanation
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
     of_atoms, of_bonds = atom_scores(e, mol), bond_scores(e, mol)
     if of_atoms is None and of_bonds is None:
         raise InputError(f"{e.source.algorithm['name']} scored neither atoms nor bonds")
-    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]).reshape(-1, 2)
+    ends = bond_ends(mol)
 
     def score(fragment: Fragment) -> float:
         inside = np.isin(ends, fragment.atoms).sum(1)  # how many ends of each bond
@@ -339,6 +339,36 @@ def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
         return float(values.sum() if e.signed else values.mean()) if len(values) else 0.0
 
     return score
+
+
+def scaffold_atoms(mol: Mol) -> set[int]:
+    """The atoms of the Murcko scaffold, with those doubly bonded to it; none where the molecule has no ring."""
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    return {atom.GetIntProp(_INDEX) for atom in MurckoScaffold.GetScaffoldForMol(_indexed(mol)).GetAtoms()}
+
+
+def connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ()) -> Iterator[set[int]]:
+    """The connected pieces of some atoms, in the order of their first ones, without the bonds that are broken."""
+    broken, left = set(broken), set(atoms)
+    while left:
+        piece, stack = set(), [min(left)]
+        while stack:
+            atom = stack.pop()
+            if atom in left:
+                left.remove(atom)
+                piece.add(atom)
+                neighbors = (neighbor.GetIdx() for neighbor in mol.GetAtomWithIdx(atom).GetNeighbors())
+                stack += [neighbor for neighbor in neighbors if frozenset((atom, neighbor)) not in broken]
+        yield piece
+
+
+def _indexed(mol: Mol) -> Any:
+    """An editable copy whose atoms know their indices."""
+    copy = chem().RWMol(mol)
+    for atom in copy.GetAtoms():
+        atom.SetIntProp(_INDEX, atom.GetIdx())
+    return copy
 
 
 # Cutting #################################################################################################################
@@ -355,9 +385,7 @@ def _with_hydrogens(mol: Mol, cut_heavy: Callable[[Mol], list[Named]]) -> list[N
     }
     if not carrier:
         return cut_heavy(mol)
-    heavy = chem().RWMol(mol)
-    for atom in list(heavy.GetAtoms()):
-        atom.SetIntProp(_INDEX, atom.GetIdx())
+    heavy = _indexed(mol)
     heavy.BeginBatchEdit()
     for hydrogen, atom in carrier.items():
         heavy.RemoveAtom(hydrogen)
@@ -383,7 +411,7 @@ def _functional_groups(mol: Mol) -> list[Named]:
         for atom in mol.GetAtoms()
         if atom.GetAtomicNum() not in (1, 6) and not atom.GetIsAromatic() and atom.GetIdx() not in taken
     }
-    return pieces + [(_hetero_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+    return pieces + [(_hetero_name(mol, atoms), atoms) for atoms in connected(mol, left)]
 
 
 def _core(mol: Mol, match: set[int]) -> set[int]:
@@ -484,28 +512,23 @@ def _skeleton(bare: Mol) -> str:
 def _brics(mol: Mol) -> list[Named]:
     from rdkit.Chem import BRICS
 
-    broken = {frozenset(ends) for ends, _ in BRICS.FindBRICSBonds(mol)}
-    return [(_name(mol, atoms), atoms) for atoms in _connected(mol, _all(mol), broken)]
+    broken, name = {frozenset(ends) for ends, _ in BRICS.FindBRICSBonds(mol)}, _namer(mol)
+    return [(name(atoms), atoms) for atoms in connected(mol, _all(mol), broken)]
 
 
 def _scaffold(mol: Mol) -> list[Named]:
-    from rdkit.Chem.Scaffolds import MurckoScaffold
-
-    marked = chem().Mol(mol)
-    for atom in marked.GetAtoms():
-        atom.SetIntProp("_index", atom.GetIdx())
-    core = {atom.GetIntProp("_index") for atom in MurckoScaffold.GetScaffoldForMol(marked).GetAtoms()}
-    chains = [(f"side chain {_name(mol, atoms)}", atoms) for atoms in _connected(mol, _all(mol) - core)]
-    return [("scaffold", atoms) for atoms in _connected(mol, core)] + chains
+    core, name = scaffold_atoms(mol), _namer(mol)
+    chains = [(f"side chain {name(atoms)}", atoms) for atoms in connected(mol, _all(mol) - core)]
+    return [("scaffold", atoms) for atoms in connected(mol, core)] + chains
 
 
 def _parts(mol: Mol) -> list[Named]:
     pieces = _rings(mol)
     cyclic: set[int] = set().union(*(atoms for _, atoms in pieces))
     for name, group in _functional_groups(mol):
-        pieces += [(name, atoms) for atoms in _connected(mol, group - cyclic)]
+        pieces += [(name, atoms) for atoms in connected(mol, group - cyclic)]
     left = _all(mol).difference(*(atoms for _, atoms in pieces))
-    return pieces + [(_chain_name(mol, atoms), atoms) for atoms in _connected(mol, left)]
+    return pieces + [(_chain_name(mol, atoms), atoms) for atoms in connected(mol, left)]
 
 
 def _atoms(mol: Mol) -> list[Named]:
@@ -536,33 +559,13 @@ def _all(mol: Mol) -> set[int]:
     return set(range(mol.GetNumAtoms()))
 
 
-def _connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ()) -> Iterator[set[int]]:
-    """The connected pieces of some atoms, in order, without some bonds."""
-    broken, left = set(broken), set(atoms)
-    for start in sorted(atoms):
-        if start not in left:
-            continue
-        piece, stack = {start}, [start]
-        while stack:
-            atom = stack.pop()
-            for neighbor in mol.GetAtomWithIdx(atom).GetNeighbors():
-                next_atom = neighbor.GetIdx()
-                if next_atom in atoms and next_atom not in piece and frozenset((atom, next_atom)) not in broken:
-                    piece.add(next_atom)
-                    stack.append(next_atom)
-        left -= piece
-        yield piece
-
-
 # Names ###################################################################################################################
 
 
-def _name(mol: Mol, atoms: set[int]) -> str:
-    """The name of a piece: of its ring system, functional group or chain if it is exactly that, else SMILES."""
-    for name, known in (*_rings(mol), *_functional_groups(mol)):
-        if known == atoms:
-            return name
-    return _chain_name(mol, atoms)
+def _namer(mol: Mol) -> Callable[[set[int]], str]:
+    """A function that names a piece as the ring system, functional group or chain that it is exactly, or else by SMILES."""
+    known = {frozenset(atoms): name for name, atoms in (*_functional_groups(mol), *_rings(mol))}
+    return lambda atoms: known.get(frozenset(atoms)) or _chain_name(mol, atoms)
 
 
 def _chain_name(mol: Mol, atoms: set[int]) -> str:

@@ -65,11 +65,9 @@ def atoms(explanation: Explanation) -> DataFrame:
         table["note"] = f"{explanation.source.algorithm['name']} scored {scored}"
     number, value = (explanation.extras.get(f"node_fragment{what}") for what in ("", "_value"))
     if number is not None and value is not None:
-        parts, values = np.full(len(table), -1), np.zeros(len(table))
-        at = explanation.node_id.cpu().numpy()
-        parts[at], values[at] = number.cpu().numpy(), value.detach().cpu().numpy()
+        parts = of_nodes(explanation, number, len(table), none=-1)
         table["part"] = pandas().Series(parts, dtype="Int64").mask(parts < 0)
-        table["part_value"] = np.where(parts < 0, np.nan, values)
+        table["part_value"] = np.where(parts < 0, np.nan, of_nodes(explanation, value, len(table)))
     for column, extra in UNCERTAINTY.items():
         value = explanation.extras.get(f"node_{extra}")
         if value is not None:
@@ -98,13 +96,13 @@ def bonds(explanation: Explanation) -> DataFrame:
         GnnXaiError, InputError: as in `atoms`.
     """
     mol = molecule(explanation)
-    scores = bond_scores(explanation, mol)
+    scores, ends = bond_scores(explanation, mol), bond_ends(mol)
     rows = list(mol.GetBonds())
     table = pandas().DataFrame(
         {
             "index": np.arange(len(rows)),
-            "begin": np.array([bond.GetBeginAtomIdx() for bond in rows], dtype=np.int64),
-            "end": np.array([bond.GetEndAtomIdx() for bond in rows], dtype=np.int64),
+            "begin": ends[:, 0],
+            "end": ends[:, 1],
             "symbols": [f"{bond.GetBeginAtom().GetSymbol()}–{bond.GetEndAtom().GetSymbol()}" for bond in rows],
             "type": [str(bond.GetBondType()).lower() for bond in rows],
             "attribution": np.full(len(rows), np.nan) if scores is None else scores,
@@ -119,11 +117,22 @@ def bonds(explanation: Explanation) -> DataFrame:
     return table
 
 
-def of_nodes(explanation: Explanation, value: Tensor, size: int) -> np.ndarray:
-    """A number for each node that can reach the output, as `[size]` over all nodes, 0 for others."""
-    out = np.zeros(size)
+def of_nodes(explanation: Explanation, value: Tensor, size: int, none: float = 0.0) -> np.ndarray:
+    """A number for each node that can reach the output, as float `[size]` over all nodes, `none` for others."""
+    out = np.full(size, none, dtype=float)
     out[explanation.node_id.cpu().numpy()] = value.detach().cpu().numpy()
     return out
+
+
+def bond_ends(mol: Mol) -> np.ndarray:
+    """The two atoms of each bond, int64 `[bonds, 2]`."""
+    ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+    return np.array(ends, dtype=np.int64).reshape(-1, 2)
+
+
+def name_of(explanation: Explanation) -> str:
+    """The name of a molecule, or its number if it has none."""
+    return str(getattr(graph_of(explanation), "name", "") or f"molecule {explanation.index}")
 
 
 def graph_of(explanation: Explanation) -> Data:
@@ -177,10 +186,8 @@ def node_scores(explanation: Explanation) -> np.ndarray | None:
     mask = explanation.node_mask
     if mask is None or explanation.source.node_mask_type == "common_attributes":
         return None
-    scores = np.zeros(int(graph_of(explanation).num_nodes or 0))
     by_node = mask.sum(1) if explanation.signed else mask.amax(1)
-    scores[explanation.node_id.cpu().numpy()] = by_node.detach().cpu().numpy()
-    return scores
+    return of_nodes(explanation, by_node, int(graph_of(explanation).num_nodes or 0))
 
 
 def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
