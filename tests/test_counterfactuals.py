@@ -394,13 +394,15 @@ def test_the_command_line_writes_a_table_and_pictures(tmp_path, monkeypatch, cap
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.csv").write_text("id,smiles\nA,OCC(=O)N\nB,C\n")
-    (tmp_path / "m.py").write_text("from tests.test_counterfactuals import Counts\ndef model(): return Counts((2,))\n")
+    (tmp_path / "counting.py").write_text(
+        "from tests.test_counterfactuals import Counts\ndef model(): return Counts((2,))\n"
+    )
     options = [
         "counterfactuals",
         "--smiles",
         "in.csv",
         "--model",
-        "m:model",
+        "counting:model",
         "--featurizer",
         "one_hot",
         "--mode",
