@@ -134,10 +134,16 @@ def test_pictures_are_side_by_side() -> None:
     assert "lost chloro" in picture.svg
     assert "gained amino: −1" in picture.svg
     assert picture.svg.count('stroke="#111111"') == 2 + 4, "a ring for each atom that only one of them has"
-    left, right = d.panels()
-    places = [panel.mol.GetConformer().GetPositions() for panel in (left, right)]
+    places = [formula.mol.GetConformer().GetPositions() for formula in d.formulas()]
     for i, j in d.pairs:
         assert abs(places[0][i] - places[1][j]).max() < 1e-3, "common atoms are where they were"
+
+
+def test_gradients_with_their_sign_are_compared_even_if_none_is_negative() -> None:
+    model, method = Elements(), gx.Saliency(edge_mask_type=None, absolute=False)
+    model.weight.data.abs_()
+    d = gx.molecules.difference(model, "CO", "CN", method, task=REGRESSION, featurizer="one_hot")
+    assert d.a.one_sided, "no gradient is negative"
 
 
 def test_what_is_refused() -> None:
@@ -147,6 +153,7 @@ def test_what_is_refused() -> None:
         (lambda: gx.molecules.difference(model, 7, "C", task=REGRESSION), "got int at position 0"),  # type: ignore[arg-type]
         (lambda: gx.molecules.difference(Small(), "C", "CC", "gnn_explainer", task=REGRESSION), "scores have a sign"),
         (lambda: gx.molecules.difference(Small(), "C", "CC", "saliency", task=REGRESSION), "scores have a sign"),
+        (lambda: gx.molecules.difference(Small(), "C", "CC", "smooth_grad", task=REGRESSION), "scores have a sign"),
         (lambda: gx.molecules.differences(model, ["C"], similarity=2, task=REGRESSION), "similarity from 0 to 1"),
         (lambda: gx.molecules.differences(model, ["C", "N"], values=[1], task=REGRESSION, featurizer="one_hot"),
          "one value for each of 2"),

@@ -20,7 +20,7 @@ from rdkit import Chem
 
 import gnn_xai as gx
 from gnn_xai.errors import GnnXaiWarning, InputError
-from gnn_xai.molecules import drawing, from_smiles
+from gnn_xai.molecules import canvas, drawing, from_smiles
 from gnn_xai.molecules.featurizers import one_hot
 from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.molecules.sums import sum_of
@@ -278,14 +278,14 @@ def test_long_chains_and_molecules_that_cannot_be_drawn_lose_nothing(tmp_path, m
     found = explain(molecules, "integrated_gradients")
     assert gx.molecules.grid(found).png.startswith(b"\x89PNG")
     assert gx.molecules.draw(found[0], size=(220, 165)).png.startswith(b"\x89PNG"), "smaller than its discs"
-    paint = drawing._Canvas.molecule
+    paint = canvas.Canvas.molecule
 
     def broken(self, x, y, width, height, formula, *more):
         if formula.mol.GetNumAtoms() == 2:
             raise RuntimeError("no room for C")
         paint(self, x, y, width, height, formula, *more)
 
-    monkeypatch.setattr(drawing._Canvas, "molecule", broken)
+    monkeypatch.setattr(canvas.Canvas, "molecule", broken)
     write_molecules(tmp_path, molecules, found, title="molecules")
     assert "no picture: no room for C" in (tmp_path / "sheet.svg").read_text(encoding="utf-8")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -28,7 +28,8 @@ import gnn_xai as gx
 from gnn_xai import molecules
 from gnn_xai.cli.app import main
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
-from gnn_xai.molecules import drawing, featurizers, fragments, from_smiles, read, tables
+from gnn_xai.molecules import canvas, featurizers, fragments, from_smiles, read, tables, words
+from gnn_xai.molecules.layout import laid_out
 from gnn_xai.viz.color import signed_text
 
 SMILES = [
@@ -370,7 +371,7 @@ def test_signs_have_colours_and_zero_is_white():
 
 
 def test_black_ink_is_legible_on_every_shade():
-    for cmap in (drawing.DIVERGING, drawing.SEQUENTIAL):
+    for cmap in (canvas.DIVERGING, canvas.SEQUENTIAL):
         channels = cmap(np.linspace(0, 1, 50))[:, :3]
         linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         assert ((linear @ [0.2126, 0.7152, 0.0722] + 0.05) / 0.05).min() >= 4.5
@@ -414,12 +415,12 @@ def test_the_same_pixels_are_orange_in_svg_and_png():
 
 
 def test_stereo_charges_and_map_numbers_are_kept():
-    mol = drawing.laid_out(Chem.MolFromSmiles("[CH3:5][C@H]([NH3+])C(=O)[O-]"))
+    mol = laid_out(Chem.MolFromSmiles("[CH3:5][C@H]([NH3+])C(=O)[O-]"))
     assert [atom.GetFormalCharge() for atom in mol.GetAtoms()] == [0, 0, 1, 0, 0, -1]
     assert any(bond.GetBondDir() != Chem.BondDir.NONE for bond in mol.GetBonds())
     assert mol.GetAtomWithIdx(0).GetProp("atomNote") == "5"
     assert "atomNote" not in mol.GetAtomWithIdx(1).GetPropsAsDict()
-    numbered = drawing.laid_out(Chem.MolFromSmiles("CO"), numbers=True)
+    numbered = laid_out(Chem.MolFromSmiles("CO"), numbers=True)
     assert [atom.GetProp("atomNote") for atom in numbered.GetAtoms()] == ["0", "1"]
 
 
@@ -482,7 +483,7 @@ def test_a_grid_names_predictions_fragments_and_fidelity(mols, explanations):
 def test_fidelity_below_a_molecule_is_that_of_the_metric(mols, explanations):
     result = gx.metrics.fidelity(model(), mols, explanations)
     for e, plus, minus in zip(explanations, result.plus.values, result.minus.values, strict=True):
-        assert drawing.fidelity_of(e) == pytest.approx((float(plus), float(minus)), abs=1e-5)
+        assert words.fidelity_of(e) == pytest.approx((float(plus), float(minus)), abs=1e-5)
 
 
 @pytest.mark.parametrize(("mode", "returns", "outputs"), [("regression", "raw", 1), ("binary_classification", "raw", 1),
@@ -495,7 +496,7 @@ def test_fidelity_of_other_tasks(mols, mode, returns, outputs):
     made = gx.explain(other, mols, "saliency", task=task, forward=readout, progress=False)
     result = gx.metrics.fidelity(other, mols, made, forward=readout)
     for e, plus in zip(made, result.plus.values, strict=True):
-        assert drawing.fidelity_of(e)[0] == pytest.approx(float(plus), abs=1e-5)
+        assert words.fidelity_of(e)[0] == pytest.approx(float(plus), abs=1e-5)
         assert "predicted" in molecules.draw(e).svg
 
 

@@ -160,18 +160,19 @@ class Counterfactuals(Sequence[Counterfactual]):
         Args:
             columns: molecules in a row.
         """
-        from gnn_xai.molecules.drawing import laid_out
-        from gnn_xai.molecules.panels import Panel, aligned, row_of
+        from gnn_xai.molecules.canvas import Formula
+        from gnn_xai.molecules.layout import aligned, laid_out
+        from gnn_xai.molecules.panels import Panel, sheet_of
 
         original = laid_out(as_mol(self.smiles), numbers=True)
-        panels = [Panel(original, "input", [f"{self.of} = {self.value:.3g}"])]
+        panels = [Panel(Formula(original), "input", [f"{self.of} = {self.value:.3g}"])]
         for item in self.items:
             kept = {a.GetIdx(): a.GetIntProp(ORIGIN) for a in item.mol.GetAtoms() if a.HasProp(ORIGIN)}
             mol = aligned(item.mol, original, kept, {index: str(number) for index, number in kept.items()})
             changed = frozenset(atom.GetIdx() for atom in item.mol.GetAtoms() if atom.HasProp(CHANGED))
             lines = [*item.edits, f"similarity {item.similarity:.2f}"]
-            panels.append(Panel(mol, f"{self.of} = {item.value:.3g}", lines, mark=changed))
-        return row_of(panels, columns, title=f"{self.smiles} and {len(self)} counterfactuals: {self.goal}")
+            panels.append(Panel(Formula(mol, mark=changed), f"{self.of} = {item.value:.3g}", lines))
+        return sheet_of(panels, columns, title=f"{self.smiles} and {len(self)} counterfactuals: {self.goal}")
 
     def _repr_svg_(self) -> str:
         return self.draw().svg

@@ -1,112 +1,79 @@
-"""Structural formulas side by side with words below, drawn alike where molecules are alike."""
+"""Structural formulas side by side with words below."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gnn_xai.molecules.drawing import BOND_IN_GRID, LARGEST_PANEL, MARGIN, SMALLEST_PANEL, Drawing
-from gnn_xai.molecules.drawing import _bar as draw_bar
-from gnn_xai.molecules.drawing import _Canvas as Canvas
-from gnn_xai.molecules.drawing import _Formula as Formula
-from gnn_xai.molecules.drawing import _size as size_of
-from gnn_xai.molecules.drawing import _wrapped as wrapped
+from gnn_xai.molecules.canvas import Canvas, Drawing, Formula, wrapped
+from gnn_xai.molecules.layout import size_of
 from gnn_xai.viz.color import FAINT_TEXT, Scale
 
-if TYPE_CHECKING:
-    from rdkit.Chem import Mol
-
 PLAIN = Scale(signed=True, limit=1.0)  # nothing is shaded
-LINE, HEAD = 15, 18
+BOND = 26.0  # pixels a bond, as long as the molecule fits
+SMALLEST, LARGEST = (220, 165), (460, 380)  # pixels
+MARGIN = 16
+LINE, HEAD, BAR = 15, 18, 48  # pixels of a line, of the title, and of a scale
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A molecule of a row of pictures.
+    """A molecule among others.
 
     Attributes:
-        mol: as `laid_out` or `aligned` returns it.
+        formula: what is drawn.
         title, lines: below it; a line that is too long takes two.
-        scores: `[atoms]`, shaded.
-        mark: atoms with a ring.
+        scale: of the scores.
     """
 
-    mol: Mol
+    formula: Formula
     title: str
     lines: Sequence[str] = ()
-    scores: np.ndarray | None = None
-    mark: frozenset[int] = frozenset()
+    scale: Scale = PLAIN
 
 
-def aligned(mol: Mol, like: Mol, places: Mapping[int, int], notes: Mapping[int, str] | None = None) -> Mol:
-    """A copy of a molecule with coordinates, in which some atoms are where they are in another.
-
-    Args:
-        mol: the molecule.
-        like: another one, as `laid_out` returns it.
-        places: atoms of the one, with those of the other in whose places they are.
-        notes: numbers or words beside atoms.
-    """
-    from rdkit import Chem
-    from rdkit.Chem import rdDepictor
-    from rdkit.Chem.Draw.rdMolDraw2D import PrepareMolForDrawing
-    from rdkit.Geometry import Point2D
-    from rdkit.rdBase import BlockLogs
-
-    mol = Chem.Mol(mol)
-    mol.RemoveAllConformers()
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)
-        atom.ClearProp("atomNote")
-        if notes and atom.GetIdx() in notes:
-            atom.SetProp("atomNote", notes[atom.GetIdx()])
-    where = like.GetConformer().GetPositions()
-    with BlockLogs():
-        rdDepictor.Compute2DCoords(mol, coordMap={i: Point2D(*where[j][:2]) for i, j in places.items()})
-        return PrepareMolForDrawing(mol, addChiralHs=False)
+def room_of(formula: Formula) -> tuple[int, int]:
+    """Width and height in pixels that suit a molecule."""
+    return size_of(formula.mol, BOND, SMALLEST, LARGEST)
 
 
-def row_of(
+def sheet_of(
     panels: Sequence[Panel],
     columns: int,
     *,
-    scale: Scale | None = None,
     title: str,
-    panel: tuple[int, int] | None = None,
+    bars: Sequence[tuple[Scale, str]] = (),
+    size: tuple[int, int] | None = None,
 ) -> Drawing:
-    """Panels in rows, with the scale below if any is shaded.
+    """Panels in rows, with scales below. A molecule that cannot be drawn leaves its panel empty, with a word on why.
 
     Args:
         panels: the molecules.
         columns: molecules in a row.
-        scale: of `scores`; `None` draws no scale.
         title: in words, for those who cannot see it.
-        panel: width and height of a molecule in pixels; by default they grow with the molecules.
+        bars: scales to draw, and a name of each.
+        size: width and height of a molecule in pixels; by default the largest has room.
     """
     columns = max(1, min(columns, len(panels)))
     rows = -(-len(panels) // columns)
-    if panel is None:
-        sizes = [size_of(each.mol, BOND_IN_GRID, SMALLEST_PANEL, LARGEST_PANEL) for each in panels]
-        width, height = (max(side) for side in zip(*sizes, strict=True))
-    else:
-        width, height = panel
+    width, height = size or (max(side) for side in zip(*(room_of(panel.formula) for panel in panels), strict=True))
     room = width - 2 * MARGIN
-    words = [[part for line in each.lines for part in wrapped(line, 11, room) if part] for each in panels]
+    words = [[part for line in panel.lines for part in wrapped(line, 11, room)] for panel in panels]
     text = HEAD + 16 + LINE * max(map(len, words), default=0)
-    foot = 0 if scale is None else 48
+    named = LINE if any(name for _, name in bars) else 0
 
     def paint(canvas: Canvas) -> None:
-        for i, (each, lines) in enumerate(zip(panels, words, strict=True)):
+        for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
             x, y = (i % columns) * width, (i // columns) * (height + text)
-            formula = Formula(each.mol, each.scores, None, each.mark)
-            canvas.molecule(x, y, width, height, formula, scale or PLAIN, BOND_IN_GRID)
-            canvas.text(x + MARGIN, y + height + HEAD, each.title, 13, width=room)
-            for line, part in enumerate(lines):
-                canvas.text(x + MARGIN, y + height + HEAD + LINE * (line + 1), part, 11, width=room, color=FAINT_TEXT)
-        if scale is not None:
-            draw_bar(canvas, width * columns / 2, rows * (height + text) + 6, scale)
+            try:
+                canvas.molecule(x, y, width, height, panel.formula, panel.scale, BOND)
+            except Exception as error:  # whatever RDKit or PIL raise; the others are drawn
+                canvas.text(x + MARGIN, y + height / 2, f"no picture: {error}", 11, width=room, color=FAINT_TEXT)
+            canvas.text(x + MARGIN, y + height + HEAD, panel.title, 13, width=room)
+            for line, part in enumerate(lines, start=1):
+                canvas.text(x + MARGIN, y + height + HEAD + LINE * line, part, 11, width=room, color=FAINT_TEXT)
+        for i, (scale, name) in enumerate(bars):
+            canvas.bar(width * columns * (i + 0.5) / len(bars), rows * (height + text) + 6, scale, name)
 
+    foot = BAR + named if bars else 0
     return Drawing(width * columns, rows * (height + text) + foot, paint, title)

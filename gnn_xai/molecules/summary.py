@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gnn_xai.results.explanations import Explanation
 
 COLUMNS = ["kind", "name", "molecules", "occurrences", "mean", "spread", "p_value", "p_adjusted", "lowest", "highest"]
-POSITIVE, NEGATIVE = "#e66a2c", "#2f86cf"  # as in pictures of molecules
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,20 +78,23 @@ class Summary:
         """
         import matplotlib.pyplot as plt
 
+        from gnn_xai.molecules.canvas import BLUE, ORANGE
+        from gnn_xai.viz.color import FAINT_TEXT, TEXT
+
         rows = self._table.head(most).iloc[::-1]
         if ax is None:
             _, ax = plt.subplots(figsize=(7.0, 1.2 + 0.32 * len(rows)), layout="constrained")
         assert ax is not None
         for place, (_, row) in enumerate(rows.iterrows()):
-            color = POSITIVE if row["mean"] > 0 else NEGATIVE
+            color = ORANGE if row["mean"] > 0 else BLUE
             sure = bool(row["p_adjusted"] < 0.05)
             ax.barh(place, row["mean"], color=color if sure else "white", edgecolor=color, height=0.7)
-            ax.errorbar(row["mean"], place, xerr=row["spread"], color="#5b646e", linewidth=1, capsize=2)
+            ax.errorbar(row["mean"], place, xerr=row["spread"], color=FAINT_TEXT, linewidth=1, capsize=2)
         ax.set_yticks(
             range(len(rows)),
             [f"{name}  ({count})" for name, count in zip(rows["name"], rows["molecules"], strict=True)],
         )
-        ax.axvline(0, color="#1d232a", linewidth=0.8)
+        ax.axvline(0, color=TEXT, linewidth=0.8)
         ax.set_xlabel("mean contribution ± spread over molecules (number of molecules)")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)

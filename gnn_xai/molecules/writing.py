@@ -14,7 +14,7 @@ import numpy as np
 from gnn_xai.errors import InputError, StorageError
 from gnn_xai.molecules.records import renumbered
 from gnn_xai.molecules.smiles import Molecules
-from gnn_xai.molecules.tables import atom_scores, atoms, bond_scores, graph_of, molecule, pandas
+from gnn_xai.molecules.tables import atom_scores, atoms, bond_scores, graph_of, molecule, name_of, pandas
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gnn_xai.results.explanations import Explanation
 
 COORDINATES_SEED = 0xC0FFEE
-BLUE, WHITE, ORANGE = (0.184, 0.525, 0.812), (1.0, 1.0, 1.0), (0.902, 0.416, 0.173)  # as in pictures
 
 _TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|%\(\d+\)|.")
 _ATOM = re.compile(r"\[.*|Br?|Cl?|[NOPSFIbcnops*]")
@@ -81,11 +80,6 @@ def atom_table(explanations: Iterable[Explanation]) -> DataFrame:
             part.insert(place, key, value)
         parts.append(part)
     return pandas().concat(parts, ignore_index=True)
-
-
-def name_of(e: Explanation) -> str:
-    """The name of a molecule, or its number if it has none."""
-    return str(getattr(graph_of(e), "name", "") or f"molecule {e.index}")
 
 
 def _csv(shown: list[Explanation]) -> bytes:
@@ -205,7 +199,10 @@ def _is_atom(token: str) -> bool:
 
 
 def _pymol(shown: list[Explanation]) -> bytes:
+    from matplotlib.colors import to_rgb
     from rdkit import Chem
+
+    from gnn_xai.molecules.canvas import BLUE, ORANGE
 
     parts, limit, lowest = [], 0.0, 0.0
     for number, e in enumerate(shown):
@@ -221,8 +218,8 @@ def _pymol(shown: list[Explanation]) -> bytes:
     script = [
         "# Molecules coloured by the attribution of their atoms: in PyMOL, File > Run Script.",
         *(
-            f"set_color {name}_atom, [{', '.join(map(str, color))}]"
-            for name, color in (("blue", BLUE), ("white", WHITE), ("orange", ORANGE))
+            f"set_color {name}_atom, [{', '.join(f'{part:.3f}' for part in to_rgb(color))}]"
+            for name, color in (("blue", BLUE), ("white", "white"), ("orange", ORANGE))
         ),
         "python",
         "from pymol import cmd",

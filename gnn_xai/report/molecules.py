@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from gnn_xai.errors import InputError, warn
-from gnn_xai.molecules import drawing, tables
+from gnn_xai.molecules import drawing, tables, words
 from gnn_xai.molecules.smiles import Molecules
 from gnn_xai.molecules.sums import sum_of, unit_of
 from gnn_xai.report.page import render
@@ -123,17 +123,17 @@ def _limit(explanations: Explanations) -> float | None:
 def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | None, unit: str) -> dict[str, Any]:
     line = molecules.lines[e.index]
     notes = [problem.reason.partition(": ")[2] for problem in molecules.problems if problem.line == line]
-    panel = drawing.panel_of(e, class_names, unit, FRAGMENTS)
+    below = words.words_of(e, class_names, unit, FRAGMENTS)
     return {
         "line": line,
-        "name": panel.name,
+        "name": below.name,
         "smiles": molecules[e.index].smiles,
-        "prediction": panel.prediction,
-        "fragments": panel.fragments,
-        "words": drawing.in_words(e, panel.fragments),
-        "sum": panel.sum,
-        "parts": panel.parts,
-        "fidelity": panel.fidelity,
+        "prediction": below.prediction,
+        "fragments": below.fragments,
+        "words": words.in_words(e, below.fragments),
+        "sum": below.sum,
+        "parts": below.parts,
+        "fidelity": below.fidelity,
         "note": "; ".join(notes),
         "picture": _picture(e),
     }
@@ -141,10 +141,10 @@ def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | Non
 
 def _row(e: Explanation, card: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
     head = {key: card[key] for key in ("line", "name", "smiles")}
-    own: dict[str, Any] = {**drawing.predicted(e), "target": e.target}
+    own: dict[str, Any] = {**words.predicted(e), "target": e.target}
     own["top_fragment"], own["top_fragment_value"] = card["fragments"][0] if card["fragments"] else ("", float("nan"))
     if card["fidelity"]:
-        own["fidelity_plus"], own["fidelity_minus"] = drawing.fidelity_of(e)
+        own["fidelity_plus"], own["fidelity_minus"] = words.fidelity_of(e)
     own |= {} if card["parts"] is None else card["parts"].rows()
     own["note"] = card["note"]
     kept = {f"{key} (file)" if key in head or key in own else key: value for key, value in properties.items()}

@@ -18,12 +18,14 @@ from gnn_xai.algorithms import IntegratedGradients
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.model.problem import Forward
 from gnn_xai.errors import InputError
-from gnn_xai.molecules.drawing import Drawing, laid_out
+from gnn_xai.molecules.canvas import Drawing, Formula
 from gnn_xai.molecules.edits import group_name
 from gnn_xai.molecules.featurizers import Featurizer
-from gnn_xai.molecules.panels import Panel, aligned, row_of
+from gnn_xai.molecules.fragments import connected
+from gnn_xai.molecules.layout import aligned, laid_out
+from gnn_xai.molecules.panels import Panel, sheet_of
 from gnn_xai.molecules.similarity import fingerprint, similarity_of
-from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule, pandas
+from gnn_xai.molecules.tables import atom_scores, bond_ends, bond_scores, graph_of, molecule, pandas
 from gnn_xai.results.explanations import Explanation, Explanations
 from gnn_xai.studies.subjects import explained_for_one_target, graphs_of
 from gnn_xai.viz.color import Scale, signed_text
@@ -120,12 +122,9 @@ class Difference:
         Args:
             limit: the end of the scale; by default the largest change of an atom.
         """
-        panels = self.panels()
-        largest = max(float(np.abs(panel.scores).max(initial=0)) for panel in panels if panel.scores is not None)
-        scale = Scale(signed=True, limit=limit or largest or 1.0)
-        return row_of(panels, 2, scale=scale, title=repr(self))
+        return _side_by_side([self], limit, repr(self))
 
-    def panels(self) -> list[Panel]:
+    def formulas(self) -> tuple[Formula, Formula]:
         """The two molecules of the picture."""
         table = self.table()
         mols = molecule(self.a), molecule(self.b)
@@ -135,20 +134,17 @@ class Difference:
         scores = np.zeros(mols[0].GetNumAtoms()), np.zeros(mols[1].GetNumAtoms())
         scores[0][lost["atom_a"].tolist()] = lost["change"]
         scores[1][other["atom_b"].tolist()] = other["change"]
-        gained = frozenset(table[table["part"] == "gained"]["atom_b"].tolist())
-        words = [f"{part} {name}: {signed_text(change, 2)}" for part, name, _, change in self._parts()]
-        return [
-            Panel(
-                left, self._name(self.a), [f"score {self.score_a:.3g}"], scores[0], frozenset(lost["atom_a"].tolist())
-            ),
-            Panel(
-                right,
-                self._name(self.b),
-                [f"score {self.score_b:.3g} ({signed_text(self.change, 3)}), similarity {self.similarity:.2f}", *words],
-                scores[1],
-                gained,
-            ),
-        ]
+        gained = table[table["part"] == "gained"]
+        return (
+            Formula(left, scores[0], mark=frozenset(lost["atom_a"].tolist())),
+            Formula(right, scores[1], mark=frozenset(gained["atom_b"].tolist())),
+        )
+
+    def _words(self) -> tuple[list[str], list[str]]:
+        """The lines below the two molecules."""
+        changed = f"score {self.score_b:.3g} ({signed_text(self.change, 3)}), similarity {self.similarity:.2f}"
+        parts = [f"{part} {name}: {signed_text(change, 2)}" for part, name, _, change in self._parts()]
+        return [f"score {self.score_a:.3g}"], [changed, *parts]
 
     def _name(self, e: Explanation) -> str:
         graph = graph_of(e)
@@ -214,11 +210,10 @@ class Differences(Sequence[Difference]):
 
     def draw(self, *, pairs: int = 10) -> Drawing:
         """The first pairs below one another, on one scale; see `Difference.draw`."""
-        panels = [panel for item in self.items[:pairs] for panel in item.panels()]
-        if not panels:
+        positive_integer(pairs, "pairs")
+        if not self.items:
             raise InputError("expected at least one pair to draw, got none")
-        largest = max(float(np.abs(panel.scores).max(initial=0)) for panel in panels if panel.scores is not None)
-        return row_of(panels, 2, scale=Scale(signed=True, limit=largest or 1.0), title=repr(self))
+        return _side_by_side(self.items[:pairs], None, repr(self))
 
     def _repr_svg_(self) -> str:
         return self.draw().svg
@@ -314,9 +309,10 @@ def _explained(
     explanations, score = explained_for_one_target(
         model, graphs, method, task=task, target=target, forward=forward, seed=seed
     )
-    if not explanations.signed or (explanations.one_sided and explanations.algorithm["name"] == "saliency"):
+    method = explanations.algorithm
+    if not explanations.signed or method.get("absolute") or method.get("average") == "square":
         raise InputError(
-            f"expected an algorithm whose scores have a sign, got {explanations.algorithm['name']}; use "
+            f"expected an algorithm whose scores have a sign, got {method['name']} without; use "
             "integrated_gradients, which add up"
         )
     return explanations, score.numpy().astype(float)
@@ -336,9 +332,7 @@ def _shares(e: Explanation) -> np.ndarray:
         raise InputError(f"expected scores of atoms or bonds, got none by {e.source.algorithm['name']}")
     shares = np.zeros(mol.GetNumAtoms()) if of_atoms is None else of_atoms.astype(float)
     if of_bonds is not None:
-        for bond, value in zip(mol.GetBonds(), of_bonds, strict=True):
-            for end in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()):
-                shares[end] += value / 2
+        np.add.at(shares, bond_ends(mol), of_bonds[:, None] / 2)
     return shares
 
 
@@ -346,18 +340,22 @@ def _groups(mol: Mol, atoms: set[int]) -> list[tuple[str, tuple[int, ...]]]:
     """Connected groups of some atoms, each with its name, or SMILES where it has none."""
     from rdkit import Chem
 
-    groups, left = [], set(atoms)
-    while left:
-        group, stack = set(), [min(left)]
-        while stack:
-            index = stack.pop()
-            if index in left:
-                left.remove(index)
-                group.add(index)
-                stack += [neighbor.GetIdx() for neighbor in mol.GetAtomWithIdx(index).GetNeighbors()]
-        name = group_name(mol, group) or Chem.MolFragmentToSmiles(mol, sorted(group))
-        groups.append((name, tuple(sorted(group))))
-    return groups
+    groups = [tuple(sorted(group)) for group in connected(mol, atoms)]
+    return [(group_name(mol, set(group)) or Chem.MolFragmentToSmiles(mol, group), group) for group in groups]
+
+
+def _side_by_side(pairs: Sequence[Difference], limit: float | None, title: str) -> Drawing:
+    """Pairs below one another, on one scale: to `limit`, or to the largest change of an atom."""
+    formulas = [pair.formulas() for pair in pairs]
+    changes = [formula.atoms for two in formulas for formula in two if formula.atoms is not None]
+    largest = max(float(np.abs(change).max(initial=0)) for change in changes)
+    scale = Scale(signed=True, limit=limit or largest or 1.0)
+    panels = [
+        Panel(formula, pair._name(e), lines, scale)
+        for pair, two in zip(pairs, formulas, strict=True)
+        for formula, e, lines in zip(two, (pair.a, pair.b), pair._words(), strict=True)
+    ]
+    return sheet_of(panels, 2, title=title, bars=[(scale, "")])
 
 
 # Alike and different #################################################################################################
