@@ -376,8 +376,11 @@ def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
 
 
 def for_any_model() -> dict[str, Any]:
-    """The algorithms of the package with their defaults, without those that need layers of a kind."""
-    return {n: gx.algorithms.get(n) for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
+    """The algorithms of the package with their defaults, Shapley by fragments, without those that need layers of a kind."""
+    every = {n: gx.algorithms.get(n) for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
+    every["shapley, fragments"] = gx.Shapley(players="fragments")
+    del every["shapley"]
+    return every
 
 
 def ready(algorithm: Any, model: nn.Module, data: Any, candidates: Tensor, index: Tensor, **options: Any) -> Any:

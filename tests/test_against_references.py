@@ -138,18 +138,18 @@ def fragment_ablation(case: Case, removal: str) -> None:
     check(explanations, case.references, [(r.fragment_ablation(removal), None) for r in case.references])
 
 
-def check_shapley(case: Case, algorithm: gx.FragmentShapley, samples: int | None) -> None:
+def check_shapley(case: Case, algorithm: gx.Shapley, samples: int | None) -> None:
     found = case.explain(algorithm, seed=5)
     expected = [r.fragment_shapley(algorithm.removal, samples) for r in case.references]
     check(found, case.references, [(value, None) for value, _, _ in expected])
     for e, reference, (_, error, empty) in zip(found, case.references, expected, strict=True):
         close = {"rtol": TOLERANCE, "atol": TOLERANCE}
         torch.testing.assert_close(e.extras["node_standard_error"], error[reference.nodes], **close)
-        torch.testing.assert_close(e.extras["without_fragments"], empty, **close)
+        torch.testing.assert_close(e.extras["base_value"], empty, **close)
 
 
 def fragment_shapley(case: Case, removal: str) -> None:
-    check_shapley(with_fragments(case), gx.FragmentShapley(removal=removal), None)
+    check_shapley(with_fragments(case), gx.Shapley(players="fragments", removal=removal), None)
 
 
 def gnn_explainer(case: Case, node_mask_type: str) -> None:
@@ -185,7 +185,7 @@ def test_method(method: Callable[[Case], None], model_name: str, kind: str) -> N
 @every_value(model_name=["gcn", "gat"], kind=CASES)
 def test_fragment_shapley_from_samples(model_name: str, kind: str) -> None:
     case = build(model_name, kind)
-    check_shapley(case, gx.FragmentShapley(exact_up_to=1, samples=3), 3)
+    check_shapley(case, gx.Shapley(players="fragments", exact_up_to=1, samples=3), 3)
 
 
 def test_random(kind: str) -> None:

@@ -530,7 +530,7 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
 
 
 def test_every_algorithm_that_scores_nodes_or_edges_is_in_the_published_benchmark() -> None:
-    """Constant features, graphs without fragments and models without attention leave nothing to measure for the others."""
-    missing = {"feature_ablation", "fragment_ablation", "fragment_shapley", "attention"}
+    """Constant features, graphs without fragments, models without attention; and Shapley values of 1000 edges take long."""
+    missing = {"feature_ablation", "fragment_ablation", "shapley", "attention"}
     assert {algorithm.name for algorithm in reproduce.ALGORITHMS.values()} == set(gx.algorithms.REGISTRY) - missing
     assert {reproduce.BASELINE, reproduce.GRADIENT, reproduce.RECOMMENDED, *reproduce.PYG} <= set(reproduce.ALGORITHMS)

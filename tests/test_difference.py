@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -47,10 +48,10 @@ def test_the_change_is_on_the_atoms_that_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    "algorithm", [None, "integrated_gradients", "node_ablation", "edge_ablation", "fragment_shapley"]
+    "algorithm", [None, "integrated_gradients", "node_ablation", "edge_ablation", gx.Shapley(players="fragments")]
 )
 @pytest.mark.parametrize("pair", [(CHLORO, BROMO), ("CCO", "CCO"), ("C", "[Na+].[Cl-]")])
-def test_changes_add_up(pair: tuple[str, str], algorithm: str | None) -> None:
+def test_changes_add_up(pair: tuple[str, str], algorithm: Any) -> None:
     model = Small().eval()
     d = gx.molecules.difference(model, *pair, algorithm, task=REGRESSION)
     graphs = gx.molecules.from_smiles(list(pair), "one_hot")

@@ -162,7 +162,10 @@ def test_saliency_is_the_size_of_input_times_gradient(graph_level: bool) -> None
                 gx.FragmentAblation(kind="atoms", removal="message"),
             ),
         ),
-        (False, gx.FragmentShapley(kind="atoms", samples=2, exact_up_to=2)),  # orders of graphs are keyed by features
+        (
+            False,
+            gx.Shapley(players="fragments", kind="atoms", samples=2, exact_up_to=2),
+        ),  # orders of graphs are keyed by features
     ],
 )
 def test_removals_zero_what_is_embedded(conv: str, graph_level: bool, algorithm: Any) -> None:

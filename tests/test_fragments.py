@@ -227,7 +227,7 @@ def worth(model: nn.Module, smiles: str, present: set[int]) -> float:
 
 @pytest.mark.parametrize("smiles", [ASPIRIN, CAFFEINE, ACETATE, BIPHENYL, "C"])
 def test_exact_values_are_those_of_brute_force(model: nn.Module, smiles: str) -> None:
-    e = explain(model, [smiles, ASPIRIN], gx.FragmentShapley())[0]
+    e = explain(model, [smiles, ASPIRIN], gx.Shapley(players="fragments"))[0]
     pieces = cut(smiles, "parts")
     known: dict[frozenset[int], float] = {}
 
@@ -245,7 +245,7 @@ def test_exact_values_are_those_of_brute_force(model: nn.Module, smiles: str) ->
             assert float(e.extras["node_fragment_value"][atom]) == pytest.approx(value_of_fragment, abs=1e-4)
             assert float(e.node_mask[atom, 0]) == pytest.approx(value_of_fragment / len(piece.atoms), abs=1e-4)
             assert int(e.extras["node_fragment"][atom]) == k
-    assert float(e.extras["without_fragments"]) == pytest.approx(value(()), abs=1e-4)
+    assert float(e.extras["base_value"]) == pytest.approx(value(()), abs=1e-4)
     assert bool((e.extras["node_standard_error"] == 0).all())
 
 
@@ -255,31 +255,31 @@ def test_exact_values_are_those_of_brute_force(model: nn.Module, smiles: str) ->
     kind=["parts", "brics", "scaffold", "atoms", "functional_groups", "bonds"],
 )
 def test_values_add_up(model: nn.Module, kind: str, removal: str, exact_up_to: int) -> None:
-    algorithm = gx.FragmentShapley(kind=kind, removal=removal, exact_up_to=exact_up_to, samples=2)
+    algorithm = gx.Shapley(players="fragments", kind=kind, removal=removal, exact_up_to=exact_up_to, samples=2)
     for e in explain(model, [ASPIRIN, NITROBENZENE, "C", ACETATE], algorithm):
         if kind == "bonds":
             total = sum(score for _, _, score in e.top_edges(100))
         else:
             total = float(e.node_mask.sum())
-        whole = float(e.prediction[1] - e.prediction[0]) - float(e.extras["without_fragments"])
+        whole = float(e.prediction[1] - e.prediction[0]) - float(e.extras["base_value"])
         assert total == pytest.approx(whole, abs=1e-3 * max(1, abs(whole)))
 
 
 def test_sampled_values_are_within_their_standard_errors(model: nn.Module) -> None:
-    exact = explain(model, [ASPIRIN], gx.FragmentShapley(kind="atoms", exact_up_to=13))
-    sampled = explain(model, [ASPIRIN], gx.FragmentShapley(kind="atoms", exact_up_to=1, samples=64))
+    exact = explain(model, [ASPIRIN], gx.Shapley(players="fragments", kind="atoms", exact_up_to=13))
+    sampled = explain(model, [ASPIRIN], gx.Shapley(players="fragments", kind="atoms", exact_up_to=1, samples=64))
     assert bool((exact.extras["node_standard_error"] == 0).all())
     error = sampled.extras["node_standard_error"]
     assert bool((error > 0).all())
     gap = (sampled.node_mask[:, 0] - exact.node_mask[:, 0]).abs() / error
     assert float(gap.max()) < 4
     assert float((gap < 3).double().mean()) >= 12 / 13
-    fewer = explain(model, [ASPIRIN], gx.FragmentShapley(kind="atoms", exact_up_to=1, samples=16))
+    fewer = explain(model, [ASPIRIN], gx.Shapley(players="fragments", kind="atoms", exact_up_to=1, samples=16))
     assert float(fewer.extras["node_standard_error"].mean()) > 1.5 * float(error.mean())
 
 
 def test_fragments_that_are_alike_get_the_same(model: nn.Module) -> None:
-    e = explain(model, [BIPHENYL], gx.FragmentShapley())[0]
+    e = explain(model, [BIPHENYL], gx.Shapley(players="fragments"))[0]
     first, second = (list(fragment.atoms) for fragment in cut(BIPHENYL, "rings"))
     torch.testing.assert_close(e.node_mask[first], e.node_mask[second], rtol=1e-4, atol=1e-4)
 
@@ -296,7 +296,11 @@ def test_a_fragment_that_the_model_does_not_see_gets_nothing() -> None:
 
     task = ModelConfig("regression", "graph", "raw")
     data = gx.molecules.from_smiles([NITROBENZENE, "NCCN"], "one_hot")
-    for algorithm in (gx.FragmentShapley(), gx.FragmentAblation(), gx.FragmentAblation(replacement="carbon")):
+    for algorithm in (
+        gx.Shapley(players="fragments"),
+        gx.FragmentAblation(),
+        gx.FragmentAblation(replacement="carbon"),
+    ):
         found = gx.explain(CountsNitrogen(), data, algorithm, task=task, progress=False)
         tables = [fragments(e, "parts").set_index("name")["attribution"] for e in found]
         assert tables[0].to_dict() == pytest.approx({"nitro": 1.0, "benzene ring": 0.0})
@@ -371,7 +375,7 @@ def test_hyper_parameters_are_checked() -> None:
         {"exact_up_to": 17},
     ):
         with pytest.raises(InputError):
-            gx.FragmentShapley(**wrong)
+            gx.Shapley(players="fragments", **wrong)
 
 
 def test_single_bonds_are_scored_as_edges(model: nn.Module) -> None:
@@ -380,7 +384,9 @@ def test_single_bonds_are_scored_as_edges(model: nn.Module) -> None:
     torch.testing.assert_close(found.edge_mask, edges.edge_mask)
 
 
-@pytest.mark.parametrize("algorithm", [gx.FragmentAblation(), gx.FragmentShapley(exact_up_to=3, samples=2)])
+@pytest.mark.parametrize(
+    "algorithm", [gx.FragmentAblation(), gx.Shapley(players="fragments", exact_up_to=3, samples=2)]
+)
 def test_molecules_are_explained_as_if_alone(model: nn.Module, algorithm: object) -> None:
     smiles = [ASPIRIN, ACETATE, TESTOSTERONE, "CC"]
     together = explain(model, smiles, algorithm)

@@ -358,8 +358,8 @@ def test_graph_of_which_nothing_is_left(layer: Any) -> None:
     one = Data(x=torch.ones(1, 3), edge_index=torch.tensor([[0], [0]]))
     model, graphs = seeded(Pooled)(), [small_graph(0, 3, 3), small_graph(1, 5, 6), one]
     nothing = model(torch.zeros(1, 3), torch.zeros(2, 0, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-    found = gx.explain(model, graphs, gx.FragmentShapley(kind="atoms"), task=VALUE, progress=False)
-    assert found.extras["without_fragments"].tolist() == pytest.approx([float(nothing.detach())] * 3, abs=1e-5)
+    found = gx.explain(model, graphs, gx.Shapley(players="fragments", kind="atoms"), task=VALUE, progress=False)
+    assert found.extras["base_value"].tolist() == pytest.approx([float(nothing.detach())] * 3, abs=1e-5)
     data = small_graph(1, 5, 6)
     data.fragment = torch.zeros(5, dtype=torch.long)  # one fragment, which is all
     e = gx.explain(model, [data], gx.FragmentAblation(), task=VALUE, progress=False)[0]

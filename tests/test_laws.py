@@ -18,7 +18,7 @@ from torch import nn
 import gnn_xai as gx
 from gnn_xai import testing
 from gnn_xai.extend import Scores, gradients, keyed_uniform, segment_ranks
-from tests.covering import pairwise
+from tests.covering import every_value, pairwise
 from tests.ready import READY
 
 # The laws hold for any number of steps, so few are taken.
@@ -27,7 +27,7 @@ FEW: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 6},
     "smooth_grad": {"samples": 3},
     "pg_explainer": {"epochs": 3, "lr": 0.1},
-    "fragment_shapley": {"exact_up_to": 2, "samples": 3},
+    "shapley": {"exact_up_to": 2, "samples": 3},
 }
 
 
@@ -42,6 +42,19 @@ def test_law(law: testing.Law, name: str, case: testing.Case) -> None:
 @pairwise(law=testing.LAWS, layers=["mean", "max", "rollout"])
 def test_law_of_attention(law: testing.Law, layers: Any) -> None:
     law(gx.Attention(layers=layers), testing.CASES["gat_directed"])
+
+
+SHAPLEY: dict[str, Any] = {
+    "connected": gx.Shapley(coalitions="connected", exact_up_to=2, samples=2),
+    "nodes": gx.Shapley(players="nodes", estimator="kernel", exact_up_to=2, samples=2),
+    "features": gx.Shapley(players="features", estimator="kernel", exact_up_to=1, samples=2, removal="message"),
+    "fragments": gx.Shapley(players="fragments", exact_up_to=2, samples=2),
+}
+
+
+@every_value(law=testing.LAWS, algorithm=SHAPLEY, case=["gcn_undirected", "gat_directed"])
+def test_law_of_shapley(law: testing.Law, algorithm: Any, case: str) -> None:
+    law(algorithm, testing.CASES[case])
 
 
 COLUMNS: dict[str, Any] = {

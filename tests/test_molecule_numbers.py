@@ -191,9 +191,9 @@ def test_atomic_numbers_say_which_atom_a_node_is() -> None:
         gx.IntegratedGradients(),
         gx.IntegratedGradients(edge_mask_type=None),
         gx.IntegratedGradients(node_mask_type=None),
-        gx.FragmentShapley(),
-        gx.FragmentShapley(kind="bonds", exact_up_to=4, samples=4),
-        gx.FragmentShapley(kind="atoms", exact_up_to=4, samples=4, objective="prob"),
+        gx.Shapley(players="fragments"),
+        gx.Shapley(players="fragments", kind="bonds", exact_up_to=4, samples=4),
+        gx.Shapley(players="fragments", kind="atoms", exact_up_to=4, samples=4, objective="prob"),
     ],
 )
 @pytest.mark.parametrize("mode", ["regression", "multiclass_classification"])

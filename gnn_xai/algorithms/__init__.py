@@ -9,7 +9,6 @@ from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
-from gnn_xai.algorithms.fragment_shapley import FragmentShapley
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
@@ -17,6 +16,7 @@ from gnn_xai.algorithms.node_ablation import NodeAblation
 from gnn_xai.algorithms.pg_explainer import PGExplainer
 from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
+from gnn_xai.algorithms.shapley import Shapley
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
 
 _OURS: tuple[Any, ...] = (
@@ -30,7 +30,7 @@ _OURS: tuple[Any, ...] = (
     NodeAblation,
     FeatureAblation,
     FragmentAblation,
-    FragmentShapley,
+    Shapley,
     Attention,
     Random,
 )
@@ -44,7 +44,6 @@ __all__ = [
     "EdgeAblation",
     "FeatureAblation",
     "FragmentAblation",
-    "FragmentShapley",
     "Fits",
     "Fitted",
     "GNNExplainer",
@@ -54,6 +53,7 @@ __all__ = [
     "PGExplainer",
     "Random",
     "Saliency",
+    "Shapley",
     "SmoothGrad",
     "algorithm",
     "any_model",

@@ -79,6 +79,25 @@ class Fragments:
             x = None if x is None else x.masked_fill(stays.reshape(-1, *[1] * (x.dim() - 1)), 0)
         return Change(edges=edges, nodes=absent & ~stays, x=x)
 
+    def only(self, replicas: Replicas, present: Tensor) -> Change:
+        """The change that leaves the fragments that are present, `[R, n]` bool by place within their instance."""
+        fragment, replica = self.members(replicas)
+        place = (fragment - self.ptr[replicas.instance[replica]]).clamp(min=0)
+        return self.change(replicas, (fragment >= 0) & ~present[replica, place])
+
+    def links(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Through what fragments are connected: `(fragment, the node or edge that it meets others in)` `[M]`, by instance,
+        and where those of each instance start `[B + 1]`.
+
+        Edges meet in nodes, nodes in edges.
+        """
+        ends = self.graphs.edge_index + self.graphs.node_ptr[self.graphs.edge_owner]
+        edges = torch.arange(ends.size(1), device=ends.device)
+        pairs = [(self.of, end) if self.of_edges else (self.of[end], edges) for end in ends]
+        fragment, medium = (torch.cat(values) for values in zip(*pairs, strict=True))
+        fragment, medium = torch.unique(torch.stack([fragment, medium])[:, fragment >= 0], dim=1)
+        return fragment, medium, pointers(torch.bincount(self.owner[fragment], minlength=len(self.graphs)))
+
     def scores(self, values: Tensor, **more: Tensor) -> Scores:
         """The values of fragments `[K]` as scores of their nodes or edges; more such values as extras.
 

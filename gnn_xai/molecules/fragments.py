@@ -243,7 +243,7 @@ def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataF
     all atoms share out the whole; and the **mean** for masks in [0, 1], so that it is a mask again. Where the explanation
     scores edges alone, the sum is over its bonds, of which each end has a half, and the mean over the bonds within it, or,
     of a single atom, over those at it. The score of a fragment that an algorithm removed as one (`FragmentAblation`,
-    `FragmentShapley`) counts once, as its atoms have equal shares of it.
+    `Shapley`) counts once, as its atoms have equal shares of it.
 
     Args:
         e: an explanation of a molecule, of data that carries `smiles`.

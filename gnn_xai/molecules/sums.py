@@ -14,7 +14,7 @@ class Sum(NamedTuple):
     the algorithm's `objective` says otherwise.
 
     Attributes:
-        base: the score that attributions start from: of inputs of zeros, or of a molecule without fragments.
+        base: the score that attributions start from: of inputs of zeros, or of nothing that is removed.
         atoms, bonds: the sums of their attributions; 0 where the algorithm scored none.
         elsewhere: the sum over virtual nodes and edges that are no bonds.
         inputs: what inputs of the whole molecule (`data.u`) add; part of the base where the algorithm does not say.
@@ -60,8 +60,8 @@ def sum_of(explanation: Explanation) -> Sum | None:
         GnnXaiError, InputError: as `gnn_xai.molecules.atoms`.
     """
     extras = explanation.extras
-    base = extras.get("base_value", extras.get("without_fragments"))
-    if base is None or not explanation.signed:
+    base = extras.get("base_value")
+    if base is None or not explanation.signed or explanation.source.node_mask_type == "common_attributes":
         return None
     mol = molecule(explanation)
     of_atoms, of_nodes, of_bonds = (

@@ -33,7 +33,7 @@ def atoms(explanation: Explanation) -> DataFrame:
     score atoms; a column `note` then says what it scored. Hydrogens that are nodes have rows of their own, and so have
     virtual nodes, with the symbol `virtual`.
 
-    Where fragments were removed as one (`FragmentAblation`, `FragmentShapley`), an atom's attribution is its share of that
+    Where fragments were removed as one (`FragmentAblation`, `Shapley`), an atom's attribution is its share of that
     of its fragment, of which all atoms have the same; two more columns are `part`, the number of the fragment, missing
     for none, and `part_value`, the attribution of the whole fragment. Ensembles (`gnn_xai.molecules.ensemble`) have the
     columns `spread` and `sign_agreement`.
