@@ -25,8 +25,9 @@ from gnn_xai.cli.options import parse_index
 
 USER_CODE = """
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import GCN, global_mean_pool
+from gnn_xai.datasets.models import HeteroLinks
 
 def model():
     torch.manual_seed(0)
@@ -53,6 +54,32 @@ class Pooled(GCN):
 def pooled():
     torch.manual_seed(0)
     return Pooled(3, 8, num_layers=2, out_channels=2)
+
+class Links(GCN):
+    def forward(self, x, edge_index, edge_label_index):
+        first, second = super().forward(x, edge_index)[edge_label_index]
+        return (first * second).sum(1)
+
+def links():
+    torch.manual_seed(0)
+    return Links(3, 8, num_layers=2, out_channels=2)
+
+def labelled():
+    pairs = torch.tensor([[0, 3, 1], [3, 1, 2]])
+    return Data(**data().to_dict(), edge_label_index=pairs, edge_label=torch.tensor([0, 0, 1]))
+
+LIKES, LIKED_BY = ("user", "likes", "item"), ("item", "liked_by", "user")
+
+def shop():
+    data = HeteroData()
+    data["user"].x, data["item"].x = torch.eye(3), torch.eye(2)
+    data[LIKES].edge_index = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])
+    data[LIKED_BY].edge_index = data[LIKES].edge_index.flip(0)
+    return data
+
+def buyers():
+    torch.manual_seed(0)
+    return HeteroLinks({"user": 3, "item": 2}, [LIKES, LIKED_BY], 4, 4, 2, LIKES)
 
 def broken():
     raise RuntimeError("out of cheese")
@@ -192,6 +219,69 @@ def test_explain_an_own_model(work, capsys):
     assert len(list((work / "a" / "figures").iterdir())) == 4
 
 
+LINKS = ("--model", "mine:links", "--data", "mine:labelled", "--task", "edge")
+SHOP = ("--model", "mine:buyers", "--data", "mine:shop", "--task", "edge", "--edge-type", "user,likes,item")
+
+
+def test_explain_pairs(work, capsys):
+    """By their nodes, by their positions among those that the data names, or all of these."""
+    arguments = ("explain", *LINKS, "--algorithm", "saliency", "--figures", "1", "--out")
+    for index, expected in (("0:2,3:1", [[0, 2], [3, 1]]), ("1-2", [[3, 1], [1, 2]]), (None, [[0, 3], [3, 1], [1, 2]])):
+        assert run(*arguments, str(index), *(() if index is None else ("--index", index))) == 0
+        loaded = gx.load(work / str(index) / "explanations.safetensors")
+        assert (loaded.index.tolist(), loaded.task.mode.value) == (expected, "binary_classification")
+    assert "pair 0–2 · predicted class" in capsys.readouterr().out
+    assert [path.name for path in (work / "0:2,3:1" / "figures").iterdir()] == ["edge-0-2.png"]
+    assert json.loads((work / "1-2" / "summary.json").read_text())["explanations"][0]["index"] == [3, 1]
+
+
+def test_explain_pairs_of_a_relation(work, capsys):
+    assert run("explain", *SHOP, "--index", "0:1,2:0", "--algorithm", "saliency", "--figures", "1", "--out", "o") == 0
+    loaded = gx.load(work / "o" / "explanations.safetensors")
+    assert (loaded.index.tolist(), loaded.explained_type) == ([[0, 1], [2, 0]], ("user", "likes", "item"))
+    assert "user 2–item 0 · predicted class" in " ".join(capsys.readouterr().out.split())
+
+
+def test_explain_nodes_of_a_type(work):
+    user = """
+from torch_geometric.nn import SAGEConv, to_hetero
+
+class Two(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = SAGEConv((-1, -1), 2)
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index)
+
+class Users(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        data = shop()
+        self.layers = to_hetero(Two(), data.metadata())
+        self.layers(data.x_dict, data.edge_index_dict)
+
+    def forward(self, x_dict, edge_index_dict):
+        return self.layers(x_dict, edge_index_dict)["user"]
+"""
+    (work / "mine.py").write_text(USER_CODE + user)
+    own = ("explain", "--model", "mine:Users", "--data", "mine:shop", "--task", "node", "--algorithm", "saliency")
+    assert run(*own, "--node-type", "user", "--index", "1", "--figures", "0", "--out", "o") == 0
+    assert gx.load(work / "o" / "explanations.safetensors")[0].name == "user 1"
+
+
+def test_compare_pairs(work, capsys):
+    """Labels of pairs are known where these are picked by their positions."""
+    labelled = ("--algorithms", "saliency", "--metrics", "fidelity_phenomenon_probability")
+    assert run("compare", *LINKS, *labelled, "--index", "0-1", "--out", "a") == 0
+    assert "saliency,fidelity+ (phenomenon probability),0,3,1,1," in (work / "a" / "values.csv").read_text()
+    capsys.readouterr()
+    assert "fidelity_phenomenon_probability needs labels, which this data does not have" in fail(
+        capsys, "compare", *SHOP, *labelled, "--index", "0:1", "--out", "b"
+    )
+
+
 def test_one_graph_is_data_too(work):
     assert run("explain", "--model", "mine:pooled", "--data", "mine:data", "--task", "graph", "--algorithm", "saliency",
                "--out", "a") == 0  # fmt: skip
@@ -212,13 +302,22 @@ def test_a_narrow_terminal_shows_whole_numbers_and_titles():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("5", [5]), ("1-3", [1, 2, 3]), (" 4 , 2-2,9", [4, 2, 9]), ("0-1,0", [0, 1, 0])],
+    [
+        ("5", [5]),
+        ("1-3", [1, 2, 3]),
+        (" 4 , 2-2,9", [4, 2, 9]),
+        ("0-1,0", [0, 1, 0]),
+        ("3:17", [(3, 17)]),
+        (" 3:17 , 4:5", [(3, 17), (4, 5)]),
+    ],
 )
 def test_parse_index(text, expected):
     assert parse_index(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1..3", "3-1", "1,,2", "0-99999999999999"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1-", "-1", "1..3", "3-1", "1,,2", "0-99999999999999", "3:", "1:2:3", "1:2,3"]
+)
 def test_parse_index_refuses(text):
     with pytest.raises(gx.errors.InputError, match="^expected .*--index"):
         parse_index(text)
@@ -239,8 +338,24 @@ def test_parse_index_refuses(text):
         (("--dataset", "karate", "--task", "node"), "--dataset brings its own model"),
         ((), "expected either --dataset, or --model and --data"),
         (("--model", "mine:model"), "expected either --dataset, or --model and --data"),
-        (("--model", "mine:model", "--data", "mine:data"), "expected --task node or --task graph"),
-        (("--model", "mine:model", "--data", "mine:data", "--task", "edge"), "got 'edge'"),
+        (
+            ("--model", "mine:model", "--data", "mine:data"),
+            "expected --task node, edge or graph with --model, got none",
+        ),
+        (("--model", "mine:model", "--data", "mine:data", "--task", "pair"), "got 'pair'"),
+        ((*LINKS, "--index", "0:9"), "pair (0, 9) is out of range; expected nodes 0 to 3"),
+        ((*LINKS, "--index", "3"), "index 3 is out of range; expected 0 to 2"),
+        ((*LINKS, "--index", "0:1,2"), "expected --index as pairs of nodes such as 3:17,4:5, or as numbers and ranges"),
+        ((*SHOP, "--index", "0:2"), "pair (0, 2) is out of range; expected user 0 to 2 and item 0 to 1"),
+        ((*SHOP,), "got None; say which with --index, as in --index 3:17,4:5"),
+        ((*SHOP[:-1], "user,item"), "expected --edge-type as three names such as user,likes,item, got 'user,item'"),
+        ((*SHOP[:-1], "user,like,item", "--index", "0:1"), "did you mean ('user', 'likes', 'item')?"),
+        ((*SHOP[:-2], "--index", "0:1"), "--edge-type"),
+        ((*SHOP[:-2], "--node-type", "user", "--index", "0:1"), "expected --edge-type for an edge-level task"),
+        (("--model", "mine:model", "--data", "mine:shop", "--task", "node"), "expected --node-type for nodes of"),
+        ((*OWN[1:], "--node-type", "user"), "expected --node-type for HeteroData alone, got 'user'"),
+        ((*OWN[1:], "--index", "0:1"), "pairs of nodes belong to an edge-level task"),
+        (("--dataset", "karate", "--edge-type", "a,b,c"), "leave out --edge-type"),
         (
             ("--model", "mine:model", "--data", "mine:data", "--task", "node", "--mode", "guess"),
             "unknown --mode 'guess' (known: binary_classification, multiclass_classification, regression)",

@@ -44,11 +44,18 @@ PYTHON_TO_OPTIONS = {
     r"task=ModelConfig\([^)]*\)": "--task, --mode and --returns",
     r"pass forward=(lambda model, data: (model\([^)]*\)|\.{3}))?": "let --model return a module with forward(self, data)",
     r"\b(task|target)=(?= )": r"--\1",
+    r"\b(node|edge)_type=(?=['(])": r"--\1-type ",
+    r"\b(node|edge)_type\b=?": r"--\1-type",
+    r"index= as pairs of nodes \[2, B\]": "--index as pairs of nodes",
+    r"pass index=\(u, v\) for one pair, or index=torch.*": "say which with --index, as in --index 3:17,4:5",
     r"max_neighbors as a positive integer or None": "--max-neighbors as a positive integer",
     r"; None follows every edge": "; leave it out to follow every edge",
     r"\bmax_neighbors\b": "--max-neighbors",
     r"\bchange=": "--change",
     r"name it with smiles_column=": "name it with --smiles-column",
+    r"kind='(phenomenon_\w+)' compares with the true labels, got labels=None.*": (
+        r"fidelity_\1 needs labels, which this data does not have; choose another metric"
+    ),
     r"needs (ground_truth|labels)=, got None; pass it, or": r"needs \1, which this data does not have;",
     r"expected level='auto', 'edge', 'node', 'feature' or None": "expected --level auto, edge, node or feature",
 }

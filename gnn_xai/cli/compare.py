@@ -9,7 +9,17 @@ import typer
 from rich.table import Table
 
 import gnn_xai as gx
-from gnn_xai.cli.options import Choice, FitIndex, Out, Overwrite, parse_index, parse_names, parse_setting, spread
+from gnn_xai.cli.options import (
+    Choice,
+    FitIndex,
+    Out,
+    Overwrite,
+    parse_index,
+    parse_names,
+    parse_numbers,
+    parse_setting,
+    spread,
+)
 from gnn_xai.cli.terminal import console, say, table_text
 from gnn_xai.errors import InputError, unknown
 
@@ -47,20 +57,21 @@ def compare(
 
     methods = _algorithms(parse_names(algorithms, "--algorithms"), settings)
     measures = None if metrics is None else parse_names(metrics, "--metrics")
-    keys, index = parse_index(seeds, "--seeds"), choice.check()
+    keys, index = parse_numbers(seeds, "--seeds"), choice.check()
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = choice.subject()
+        index = subject.index if index is None else index
         comparison = gx.compare(
             subject.model,
             subject.data,
             methods,
             measures or (["fidelity"] if subject.ground_truth is None else ["roc_auc", "fidelity"]),
-            index=subject.index if index is None else index,
+            index=index,
             fit_index=None if fit_index is None else parse_index(fit_index, "--fit-index"),
             ground_truth=subject.ground_truth,
-            labels=subject.labels,
+            labels=subject.labels(index),
             task=subject.task,
-            node_type=subject.node_type,
+            **subject.types,
             target=choice.target,
             seeds=keys,
             level=level,  # type: ignore[arg-type]

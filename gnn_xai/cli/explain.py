@@ -12,6 +12,7 @@ from gnn_xai.cli.options import (
     Algorithm,
     Choice,
     FitIndex,
+    Ids,
     Out,
     Overwrite,
     Seed,
@@ -51,7 +52,7 @@ def explain(
     with outputs.output_folder(out, overwrite=overwrite) as folder:
         subject = choice.subject()
         if fit_on is not None:
-            settings_of_fit = {"task": subject.task, "node_type": subject.node_type, "seed": seed}
+            settings_of_fit = {"task": subject.task, **subject.types, "seed": seed}
             method = method.fit(
                 subject.model, subject.data, index=fit_on, **settings_of_fit, progress=sys.stderr.isatty()
             )
@@ -71,7 +72,7 @@ def explain(
     say(f"written to {out}/: {outputs.EXPLANATIONS}, {outputs.SUMMARY}, {outputs.FIGURES}/")
 
 
-def _fit_on(method: Any, text: str | None) -> list[int] | None:
+def _fit_on(method: Any, text: str | None) -> Ids | None:
     """What to fit an algorithm on; `None` for one that explains as it is.
 
     Raises:

@@ -23,7 +23,8 @@ Target = Annotated[int | None, typer.Option(help="Class to explain; by default t
 Mode = Annotated[
     str | None,
     typer.Option(
-        help="multiclass_classification (the default), binary_classification or regression; with your own model."
+        help="multiclass_classification (the default), binary_classification (that of pairs) or regression; with your own "
+        "model."
     ),
 ]
 Returns = Annotated[
@@ -42,6 +43,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folde
 
 LONGEST_INDEX = 10_000_000  # a slip of the finger must not fill the memory
 
+Ids = list[int] | list[tuple[int, int]]
+"""Nodes, graphs or labelled pairs by number, or pairs of nodes."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -52,21 +56,31 @@ class Choice:
         str | None, typer.Option(metavar="MODULE:FACTORY", help="Your model: a function that returns it.")
     ] = None
     weights: Weights = None
-    data: Annotated[str | None, typer.Option(metavar="MODULE:FACTORY", help="Your data: Data, or a list of Data.")] = (
-        None
-    )
+    data: Annotated[
+        str | None, typer.Option(metavar="MODULE:FACTORY", help="Your data: Data, HeteroData, or a list of either.")
+    ] = None
     index: Annotated[
-        str | None, typer.Option(help="Nodes or graphs to explain, as in 300-349,400; by default all.")
+        str | None,
+        typer.Option(
+            help="Nodes or graphs to explain, as in 300-349,400, or pairs of nodes, as in 3:17,4:5; by default all that the "
+            "data names."
+        ),
     ] = None
     target: Target = None
-    task: Annotated[str | None, typer.Option(help="node or graph; with your own model.")] = None
+    task: Annotated[str | None, typer.Option(help="node, edge or graph; with your own model.")] = None
+    node_type: Annotated[
+        str | None, typer.Option(help="The type of the nodes that your own model predicts in HeteroData.")
+    ] = None
+    edge_type: Annotated[
+        str | None, typer.Option(help="The relation that it predicts there, as in user,likes,item.")
+    ] = None
     mode: Mode = None
     returns: Returns = None
     max_neighbors: Annotated[
         int | None, typer.Option(help="Follow at most this many of the edges into a node; by default all.")
     ] = None
 
-    def check(self) -> list[int] | None:
+    def check(self) -> Ids | None:
         """The chosen index, `None` for all, if the options go together.
 
         Raises:
@@ -75,8 +89,9 @@ class Choice:
         index = None if self.index is None else parse_index(self.index)
         if (self.dataset is None) == (self.model is None or self.data is None):
             raise InputError("expected either --dataset, or --model and --data; see --help")
-        own = ("model", "data", "weights", "task", "mode", "returns")
-        if self.dataset is not None and (surplus := [f"--{name}" for name in own if getattr(self, name) is not None]):
+        own = ("model", "data", "weights", "task", "node_type", "edge_type", "mode", "returns")
+        surplus = [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
+        if self.dataset is not None and surplus:
             raise InputError(f"--dataset brings its own model, data and task; leave out {', '.join(surplus)}")
         return index
 
@@ -88,7 +103,12 @@ class Choice:
             return subjects.from_benchmark(self.dataset)
         assert self.model is not None
         return subjects.from_factories(
-            self.model, self.data, subjects.model_config(self.task, self.mode, self.returns), self.weights
+            self.model,
+            self.data,
+            subjects.model_config(self.task, self.mode, self.returns),
+            self.weights,
+            self.node_type,
+            None if self.edge_type is None else parse_edge_type(self.edge_type),
         )
 
 
@@ -116,11 +136,41 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def parse_index(text: str, option: str = "--index") -> list[int]:
-    """Instance ids, or seeds, from a list of numbers and ranges, both ends included.
+def parse_index(text: str, option: str = "--index") -> Ids:
+    """Instance ids from a list of numbers and ranges, see `parse_numbers`, or from a list of pairs of nodes.
 
-    >>> parse_index("300-303,400")
-    [300, 301, 302, 303, 400]
+    >>> parse_index("300-303,400"), parse_index("3:17,4:5")
+    ([300, 301, 302, 303, 400], [(3, 17), (4, 5)])
+
+    Raises:
+        InputError: something in the list is none of these, or they are mixed.
+    """
+    if ":" not in text:
+        return parse_numbers(text, option)
+    try:
+        return [(int(first), int(second)) for first, second in (part.split(":") for part in text.split(","))]
+    except ValueError:
+        raise InputError(
+            f"expected {option} as pairs of nodes such as 3:17,4:5, or as numbers and ranges such as 300-349,400, got "
+            f"{text!r}"
+        ) from None
+
+
+def parse_edge_type(text: str) -> tuple[str, str, str]:
+    """A relation of a heterogeneous graph.
+
+    Raises:
+        InputError: these are not three names.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 3 or not all(names):
+        raise InputError(f"expected --edge-type as three names such as user,likes,item, got {text!r}")
+    source, relation, target = names
+    return source, relation, target
+
+
+def parse_numbers(text: str, option: str) -> list[int]:
+    """Instance ids, or seeds, from a list of numbers and ranges, both ends included.
 
     Raises:
         InputError: something in the list is neither a number nor a range, or a range runs backwards.

@@ -178,9 +178,7 @@ def explain_and_measure(
         **options: `index`, `target`, `seed`, `max_neighbors` and `progress` of `gnn_xai.explain`.
     """
     start = time.perf_counter()
-    explanations = explain(
-        subject.model, subject.data, algorithm, task=subject.task, node_type=subject.node_type, **options
-    )
+    explanations = explain(subject.model, subject.data, algorithm, task=subject.task, **subject.types, **options)
     seconds = time.perf_counter() - start
     area = None
     scores_elements = explanations.node_mask_type in ("object", "attributes")
@@ -257,7 +255,8 @@ def write(
     (folder / FIGURES).mkdir()
     level = explanations.task.task_level.value
     for e in explanations[:figures]:
-        save_figure(draw(subject, e), folder / FIGURES / f"{level}-{e.index}.png")
+        name = "-".join(map(str, [level, *(e.index if isinstance(e.index, tuple) else (e.index,))]))
+        save_figure(draw(subject, e), folder / FIGURES / f"{name}.png")
     write_explanations(folder, explanations, row)
 
 

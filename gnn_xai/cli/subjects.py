@@ -17,6 +17,8 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelReturnType
 
 from gnn_xai import datasets
+from gnn_xai.core.graphs.spelling import EdgeType
+from gnn_xai.core.model.index import as_index
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.results.explanations import Explanation
 from gnn_xai.results.ground_truth import GroundTruth
@@ -29,7 +31,8 @@ class Subject:
     Attributes:
         name: what to call it in tables.
         index: the outputs worth explaining, [B].
-        feature_names, node_names: lists; by node type for `HeteroData`, whose nodes of `node_type` are explained.
+        feature_names, node_names: lists; by node type for `HeteroData`.
+        node_type, edge_type: which nodes of `HeteroData` are explained, or pairs of which relation.
         featurizer: the encodings of molecules that the model reads, see `gnn_xai.molecules.featurizers`.
     """
 
@@ -44,16 +47,32 @@ class Subject:
     node_names: Any = None
     featurizer: str | None = None
     node_type: str | None = None
+    edge_type: EdgeType | None = None
 
     @property
-    def labels(self) -> Tensor | None:
-        """The true classes or values of all outputs, where the data carry them as `y`."""
+    def types(self) -> dict[str, Any]:
+        """`node_type` and `edge_type`, as `gnn_xai.explain` takes them."""
+        return {"node_type": self.node_type, "edge_type": self.edge_type}
+
+    def labels(self, index: Any) -> Tensor | None:
+        """The true classes or values of all outputs, where the data carry them as `y`; for pairs, the `edge_label` of those
+        that `index` picks by position.
+        """
+        if self.task.task_level.value == "edge":
+            return self._pair_labels(index)
         if isinstance(self.data, HeteroData):
             return None if self.node_type is None else self.data[self.node_type].get("y")
         graphs = [self.data] if isinstance(self.data, Data) else self.data
         labels = [getattr(graph, "y", None) for graph in graphs]
         tensors = [torch.atleast_1d(y) for y in labels if isinstance(y, Tensor)]
         return torch.cat(tensors) if tensors and len(tensors) == len(labels) else None
+
+    def _pair_labels(self, index: Any) -> Tensor | None:
+        if not isinstance(self.data, (Data, HeteroData)) or (isinstance(index, list) and isinstance(index[0], tuple)):
+            return None
+        stores = [store for store in self.data.edge_stores if isinstance(store.get("edge_label"), Tensor)]
+        labels = [store["edge_label"] for store in stores if self.edge_type in (None, store._key)]
+        return labels[0][as_index(index, len(labels[0]), labels[0].device)] if len(labels) == 1 else None
 
     def drawing(self, explanation: Explanation) -> dict[str, Any]:
         """Options of `gnn_xai.viz.draw` that suit this explanation."""
@@ -90,14 +109,22 @@ def from_benchmark(name: str) -> Subject:
     )
 
 
-def from_factories(model: str, data: str | None, task: ModelConfig, weights: str | Path | None = None) -> Subject:
+def from_factories(
+    model: str,
+    data: str | None,
+    task: ModelConfig,
+    weights: str | Path | None = None,
+    node_type: str | None = None,
+    edge_type: EdgeType | None = None,
+) -> Subject:
     """A user's own model and data.
 
     Args:
         model: `package.module:factory`, a function without arguments that returns the model.
-        data: the same for the data: `Data`, or a list of `Data`; None for a model alone.
+        data: the same for the data: `Data`, `HeteroData`, or a list of either; None for a model alone.
         task: mode, task level and return type of the model.
         weights: a safetensors file with the model's `state_dict`.
+        node_type, edge_type: as in `Subject`.
 
     Raises:
         InputError: a factory cannot be imported, fails or returns something else, or the weights do
@@ -110,20 +137,22 @@ def from_factories(model: str, data: str | None, task: ModelConfig, weights: str
     if weights is not None:
         load_weights(module, weights)
     content = None if data is None else _call(data, "data")
-    return Subject(name=data or model, model=module.eval(), data=content, task=task)
+    return Subject(data or model, module.eval(), content, task, node_type=node_type, edge_type=edge_type)
 
 
 def model_config(level: str | None, mode: str | None, returns: str | None) -> ModelConfig:
-    """The task of a user's own model; multiclass classification, and raw outputs, unless it is said otherwise.
+    """The task of a user's own model; multiclass classification, binary for pairs, and raw outputs, unless it is said
+    otherwise.
 
     Raises:
         InputError: an option has no such value, or they do not go together.
     """
-    if level not in ("node", "graph"):
+    if level not in ("node", "edge", "graph"):
         raise InputError(
-            f"expected --task node or --task graph with --model, got {'neither' if level is None else repr(level)}"
+            f"expected --task node, edge or graph with --model, got {'none of them' if level is None else repr(level)}"
         )
-    mode, returns = mode or "multiclass_classification", returns or "raw"
+    mode = mode or ("binary_classification" if level == "edge" else "multiclass_classification")
+    returns = returns or "raw"
     for option, value, known in (("--mode", mode, ModelMode), ("--returns", returns, ModelReturnType)):
         names = [member.value for member in known]
         if value not in names:

@@ -17,6 +17,7 @@ from gnn_xai.core.engines.handed_in import prepared_for
 from gnn_xai.metrics.curves import fidelity_curve
 from gnn_xai.metrics.result import Result
 from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.tables import arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ class Comparison:
     @property
     def values(self) -> DataFrame:
         """The value of every instance, for statistics of one's own: `algorithm`, `metric`, `seed`, `index`, `target` and
-        `value`, NaN where the metric is not defined.
+        `value`, NaN where the metric is not defined. Pairs of nodes have `index_0` and `index_1`.
 
         Of a metric that is one number θ for all instances (`Result.pooled`), values are the influence of each, θ + B ∂θ/∂wᵢ.
         """
@@ -69,9 +70,9 @@ class Comparison:
 
         parts = []
         for (label, metric), results in self.results.items():
-            index, target = (getattr(self.explanations[label], name).cpu().numpy() for name in ("index", "target"))
+            instances = arrays({name: getattr(self.explanations[label], name) for name in ("index", "target")})
             for seed, result in zip(self.seeds, results, strict=False):  # those that do not depend on it ran once
-                columns = {"algorithm": label, "metric": metric, "seed": seed, "index": index, "target": target}
+                columns = {"algorithm": label, "metric": metric, "seed": seed, **instances}
                 parts.append(pd.DataFrame({**columns, "value": mean_over_seeds([result])}))
         return pd.concat(parts, ignore_index=True)
 

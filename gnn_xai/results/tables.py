@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,7 +47,7 @@ def rows(explanations: Any, level: TableLevel = "instance", first: int = 0) -> d
     if level == "instance":
         own = {name: columns[name] for name, level in LEVELS.items() if level == "instance"}
         counts = {f"num_{name}s": columns[f"{name}_ptr"].diff() for name in ("node", "edge")}
-        return {"position": position, **_arrays({**own, **counts, **_extras(columns, level)})}
+        return {"position": position, **arrays({**own, **counts, **_extras(columns, level)})}
 
     def of(name: str) -> dict[str, np.ndarray]:
         owner = owners(columns[f"{name}_ptr"])
@@ -57,17 +57,17 @@ def rows(explanations: Any, level: TableLevel = "instance", first: int = 0) -> d
             "target": columns["target"][owner],
             f"{name}_id": ids,
         }
-        return {"position": position[_array(owner)], **_arrays(head), **_kinds(explanations, name)}
+        return {"position": position[_array(owner)], **arrays(head), **_kinds(explanations, name)}
 
     if level == "edge" and (edge_mask := columns.get("edge_mask")) is not None:
         source, destination = _ends(explanations)
         ends = {"source": source, "destination": destination}
-        return {**of("edge"), **_arrays({**ends, "score": edge_mask, **_extras(columns, level)})}
+        return {**of("edge"), **arrays({**ends, "score": edge_mask, **_extras(columns, level)})}
     if level == "node" and (scores := explanations.node_scores) is not None:
         return {**of("node"), "score": _array(scores)}
     node_mask = columns.get("node_mask")
     if level == "feature" and node_mask is not None and explanations.node_mask_type != "object":
-        head = {"position": position, **_arrays({name: columns[name] for name in ("index", "target")})}
+        head = {"position": position, **arrays({name: columns[name] for name in ("index", "target")})}
         head = head if explanations.node_mask_type == "common_attributes" else of("node")
         repeated = {name: np.repeat(value, node_mask.size(1)) for name, value in head.items()}
         feature = np.tile(np.arange(node_mask.size(1)), len(node_mask))
@@ -119,7 +119,7 @@ def _of_column(explanations: Any, name: str, position: np.ndarray) -> dict[str, 
         element = torch.full_like(owner, -1)
     else:
         owner, element = owners(getattr(explanations, f"{level}_ptr")), getattr(explanations, f"{level}_id")
-    head = _arrays({"index": explanations.index[owner], "target": explanations.target[owner]})
+    head = arrays({"index": explanations.index[owner], "target": explanations.target[owner]})
     width = scores.size(1)
     repeated = {"position": position[_array(owner)], **head, "column": np.full(len(scores), name)}
     repeated["element"] = _array(element)
@@ -154,15 +154,15 @@ def _extras(columns: dict[str, Tensor], level: TableLevel) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in extras.items() if level_of(name, False, {}) == level}
 
 
-def _arrays(values: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def arrays(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Tensors `[n]` as one column each, `[n, ...]` as one for each element of a row."""
-    arrays = {}
+    columns = {}
     for name, value in values.items():
         if value.dim() == 1:
-            arrays[name] = _array(value)
+            columns[name] = _array(value)
         else:
-            arrays |= {f"{name}_{number}": _array(column) for number, column in enumerate(value.flatten(1).unbind(1))}
-    return arrays
+            columns |= {f"{name}_{number}": _array(column) for number, column in enumerate(value.flatten(1).unbind(1))}
+    return columns
 
 
 def _array(value: Tensor) -> np.ndarray:

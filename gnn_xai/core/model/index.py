@@ -35,6 +35,10 @@ def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " insta
         if index.shape != (size,):
             raise InputError(f"expected a boolean index of length {size}, got shape {list(index.shape)}")
         index = index.nonzero().flatten()
+    if index.dim() > 1 and index.size(-1) != 1:  # a column is what nonzero() gives
+        raise InputError(
+            f"expected index of one dimension, got shape {list(index.shape)}; pairs of nodes belong to an edge-level task"
+        )
     index = index.reshape(-1)
     if index.numel() == 0:
         raise InputError("expected at least one index, got none; index=None explains every output")
