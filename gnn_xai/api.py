@@ -209,7 +209,7 @@ def explain(
         exclude_pair,
     )
     device = device_of(module)
-    with untouched(module), torch.enable_grad():
+    with untouched(module) as evaluating, evaluating, torch.enable_grad():
         if out is not None:
             return _stored(call, data, device, index, target, progress, out)
         graphs = as_graphs(data, device) if prepared is None else prepared.graphs

@@ -54,7 +54,7 @@ def test_no_tensor_is_made_on_the_default_device(monkeypatch, algorithm, level):
 
     @contextmanager
     def elsewhere(model):
-        with untouched(model), torch.device("meta"):
+        with untouched(model) as evaluating, evaluating, torch.device("meta"):
             yield
 
     monkeypatch.setattr("gnn_xai.api.untouched", elsewhere)

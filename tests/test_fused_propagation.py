@@ -631,7 +631,7 @@ def agree(
     graphs = as_graphs(data, torch.device("cpu"))
     problem = problem_of(model, graphs, as_task(level, data), forward)
     hops = torch.zeros(0)
-    with untouched(model), torch.enable_grad():
+    with untouched(model) as evaluating, evaluating, torch.enable_grad():
         both = Both.of(problem, torch.tensor(index), edge_masks)
         for mask in masks:
             *found, hops = both.fast(mask)
@@ -1140,7 +1140,7 @@ def check_removals(
 
     def output(graph: list[Data], row: list[int]) -> Tensor:
         batch = Batch.from_data_list(graph)
-        with torch.no_grad(), untouched(model):
+        with torch.no_grad(), untouched(model) as evaluating, evaluating:
             out = problem_of(model, graphs, as_task(level, data), None).forward(model, batch)
         return out[batch.ptr[:-1] + torch.tensor(row), 0] if level == "node" else out[:, 0]
 

@@ -106,7 +106,7 @@ class Fits:
             settings: dict[str, Any] = {"task": task, "of_type": type_of(node_type, edge_type), "forward": forward}
             settings |= {"undirected": undirected, "exclude_pair": exclude_pair, "batch_budget": batch_budget}
             prepared = prepared_for(model, data, **settings, index=index)
-        with untouched(prepared.problem.model), torch.enable_grad():
+        with untouched(prepared.problem.model) as evaluating, evaluating, torch.enable_grad():
             return _fitted(self, prepared, index, target, seed, progress, out, callback)
 
     def states(self, session: Session, graphs: ComputationGraphs) -> Tensor:

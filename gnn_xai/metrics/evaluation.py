@@ -95,7 +95,7 @@ class Rerun:
             InputError: if the explanations are not of this model and data, or labels are not as described.
         """
         model = self.model.problem.model if isinstance(self.model, Prepared) else eager(self.model)
-        with untouched(model):
+        with untouched(model) as evaluating, evaluating:
             prepared = self.model if isinstance(self.model, Prepared) else self._prepared(model)
             check_task(self.explanations, prepared)
             problem, provenance = prepared.problem, self.explanations.provenance

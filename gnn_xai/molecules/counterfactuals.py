@@ -319,7 +319,7 @@ def counterfactuals(
     parameter = next(model.parameters(), None)
     graphs = as_graphs([data for _, _, data in inputs], torch.device("cpu") if parameter is None else parameter.device)
     runner = _Runner(problem_of(model, graphs, config, forward), featurize)
-    with untouched(model), torch.no_grad():
+    with untouched(model) as evaluating, evaluating, torch.no_grad():
         first = runner.outputs([data for _, _, data in inputs])
         runner.problem.check(first)
         results = [

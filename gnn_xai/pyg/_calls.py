@@ -52,7 +52,7 @@ class Call:
         self.model, self.kwargs, self.config, self.options = model, kwargs, config, options
         self.x, self.keys = x, {}
         self.data, self.size = self._read_data(x, edge_index)
-        with untouched(model), torch.no_grad():
+        with untouched(model) as evaluating, evaluating, torch.no_grad():
             out = model(x, edge_index, **kwargs)
         if not isinstance(out, Tensor) or not out.is_floating_point():
             got = out.dtype if isinstance(out, Tensor) else type(out).__name__
@@ -171,7 +171,7 @@ class Call:
     def _says_the_same(self, part: Batch, row: int) -> bool:
         """Whether the model says of a graph alone what it says of it among others."""
         try:
-            with untouched(self.model), torch.no_grad():
+            with untouched(self.model) as evaluating, evaluating, torch.no_grad():
                 out = self.forward_graph(self.model, part)
         except Exception:  # it needs the others
             return False
@@ -193,7 +193,7 @@ class Call:
         options = self.options
         tied = as_undirected(options["undirected"], graphs)
         first = rows.new_zeros(1)
-        with untouched(self.model), torch.enable_grad():
+        with untouched(self.model) as evaluating, evaluating, torch.enable_grad():
             prepared = prepare(problem, undirected=tied, batch_budget=options["batch_budget"], index=first)
             session = prepared.session(
                 options["seed"], structural=removal(method) == "structural", edge_masks=masks_edges(method)

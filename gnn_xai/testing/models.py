@@ -43,7 +43,7 @@ def check_model(
     got: dict[tuple[int, float], Tensor] = {}
     ones = torch.ones(edges.size(1), dtype=problem.dtype, device=device)
     some = range(0, edges.size(1), max(1, edges.size(1) // 5))
-    with untouched(model), torch.no_grad():
+    with untouched(model) as evaluating, evaluating, torch.no_grad():
         with MaskedModel(problem, every) as masked:
             original = masked()
             masked.trace.check()

@@ -54,7 +54,7 @@ class Run:
         if graphs.many and not rooted:  # the graphs that are asked for, and no others
             index = torch.arange(len(index), device=index.device)
         problem = problem_of(self.model, graphs, self.task, self.forward)
-        with untouched(self.model), torch.no_grad():
+        with untouched(self.model) as evaluating, evaluating, torch.no_grad():
             return layer_outputs(problem, index)
 
 

@@ -109,7 +109,8 @@ def _look_around_roots(problem: Problem, index: Tensor | None, forms: bool) -> t
     why = f"the model reads {named[0]}, which may name any node or edge" if named else ""
     neighborhoods = Neighborhoods(graphs, reach.steps, traced.flow, probe, scale, followed=seen.followed, whole=why)
     sample = sample[small(neighborhoods, sample)]
-    mixes = mixes_roots(problem, _around(graphs, sample, reach.steps, traced.flow, INDUCED))
+    around = _around(graphs, sample, reach.steps, traced.flow, INDUCED)
+    mixes = mixes_roots(problem, around, out[places(graphs, keys, sample)])
     return problem, replace(
         seen,
         probe=probe,

@@ -38,7 +38,7 @@ def prepared_for(
         watch: notice when model or data change.
     """
     model = eager(model)
-    with untouched(model), torch.enable_grad():
+    with untouched(model) as evaluating, evaluating, torch.enable_grad():
         graphs = as_graphs(data, device_of(model))
         problem = problem_of(model, graphs, as_task(task, data), forward, of_type, exclude_pair)
         positions = None if index is None else problem.readout.index(index, problem.graphs)

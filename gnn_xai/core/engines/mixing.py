@@ -60,20 +60,32 @@ def same_apart(problem: Problem, graphs: ComputationGraphs, select: Tensor, out:
     """
     few = torch.tensor([0, len(select) // 2], device=select.device).unique()
     again = _beside_others(problem, graphs.replicas(select[few]), torch.zeros_like(few), None)
-    return again is not None and again.shape == out[few].shape and bool(close(again, out[few], typical(out)).all())
+    return again is not None and _same(again, out[few], typical(out))
 
 
-def mixes_roots(problem: Problem, part: Replicas) -> bool:
+def mixes_roots(problem: Problem, part: Replicas, expected: Tensor) -> bool:
     """Whether nodes, or pairs of nodes, see what else is in a batch: whether a stranger beside parts of the graph around
     them changes what they give. Where the model does not run on parts, nothing is known.
+
+    Args:
+        problem: model, data, task.
+        part: what is around a sample of them, with few neighbours each.
+        expected: `[S, C]` what the sample gives amid all of the data; a part that gives the same beside a stranger needs no
+            run without one.
     """
     union, loud = beside_a_stranger(part)
     if loud is None:
         return False
-    out, again = _outputs(problem, part), _outputs(problem, union, loud)
-    if out is None or again is None:
+    again = _outputs(problem, union, loud)
+    if again is None or _same(again, expected):
         return False
-    return again.shape != out.shape or not bool(close(again, out, typical(out)).all())
+    out = _outputs(problem, part)
+    return out is not None and not _same(again, out)
+
+
+def _same(one: Tensor, other: Tensor, scale: float = 0.0) -> bool:
+    """Whether two outputs agree in every row."""
+    return one.shape == other.shape and bool(close(one, other, scale).all())
 
 
 def _beside_others(problem: Problem, replicas: Replicas, way: Tensor, probe: Probe | None) -> Tensor | None:

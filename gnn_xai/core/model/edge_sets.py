@@ -38,7 +38,7 @@ def with_edge_sets(model: nn.Module, graphs: Graphs, forward: Any, handed: Abstr
     most = torch.tensor([int(graphs.columns[key].ptr.diff().argmax()) for key in pairs], device=graphs.device)
     some = graphs.take(most.unique()) if graphs.many else graphs
     data, calls = everything(some, None).data, []
-    with untouched(model), torch.no_grad(), hooked(_recording(model, calls)):
+    with untouched(model) as evaluating, evaluating, torch.no_grad(), hooked(_recording(model, calls)):
         try:
             forward(model, data)
         except Exception:  # where it fails for good, the next run says so

@@ -57,10 +57,11 @@ class Fusing:
                 state = vars(module)
                 if "propagate" in state or "edge_updater" in state:
                     continue  # it is the user's own
-                changed.append(state)
-                state["propagate"] = partial(self._propagate, module, label)
+                ours = {"propagate": partial(self._propagate, module, label)}
                 if isinstance(module, (GATConv, GATv2Conv)):
-                    state["edge_updater"] = partial(self._edge_updater, module)
+                    ours["edge_updater"] = partial(self._edge_updater, module)
+                changed.append((state, ours))
+                state.update(ours)
                 if type(module) in _NORMALISING or (shrink and type(module) in _BIPARTITE):
                     hooks.append(before(module, self._before_layer))
                 if shrink:
@@ -68,9 +69,10 @@ class Fusing:
             with hooked(hooks):
                 yield
         finally:
-            for state in changed:
-                state.pop("propagate", None)
-                state.pop("edge_updater", None)
+            for state, ours in changed:
+                for name, function in ours.items():
+                    if state.get(name) is function:  # a run that was interrupted may end amid the next one
+                        del state[name]
 
     @property
     def _fuses(self) -> bool:

@@ -8,8 +8,7 @@ and hooks of Captum as well.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,9 +27,8 @@ Changes = list[tuple[MutableMapping[Any, Any], Any, Any]]
 """Values to be put into dictionaries at keys; `_ABSENT` takes the key out."""
 
 
-@contextmanager
-def without_leftovers(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Take off what PyG's explainers and Captum left on the modules of a model, and put it back afterwards.
+def take_off_leftovers(model: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Take off what PyG's explainers and Captum left on the modules of a model.
 
     Raises:
         InputError: if a layer runs an `explain_message` that is not known to be one of theirs.
@@ -45,15 +43,6 @@ def without_leftovers(model: nn.Module, modules: Sequence[nn.Module]) -> Iterato
             "(a run that was interrupted?), under which the model predicts something else; what is explained is the model "
             "without it. torch_geometric.explain.algorithm.utils.clear_masks(model) takes masks off"
         )
-    before = [(place, key, place.get(key, _ABSENT)) for place, key, _ in changes]
-    try:
-        _make(changes)
-        yield
-    finally:
-        _make(before)
-
-
-def _make(changes: Changes) -> None:
     for place, key, value in changes:
         if value is _ABSENT:
             place.pop(key, None)

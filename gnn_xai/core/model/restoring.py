@@ -2,82 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+import random
+from collections.abc import Iterable
+from contextlib import ExitStack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnn_xai.core.model.leftovers import without_leftovers
+from gnn_xai.core.model.leftovers import take_off_leftovers
 
 
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode without caches, and give it back bit for bit, whatever happens inside.
+class untouched:  # noqa: N801 - read as a word of a with statement
+    """Runs a model in evaluation mode without caches, and gives it back bit for bit, whatever happens inside.
+
+    ```python
+    with untouched(model) as evaluating, evaluating:
+        ...
+    ```
+
+    The first `with` only reads the state, the second changes it; each puts it back, so that an interrupt at any moment, also
+    between two steps of the second, leaves the model as it was.
 
     Restored are the `training` flag of every submodule, buffers, `.grad` of parameters, tensors that modules hold as plain
-    attributes, the caches of layers such as `GCNConv(cached=True)`, and the state of PyTorch's random number generators.
-    Inside, the model computes in the precision of its parameters, whatever `torch.autocast` says outside, and without what
-    other explainers left on it.
-
-    Raises:
-        InputError: if another explainer left something that cannot be taken off for certain.
+    attributes, hooks, the caches of layers such as `GCNConv(cached=True)`, the random number generators of PyTorch, numpy
+    and Python, and PyTorch's switches for gradients and `autocast`. Inside, the model computes in the precision of its
+    parameters, whatever `torch.autocast` says outside, without what other explainers left on it, and a `backward()` of its
+    own finds no `.grad` to add to.
     """
-    modules = list(model.modules())
-    with _restored(modules), ExitStack() as stack:
-        stack.enter_context(without_leftovers(model, modules))
-        devices = {p.device for module in modules for p in module._parameters.values() if p is not None}
-        cuda = sorted({device.index for device in devices if device.type == "cuda"})
-        stack.enter_context(torch.random.fork_rng(devices=cuda))
-        for kind in {device.type for device in devices} | {"cpu"}:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        if compiled(modules):  # a compiled graph skips hooks that are newer than itself
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if any(module.training for module in modules):
-            model.eval()
-        for module in modules:
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> _Evaluating:
+        self._evaluating = _Evaluating(self.model)
+        return self._evaluating
+
+    def __exit__(self, *raised: object) -> None:
+        self._evaluating.restore()
+
+
+class _Evaluating:
+    """The state of a model, and of PyTorch's switches, as they were when this was made."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.modules, self.stance = model, list(model.modules()), ExitStack()
+        self.attributes = [_State(module) for module in self.modules]
+        self.buffers = [
+            (module._buffers, name, buffer, buffer.clone())
+            for module in self.modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        parameters = [p for module in self.modules for p in module._parameters.values() if p is not None]
+        self.grads = [(p, p.grad) for p in parameters]
+        devices = {p.device for p in parameters}
+        self.cuda = {device: torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
+        self.generators = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - the model's own
+        kinds = sorted({device.type for device in devices} | {"cpu"})
+        self.autocast = [kind for kind in kinds if torch.is_autocast_enabled(kind)]
+        self.gradients = torch.is_grad_enabled()
+
+    def __enter__(self) -> None:
+        take_off_leftovers(self.model, self.modules)
+        for kind in self.autocast:
+            torch.set_autocast_enabled(kind, False)
+        if compiled(self.modules):  # a compiled graph skips hooks that are newer than itself
+            self.stance.enter_context(torch.compiler.set_stance("force_eager"))
+        if any(module.training for module in self.modules):
+            self.model.eval()
+        for module in self.modules:
             # A cache belongs to the graph it was made from; on any other graph it would silently stand in for it.
             for name in [name for name in vars(module) if "cached" in name and _caches(name)]:
                 setattr(module, name, False if name == "cached" else None)
-        yield
+        for parameter, grad in self.grads:
+            if grad is not None:
+                parameter.grad = None
 
+    def __exit__(self, *raised: object) -> None:
+        self.restore()
 
-@contextmanager
-def _restored(modules: Sequence[nn.Module]) -> Iterator[None]:
-    before = [dict(vars(module)) for module in modules]
-    buffers = [
-        (module._buffers, name, buffer, buffer.clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    grads = [(p, p.grad) for module in modules for p in module._parameters.values() if p is not None]
-    try:
-        yield
-    finally:
-        for module, attributes in zip(modules, before, strict=True):
-            _restore(vars(module), attributes)
+    def restore(self) -> None:
+        """Put everything back; a second time changes nothing."""
+        for state in self.attributes:
+            state.restore()
         with torch.no_grad():
-            for place, name, buffer, value in buffers:
+            for place, name, buffer, value in self.buffers:
                 place[name] = buffer  # a forward may have put another tensor in its place
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
-        for parameter, grad in grads:
+        for parameter, grad in self.grads:
             parameter.grad = grad
+        self.stance.close()
+        for kind in self.autocast:
+            torch.set_autocast_enabled(kind, True)
+        for device, state in self.cuda.items():
+            torch.cuda.set_rng_state(state, device)
+        of_torch, of_numpy, of_python = self.generators
+        torch.set_rng_state(of_torch)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+        torch.set_grad_enabled(self.gradients)
 
 
-def _restore(state: dict[str, Any], before: dict[str, Any]) -> None:
-    """Put back the attributes of a module that are flags, tensors or caches."""
-    changed = [name for name, value in state.items() if before.get(name, state) is not value]
-    for name in [*changed, *(before.keys() - state.keys())]:
-        value = before.get(name)
-        if name == "training" or _caches(name) or isinstance(value, Tensor) or isinstance(state.get(name), Tensor):
-            if name in before:
-                state[name] = value
-            else:
-                del state[name]
+class _State:
+    """The attributes of a module that are flags, tensors, caches, hooks, or what explainers change."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.now, self.before = vars(module), dict(vars(module))
+        hooks = [value for name, value in self.before.items() if "_hooks" in name and isinstance(value, dict)]
+        self.filled = [(value, dict(value)) for value in hooks if value]
+        self.empty = [value for value in hooks if not value]
+
+    def restore(self) -> None:
+        """Put them back."""
+        now, before = self.now, self.before
+        changed = [name for name, value in now.items() if before.get(name, now) is not value]
+        for name in [*changed, *(before.keys() - now.keys())]:
+            value = before.get(name)
+            if _kept(name) or isinstance(value, Tensor) or isinstance(now.get(name), Tensor):
+                if name in before:
+                    now[name] = value
+                else:
+                    del now[name]
+        for hooks in self.empty:
+            hooks.clear()
+        for hooks, content in self.filled:
+            if hooks != content:
+                hooks.clear()
+                hooks.update(content)
+
+
+_EXPLAINED = {"training", "propagate", "edge_updater", "_explain", "_user_args", "_is_full_backward_hook"}
+
+
+def _kept(name: str) -> bool:
+    """Whether an attribute of a module is put back whatever it holds."""
+    return name in _EXPLAINED or "_hooks" in name or _caches(name)
 
 
 def _caches(name: str) -> bool:
