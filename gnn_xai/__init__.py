@@ -18,6 +18,7 @@ from gnn_xai._version import __version__
 if TYPE_CHECKING:
     from gnn_xai import algorithms, datasets, errors, extend, metrics, molecules, pyg, testing, viz
     from gnn_xai.algorithms import (
+        CAM,
         Attention,
         Captum,
         EdgeAblation,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Fitted,
         FragmentAblation,
         GNNExplainer,
+        GradCAM,
         InputXGradient,
         IntegratedGradients,
         NodeAblation,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from gnn_xai.watch import Callback, Trace
 
 __all__ = [
+    "CAM",
     "Attention",
     "Callback",
     "Captum",
@@ -55,6 +58,7 @@ __all__ = [
     "Fitted",
     "FragmentAblation",
     "GNNExplainer",
+    "GradCAM",
     "GroundTruth",
     "InputXGradient",
     "IntegratedGradients",

@@ -428,7 +428,8 @@ def test_atoms_of_drugs_rank_as_published_by_the_default_of_the_command_line() -
 
 
 def test_all_algorithms_are_measured_on_molecules() -> None:
-    assert set(gx.algorithms.REGISTRY) - {"attention"} <= set(molecules.algorithms())
+    any_model = {name for name, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
+    assert any_model <= set(molecules.algorithms())
 
 
 # The published benchmark #############################################################################################
@@ -532,5 +533,6 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
 def test_every_algorithm_that_scores_nodes_or_edges_is_in_the_published_benchmark() -> None:
     """Constant features, graphs without fragments, models without attention; and Shapley values of 1000 edges take long."""
     missing = {"feature_ablation", "fragment_ablation", "shapley", "attention"}
+    missing |= {"grad_cam", "cam"}  # not measured yet
     assert {algorithm.name for algorithm in reproduce.ALGORITHMS.values()} == set(gx.algorithms.REGISTRY) - missing
     assert {reproduce.BASELINE, reproduce.GRADIENT, reproduce.RECOMMENDED, *reproduce.PYG} <= set(reproduce.ALGORITHMS)

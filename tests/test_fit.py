@@ -339,7 +339,7 @@ def test_settings_out_of_range(options: dict[str, Any], message: str) -> None:
 
 
 def test_layer_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="expected layer as one of 'convs.0', 'convs.1', got 'head'"):
-        fitted(gx.PGExplainer(epochs=1, layer="head"))
+    with pytest.raises(InputError, match="expected layer as one of 'convs.0', 'convs.1', got 'tail'"):
+        fitted(gx.PGExplainer(epochs=1, layer="tail"))
     widths = [fitted(gx.PGExplainer(epochs=1, layer=layer)).parameters["hidden"].size(1) for layer in (None, "convs.0")]
     assert widths[0] > widths[1]

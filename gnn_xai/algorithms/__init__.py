@@ -5,11 +5,13 @@ from typing import Any
 from gnn_xai.algorithms._fit import Fits, Fitted, load_algorithm
 from gnn_xai.algorithms.attention import Attention
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, any_model, describe, get, needs_fit
+from gnn_xai.algorithms.cam import CAM
 from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
+from gnn_xai.algorithms.grad_cam import GradCAM
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
 from gnn_xai.algorithms.node_ablation import NodeAblation
@@ -26,6 +28,8 @@ _OURS: tuple[Any, ...] = (
     InputXGradient,
     IntegratedGradients,
     SmoothGrad,
+    GradCAM,
+    CAM,
     EdgeAblation,
     NodeAblation,
     FeatureAblation,
@@ -37,6 +41,7 @@ _OURS: tuple[Any, ...] = (
 REGISTRY.update({cls.name: cls for cls in _OURS})
 
 __all__ = [
+    "CAM",
     "REGISTRY",
     "Algorithm",
     "Attention",
@@ -47,6 +52,7 @@ __all__ = [
     "Fits",
     "Fitted",
     "GNNExplainer",
+    "GradCAM",
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",

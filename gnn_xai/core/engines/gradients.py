@@ -83,7 +83,7 @@ def attribute_gradients(
                 score = problem.score(model(edge_mask=mask, columns=handed), target[select], objective).sum()
                 terms = [
                     weight * _summed(gradient, rows) ** power
-                    for gradient, rows in zip(_grad(score, inputs), shared, strict=True)
+                    for gradient, rows in zip(gradients_of(score, inputs), shared, strict=True)
                 ]
                 total = terms if k == 0 else [a + b for a, b in zip(total, terms, strict=True)]
         for column, value in zip(columns, total, strict=False):
@@ -161,7 +161,7 @@ def _summed(gradient: Tensor, rows: Int[Tensor, " rows"] | None) -> Tensor:
     return gradient if rows is None else torch.zeros_like(gradient).index_add(0, rows, gradient)[rows]
 
 
-def _grad(score: Float[Tensor, ""], inputs: list[Float[Tensor, ...]]) -> list[Float[Tensor, ...]]:
+def gradients_of(score: Float[Tensor, ""], inputs: list[Float[Tensor, ...]]) -> list[Float[Tensor, ...]]:
     """Gradients, 0 where the score does not depend on an input (an isolated node, for one)."""
     if not score.requires_grad:
         if any(value.numel() for value in inputs):

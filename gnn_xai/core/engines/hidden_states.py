@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gnn_xai.core.arrays import batches
 from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.engines.gradients import gradients_of
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
-from gnn_xai.core.model.layers import seen_layers
-from gnn_xai.core.model.problem import Problem
+from gnn_xai.core.inputs.hooks import hooked
+from gnn_xai.core.model.layers import calls_of, seen_layers
+from gnn_xai.core.model.problem import Objective, Problem
 from gnn_xai.errors import InputError
 
 TOGETHER = 1024
@@ -51,25 +55,73 @@ def node_states(
         session: the problem and how to run it.
         graphs: computation graphs.
         layer: one layer alone, by its name in `model.named_modules()`, with ` #2` for its second call; `None` for all that
-            return a row for each node.
+            pass messages and return a row for each node.
 
     Raises:
         InputError: if there is no such layer, or none that returns a row for each node.
     """
+    if not isinstance(layer, str | None):
+        raise InputError(f"expected layer as the name of a module, or None, got {type(layer).__name__}")
     rooted = session.problem.readout.rooted
     index = graphs.index.reshape(len(graphs), -1) if rooted else graphs.index
     parts: list[list[Tensor]] = []
-    for _, seen in _passes(session.problem, index, 1 if session.alone else TOGETHER):
+    for replicas, seen in _passes(session.problem, index, 1 if session.alone else TOGETHER, layer):
+        if layer is not None and layer not in seen:
+            with torch.no_grad(), seen_layers(session.problem.model, len(replicas.node)) as seen:
+                session.problem.run(replicas.data, replicas.output_rows)
+            if seen:
+                raise InputError(f"expected layer as one of {', '.join(map(repr, seen))}, got {layer!r}")
         if not seen:
             raise InputError(
                 "expected a message-passing layer that returns a row for each node, and the model has none; use an "
                 "algorithm that needs no hidden states, such as gnn_xai.GNNExplainer()"
             )
-        if layer is not None and layer not in seen:
-            raise InputError(f"expected layer as one of {', '.join(map(repr, seen))}, got {layer!r}")
         parts.append([out.flatten(1) for name, out in seen.items() if layer in (None, name)])
     states = [torch.cat(layers) for layers in zip(*parts, strict=True)]
     return [state[graphs.node] for state in states] if rooted else states
+
+
+def state_gradients(
+    session: Session,
+    graphs: ComputationGraphs,
+    target: Int[Tensor, " instances"],
+    objective: Objective,
+    layer: str | None = None,
+    factor: float = 1.0,
+) -> Float[Tensor, "nodes width"]:
+    """∂ score / ∂ h, for what a layer returns for every node of some computation graphs.
+
+    Args:
+        session: the problem and how to run it.
+        graphs: computation graphs.
+        target: of each instance.
+        objective: the scalar to differentiate.
+        layer: as in `node_states`; `None` for the last call of a message-passing layer.
+        factor: the gradient is taken at h times this.
+    """
+    plan = None if session.plan is None else replace(session.plan, trim=False, shrink=False)
+    session = replace(session, plan=plan, features=None)  # all rows, in the order of nodes
+    parts: list[tuple[Tensor, Tensor]] = []
+
+    def work(select: Int[Tensor, " selected"]) -> None:
+        replicas, leaves = session.replicas(graphs, select), []
+
+        def cut(name: str, out: Tensor) -> Tensor | None:
+            if layer not in (None, name):
+                return None
+            leaves.append((out.detach() * factor).requires_grad_())
+            return leaves[-1]
+
+        hooks = calls_of(session.problem.model, len(replicas.node), layer, cut)
+        with session.model(replicas) as model, hooked(hooks):
+            score = session.problem.score(model(), target[select], objective).sum()
+            (gradient,) = gradients_of(score, leaves[-1:])
+        parts.append((replicas.node, gradient.flatten(1)))
+        session.advance(len(select) / len(graphs))
+
+    batches.for_each_batch(work, session.cost(graphs), session.limit)
+    node, values = (torch.cat(some) for some in zip(*parts, strict=True))
+    return torch.empty_like(values).index_copy(0, node, values)
 
 
 def whole_graphs(problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER) -> Iterator[Replicas]:
@@ -83,10 +135,10 @@ def whole_graphs(problem: Problem, index: Int[Tensor, "instances ..."], together
 
 
 def _passes(
-    problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER
+    problem: Problem, index: Int[Tensor, "instances ..."], together: int = TOGETHER, layer: str | None = None
 ) -> Iterator[tuple[Replicas, dict[str, Tensor]]]:
     """Each of the `whole_graphs`, with what layers return for its nodes."""
     for replicas in whole_graphs(problem, index, together):
-        with torch.no_grad(), seen_layers(problem.model, len(replicas.node)) as seen:
+        with torch.no_grad(), seen_layers(problem.model, len(replicas.node), layer) as seen:
             problem.run(replicas.data, replicas.output_rows)
         yield replicas, seen

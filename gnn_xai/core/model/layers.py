@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from gnn_xai.core.inputs.hooks import after, hooked
+from gnn_xai.core.inputs.hooks import Hook, after, hooked
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +41,44 @@ class Layers:
         return cls(tuple(passing), tuple(others))
 
 
+def calls_of(
+    model: nn.Module, nodes: int, layer: str | None, called: Callable[[str, Tensor], Tensor | None]
+) -> Iterator[Hook]:
+    """Hooks that call a function with the name and the output of each call of a layer that returns a row for each of so many
+    nodes; where it returns a tensor, that takes the place of the output.
+
+    Args:
+        model: the model.
+        nodes: how many rows there are.
+        layer: a module by its name, with ` #2` for its second call; `None` for all message-passing layers.
+        called: `(name of the call, output) -> output or None`.
+    """
+    counts: dict[str, int] = {}
+
+    def look(name: str, module: nn.Module, args: Any, out: Any) -> Any:
+        first = out[0] if isinstance(out, tuple) else out
+        if not (isinstance(first, Tensor) and first.is_floating_point() and first.dim() and first.size(0) == nodes):
+            return None
+        counts[name] = counts.get(name, 0) + 1
+        value = called(name if counts[name] == 1 else f"{name} #{counts[name]}", first)
+        return (value, *out[1:]) if value is not None and isinstance(out, tuple) else value
+
+    wanted = None if layer is None else layer.split(" #")[0]
+    for name, module in model.named_modules():
+        name = name or "model"
+        if name == wanted or wanted is None and isinstance(module, MessagePassing):
+            yield after(module, partial(look, name))
+
+
 @contextmanager
-def seen_layers(model: nn.Module, nodes: int) -> Iterator[dict[str, Float[Tensor, "{nodes} ..."]]]:
-    """Keep what message-passing layers return for each of so many nodes, by layer; a layer's second call is `name #2`."""
+def seen_layers(
+    model: nn.Module, nodes: int, layer: str | None = None
+) -> Iterator[dict[str, Float[Tensor, "{nodes} ..."]]]:
+    """Keep what layers return for each of so many nodes, by the name of the call, see `calls_of`."""
     seen: dict[str, Tensor] = {}
 
-    def keep(label: str, module: nn.Module, args: Any, out: Any) -> None:
-        out = out[0] if isinstance(out, tuple) else out
-        if isinstance(out, Tensor) and out.is_floating_point() and out.dim() and out.size(0) == nodes:
-            calls = sum(name.split(" #")[0] == label for name in seen)
-            seen[f"{label} #{calls + 1}" if calls else label] = out.detach()
+    def keep(name: str, out: Tensor) -> None:
+        seen[name] = out.detach()
 
-    layers = [(name or "model", module) for name, module in model.named_modules() if isinstance(module, MessagePassing)]
-    with hooked(after(module, partial(keep, name)) for name, module in layers):
+    with hooked(calls_of(model, nodes, layer, keep)):
         yield seen
