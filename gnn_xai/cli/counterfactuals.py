@@ -42,6 +42,9 @@ def counterfactuals(
         float | None, typer.Option(help="Most synthetic accessibility, from 1 (easy) to 10.")
     ] = None,
     per_place: Annotated[int | None, typer.Option(help="At most so many for each position and scaffold.")] = None,
+    mutations: Annotated[
+        int, typer.Option(help="Random changes of the SELFIES of each molecule, beside the edits; needs selfies.")
+    ] = 0,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -65,6 +68,7 @@ def counterfactuals(
         "min_qed": min_qed,
         "max_synthetic_accessibility": max_synthetic_accessibility,
         "per_place": per_place,
+        "mutations": mutations,
         "seed": seed,
     }
     with outputs.output_folder(out, overwrite=overwrite) as folder:

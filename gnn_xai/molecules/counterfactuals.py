@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode
 
-from gnn_xai._checks import integer, positive_integer
+from gnn_xai._checks import integer, is_integer, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import as_task, eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
 from gnn_xai.core.model.restoring import untouched
-from gnn_xai.errors import InputError
+from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.edits import CHANGED, ORIGIN, Core, Limits, single_edits
 from gnn_xai.molecules.featurizers import Featurizer
+from gnn_xai.molecules.mutations import has_selfies, mutated, selfies
 from gnn_xai.molecules.similarity import fingerprint, similarity_of
 from gnn_xai.molecules.smiles import Molecules, as_mol, chem
 from gnn_xai.molecules.tables import pandas
@@ -191,6 +192,7 @@ class _Wishes:
     min_qed: float | None
     max_synthetic_accessibility: float | None
     per_place: int | None
+    mutations: int
 
     def __post_init__(self) -> None:
         positive_integer(self.max_edits, "max_edits")
@@ -198,6 +200,10 @@ class _Wishes:
         integer(self.seed, "seed")
         if self.per_place is not None:
             positive_integer(self.per_place, "per_place")
+        if not is_integer(self.mutations, 0):
+            raise InputError(f"expected mutations as an integer from 0 on, got {self.mutations!r}")
+        if self.mutations:
+            selfies()
         for name, low, high in (
             ("min_similarity", 0, 1),
             ("min_qed", 0, 1),
@@ -250,6 +256,7 @@ def counterfactuals(
     min_qed: float | None = None,
     max_synthetic_accessibility: float | None = None,
     per_place: int | None = None,
+    mutations: int = 0,
     forward: Forward | None = None,
     seed: int = 0,
 ) -> Counterfactuals | list[Counterfactuals]:
@@ -284,6 +291,9 @@ def counterfactuals(
         min_similarity, min_qed, max_synthetic_accessibility: least similarity and drug-likeness, and most synthetic
             accessibility (1 is easy, 10 is hard) of what is returned, see `Counterfactual`.
         per_place: at most so many that touch the same atoms of the input and have the same scaffold.
+        mutations: beside these edits, try so many random changes of one symbol of the SELFIES of each molecule that is
+            edited, as STONED does (Nigam et al., Chemical Science 2021); they are checked and filtered as edits are, and may
+            change the sizes of rings. Needs `selfies`.
         forward: as in `gnn_xai.explain`.
         seed: draws edits where there are too many.
 
@@ -291,12 +301,21 @@ def counterfactuals(
         The counterfactuals of the molecule, which may be none; a list for several.
 
     Raises:
-        GnnXaiError: RDKit is not installed.
+        GnnXaiError: RDKit is not installed, or `selfies` for mutations.
         InputError: an argument is not what was expected, a SMILES cannot be read, a graph is not the featurizer's, or the
             model already says what is asked for.
     """
     wishes = _Wishes(
-        max_edits, limit, seed, open_rings, keep, min_similarity, min_qed, max_synthetic_accessibility, per_place
+        max_edits=max_edits,
+        limit=limit,
+        seed=seed,
+        open_rings=open_rings,
+        keep=keep,
+        min_similarity=min_similarity,
+        min_qed=min_qed,
+        max_synthetic_accessibility=max_synthetic_accessibility,
+        per_place=per_place,
+        mutations=mutations,
     )
     if isinstance(model, Prepared):
         refuse_what_was_prepared(task=task, forward=forward)
@@ -495,12 +514,14 @@ def _search(runner: _Runner, smiles: str, mol: Mol, out: Tensor, goal: _Goal, wi
         atom.SetIntProp(ORIGIN, atom.GetIdx())
         atom.SetAtomMapNum(0)
     rules = _Rules(Limits.of(start), Core.of(start, wishes.keep, wishes.open_rings), {chem().MolToSmiles(start)})
+    if wishes.mutations and not has_selfies(start):
+        warn(f"{smiles} has no SELFIES, so it is edited without mutations")
     own = fingerprint(mol)
     edges = [_Edge(start, ())]
     reached: list[Counterfactual] = []
     tried = 0
     for depth in range(wishes.max_edits):
-        candidates = _candidates(edges, rules, runner.featurize, wishes.seed if depth else None)
+        candidates = _candidates(edges, rules, runner.featurize, wishes, every=depth == 0)
         if not candidates:
             break
         tried += len(candidates)
@@ -562,8 +583,10 @@ def _edges(candidates: list[_Candidate]) -> list[_Edge]:
     return [_Edge(each.mol, each.edits) for each in candidates[:BEAM]] + list(grown.values())
 
 
-def _candidates(edges: list[_Edge], rules: _Rules, featurize: Featurizer, seed: int | None) -> list[_Candidate]:
-    """Molecules one edit further; of many edits, some, drawn by a seed."""
+def _candidates(
+    edges: list[_Edge], rules: _Rules, featurize: Featurizer, wishes: _Wishes, every: bool
+) -> list[_Candidate]:
+    """Molecules one edit further: by every edit or, of many, by some that the seed draws; and by mutations."""
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
@@ -573,8 +596,15 @@ def _candidates(edges: list[_Edge], rules: _Rules, featurize: Featurizer, seed: 
             for words, make in edge.single_edits()
         ]
         free, grown = [item for item in todo if not item[3]], [item for item in todo if item[3]]
-        some = todo if seed is None else [*_some(free, seed), *_some(grown, seed)]
-        made = (_candidate(make, edits, rules, featurize) for edits, make, _, _ in some)
+        some = todo if every else [*_some(free, wishes.seed), *_some(grown, wishes.seed)]
+        makers = [(edits, make) for edits, make, _, _ in some]
+        makers += [
+            ((*edge.edits, words), make)
+            for edge in edges
+            if not edge.grown
+            for words, make in mutated(edge.mol, wishes.mutations, wishes.seed)
+        ]
+        made = (_candidate(make, edits, rules, featurize) for edits, make in makers)
         return [candidate for candidate in made if candidate is not None]
 
 

@@ -182,23 +182,23 @@ def single_edits(mol: Mol) -> Iterator[Edit]:
     Chem.Kekulize(base, clearAromaticFlags=True)
     for atom in base.GetAtoms():
         index = atom.GetIdx()
-        yield f"remove {_label(atom)}", lambda index=index: _without_atoms(base, {index})
+        yield f"remove {label_of(atom)}", lambda index=index: _without_atoms(base, {index})
         if atom.GetFormalCharge() or atom.GetNumRadicalElectrons():
             continue
         bonds = sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds())
         for symbol, (number, valence) in ELEMENTS.items():
             if atom.GetAtomicNum() != number and bonds <= valence:
-                words = f"{_label(atom)} becomes {symbol}"
+                words = f"{label_of(atom)} becomes {symbol}"
                 yield words, lambda index=index, number=number: _with_element(base, index, number)
         if atom.GetTotalNumHs():
             for name, _ in SUBSTITUENTS:
-                words = f"hydrogen at {_label(atom)} becomes {name}"
+                words = f"hydrogen at {label_of(atom)} becomes {name}"
                 yield words, lambda index=index, name=name: _with_group(base, index, set(), name)
     for bond in base.GetBonds():
         u, v = bond.GetBeginAtom(), bond.GetEndAtom()
         if bond.IsInRing():
             number = bond.GetIdx()
-            yield f"break bond {_label(u)}–{_label(v)}", lambda number=number: _without_bond(base, number)
+            yield f"break bond {label_of(u)}–{label_of(v)}", lambda number=number: _without_bond(base, number)
         elif bond.GetBondTypeAsDouble() == 1:
             for stem, root in ((u, v), (v, u)):
                 yield from _replacements(base, stem, root)
@@ -220,11 +220,11 @@ def _replacements(base: Mol, stem: Any, root: Any) -> Iterator[Edit]:
         return
     at = stem.GetIdx()
     if len(side) > 1:  # else that is the removal of an atom
-        yield f"remove {name} at {_label(stem)}", lambda: _without_atoms(base, side)
+        yield f"remove {name} at {label_of(stem)}", lambda: _without_atoms(base, side)
     for other, _ in SUBSTITUENTS:
         if other != name:
             yield (
-                f"{name} at {_label(stem)} becomes {other}",
+                f"{name} at {label_of(stem)} becomes {other}",
                 lambda other=other: _with_group(base, at, side, other),
             )
 
@@ -244,7 +244,7 @@ def group_name(mol: Mol, atoms: set[int]) -> str | None:
     return _names().get(_marked(base, atoms, bonded[0]))
 
 
-def _label(atom: Any) -> str:
+def label_of(atom: Any) -> str:
     """Symbol and number in the input molecule."""
     return f"{atom.GetSymbol()}{atom.GetIntProp(ORIGIN)}" if atom.HasProp(ORIGIN) else f"new {atom.GetSymbol()}"
 
