@@ -47,11 +47,11 @@ def test_atoms_keep_their_numbers_and_changed_ones_are_marked(smiles: str) -> No
     from gnn_xai.molecules.mutations import mutated
 
     mol = numbered(smiles)
-    made = [(words, make()) for words, make in mutated(mol, 60, 0)]
-    assert [words for words, _ in made] == [words for words, _ in mutated(mol, 60, 0)]
-    assert [words for words, _ in made] != [words for words, _ in mutated(mol, 60, 1)]
+    made = [(words, make()) for words, make in mutated(mol, 40, 0)]
+    assert [words for words, _ in made] == [words for words, _ in mutated(mol, 40, 0)]
+    assert [words for words, _ in made] != [words for words, _ in mutated(mol, 40, 1)]
     whole = [(words, out) for words, out in made if out.GetNumAtoms()]
-    assert len(whole) > 20
+    assert len(whole) > 12
     for words, out in whole:
         assert words.startswith("SELFIES: ")
         origin = {a.GetIdx(): a.GetIntProp(ORIGIN) for a in out.GetAtoms() if a.HasProp(ORIGIN)}
@@ -74,7 +74,7 @@ def test_counterfactuals_by_mutation_are_verified_and_keep_what_edits_keep() -> 
     wishes: dict[str, Any] = {"task": logp.task, "change": 0.3, "max_edits": 1, "limit": 1000}
     phenol = "OC1CCCCC1c1ccccc1"
     plain = gx.molecules.counterfactuals(logp.model, phenol, **wishes)
-    both = gx.molecules.counterfactuals(logp.model, phenol, mutations=300, **wishes)
+    both = gx.molecules.counterfactuals(logp.model, phenol, mutations=150, **wishes)
     own = [item for item in both if item.edits[0].startswith("SELFIES")]
     assert {item.smiles for item in plain} | {item.smiles for item in own} == {item.smiles for item in both}
     mols = [as_mol(item.smiles) for item in own]
