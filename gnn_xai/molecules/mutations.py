@@ -120,14 +120,16 @@ def _read(mol: Mol, symbols: list[str], origin: list[int | None]) -> Any:
     kept = sum(origin[place] is not None for place in places)
     if out is None or out.GetNumAtoms() != len(places) or 2 * kept < mol.GetNumAtoms():
         return Chem.RWMol()
-    old = {atom.GetIdx(): origin[places[atom.GetIdx()]] for atom in out.GetAtoms()}
+    old = [origin[place] for place in places]
     for atom in out.GetAtoms():
-        before = None if old[atom.GetIdx()] is None else mol.GetAtomWithIdx(old[atom.GetIdx()])
-        same = before is not None and before.GetAtomicNum() == atom.GetAtomicNum()
-        if same and before.HasProp(ORIGIN):
+        number = old[atom.GetIdx()]
+        before: Any = None if number is None else mol.GetAtomWithIdx(number)
+        if before is not None and before.GetAtomicNum() != atom.GetAtomicNum():
+            before = None
+        if before is not None and before.HasProp(ORIGIN):
             atom.SetIntProp(ORIGIN, before.GetIntProp(ORIGIN))
         bonded = {(old[n.GetIdx()], n.GetAtomicNum()) for n in atom.GetNeighbors()}
-        if not same or bonded != {(n.GetIdx(), n.GetAtomicNum()) for n in before.GetNeighbors()}:
+        if before is None or bonded != {(n.GetIdx(), n.GetAtomicNum()) for n in before.GetNeighbors()}:
             atom.SetIntProp(CHANGED, 1)
             atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
         elif before.HasProp(CHANGED):
