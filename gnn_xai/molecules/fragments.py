@@ -256,14 +256,19 @@ def fragments(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> pd.DataF
         GnnXaiError: RDKit or pandas is not installed.
         InputError: an unknown kind, data without `smiles`, or an explanation without scores of nodes or edges.
     """
+    rows = [(*fragment, score) for fragment, score in scored(e, kinds)]
+    return pandas().DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
+
+
+def scored(e: Explanation, kinds: Kind | Iterable[Kind] = _TABLE) -> list[tuple[Fragment, float]]:
+    """The rows of `fragments`: each fragment with its attribution."""
     mol = molecule(e)
     score = _scorer(e, mol)
     if not isinstance(kinds, Iterable):
         raise InputError(f"expected kinds as one or several of {', '.join(KINDS)}, got {kinds!r}")
     wanted: list[Any] = [kinds] if isinstance(kinds, str) else list(kinds)
-    rows = [(*fragment, score(fragment)) for kind in wanted for fragment in cut(mol, kind)]
-    table = pandas().DataFrame(rows, columns=["kind", "name", "atoms", "attribution"])
-    return table.sort_values("attribution", key=abs, ascending=False, kind="stable", ignore_index=True)
+    pieces = [(fragment, score(fragment)) for kind in wanted for fragment in cut(mol, kind)]
+    return sorted(pieces, key=lambda piece: -abs(piece[1]))
 
 
 def checked(graph: Data, what: str) -> Mol:
@@ -328,13 +333,13 @@ def _scorer(e: Explanation, mol: Mol) -> Callable[[Fragment], float]:
     ends = bond_ends(mol)
 
     def score(fragment: Fragment) -> float:
-        inside = np.isin(ends, fragment.atoms).sum(1)  # how many ends of each bond
         if of_atoms is not None and (of_bonds is None or fragment.kind != "bonds"):
             values = of_atoms[list(fragment.atoms)]
-        elif of_bonds is not None and e.signed and fragment.kind != "bonds":
-            return float((of_bonds * inside).sum() / 2)
         else:
             assert of_bonds is not None
+            inside = np.isin(ends, fragment.atoms).sum(1)  # how many ends of each bond
+            if e.signed and fragment.kind != "bonds":
+                return float((of_bonds * inside).sum() / 2)
             values = of_bonds[inside == 2] if (inside == 2).any() else of_bonds[inside > 0]
         return float(values.sum() if e.signed else values.mean()) if len(values) else 0.0
 

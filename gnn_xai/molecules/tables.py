@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -46,33 +48,37 @@ def atoms(explanation: Explanation) -> DataFrame:
         GnnXaiError: RDKit or pandas is not installed.
         InputError: the graph carries no SMILES, or not that of this explanation.
     """
+    return tabulated(atom_columns(explanation))
+
+
+def atom_columns(explanation: Explanation) -> dict[str, Any]:
+    """The columns of `atoms`, an array or a list each."""
     mol = molecule(explanation)
     scores = node_scores(explanation)
     size = mol.GetNumAtoms()
     virtual = int(graph_of(explanation).num_nodes or size) - size
-    numbers = [atom.GetAtomMapNum() or None for atom in mol.GetAtoms()] + [None] * virtual
-    table = pandas().DataFrame(
-        {
-            "index": np.arange(size + virtual),
-            "symbol": [atom.GetSymbol() for atom in mol.GetAtoms()] + [VIRTUAL] * virtual,
-            "map_number": pandas().array(numbers, dtype="Int64"),
-            "attribution": np.full(size + virtual, np.nan) if scores is None else scores,
-        }
-    )
+    rows = size + virtual
+    columns: dict[str, Any] = {
+        "index": np.arange(rows),
+        "symbol": [atom.GetSymbol() for atom in mol.GetAtoms()] + [VIRTUAL] * virtual,
+        "map_number": [atom.GetAtomMapNum() or None for atom in mol.GetAtoms()] + [None] * virtual,
+        "attribution": np.full(rows, np.nan) if scores is None else scores,
+    }
     if scores is None:
         bonds_alone = explanation.edge_mask is not None
         scored = "bonds alone; see the table of bonds" if bonds_alone else "features of the whole molecule"
-        table["note"] = f"{explanation.source.algorithm['name']} scored {scored}"
-    number, value = (explanation.extras.get(f"node_fragment{what}") for what in ("", "_value"))
+        columns["note"] = [f"{explanation.source.algorithm['name']} scored {scored}"] * rows
+    extras = explanation.extras
+    number, value = extras.get("node_fragment"), extras.get("node_fragment_value")
     if number is not None and value is not None:
-        parts = of_nodes(explanation, number, len(table), none=-1)
-        table["part"] = pandas().Series(parts, dtype="Int64").mask(parts < 0)
-        table["part_value"] = np.where(parts < 0, np.nan, of_nodes(explanation, value, len(table)))
+        parts = of_nodes(explanation, number, rows, none=-1)
+        columns["part"] = [None if part < 0 else int(part) for part in parts]
+        columns["part_value"] = np.where(parts < 0, np.nan, of_nodes(explanation, value, rows))
     for column, extra in UNCERTAINTY.items():
-        value = explanation.extras.get(f"node_{extra}")
+        value = extras.get(f"node_{extra}")
         if value is not None:
-            table[column] = of_nodes(explanation, value, len(table))
-    return table
+            columns[column] = of_nodes(explanation, value, rows)
+    return columns
 
 
 def bonds(explanation: Explanation) -> DataFrame:
@@ -95,26 +101,56 @@ def bonds(explanation: Explanation) -> DataFrame:
     Raises:
         GnnXaiError, InputError: as in `atoms`.
     """
+    return tabulated(bond_columns(explanation))
+
+
+def bond_columns(explanation: Explanation) -> dict[str, Any]:
+    """The columns of `bonds`, an array or a list each."""
     mol = molecule(explanation)
     scores, ends = bond_scores(explanation, mol), bond_ends(mol)
-    rows = list(mol.GetBonds())
-    table = pandas().DataFrame(
-        {
-            "index": np.arange(len(rows)),
-            "begin": ends[:, 0],
-            "end": ends[:, 1],
-            "symbols": [f"{bond.GetBeginAtom().GetSymbol()}–{bond.GetEndAtom().GetSymbol()}" for bond in rows],
-            "type": [str(bond.GetBondType()).lower() for bond in rows],
-            "attribution": np.full(len(rows), np.nan) if scores is None else scores,
-        }
-    )
+    symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
+    columns: dict[str, Any] = {
+        "index": np.arange(len(ends)),
+        "begin": ends[:, 0],
+        "end": ends[:, 1],
+        "symbols": [f"{symbols[u]}–{symbols[v]}" for u, v in ends.tolist()],
+        "type": [str(bond.GetBondType()).lower() for bond in mol.GetBonds()],
+        "attribution": np.full(len(ends), np.nan) if scores is None else scores,
+    }
     for column, extra in UNCERTAINTY.items():
         value = explanation.extras.get(f"edge_{extra}")
         if value is not None:
-            table[column] = _by_bond(explanation, mol, value, shared=True)
+            columns[column] = _by_bond(explanation, mol, value, shared=True)
     if scores is None:
-        table["note"] = f"{explanation.source.algorithm['name']} scored no bonds; see the table of atoms"
-    return table
+        columns["note"] = [f"{explanation.source.algorithm['name']} scored no bonds; see the table of atoms"] * len(
+            ends
+        )
+    return columns
+
+
+def tabulated(columns: Mapping[str, Any]) -> DataFrame:
+    """Columns as a table; whole numbers of which some are missing stay whole."""
+    whole = {key: pandas().array(columns[key], dtype="Int64") for key in ("map_number", "part") if key in columns}
+    return pandas().DataFrame({**columns, **whole})
+
+
+def stacked(parts: Sequence[tuple[Mapping[str, object], Mapping[str, Any]]]) -> DataFrame:
+    """Tables of several molecules as one.
+
+    Args:
+        parts: of each molecule, what stands in all of its rows, and its columns, as `atom_columns` returns them.
+    """
+    sizes = [len(columns["index"]) for _, columns in parts]
+    rows: dict[str, Any] = {
+        key: list(chain.from_iterable(repeat(own[key], size) for (own, _), size in zip(parts, sizes, strict=True)))
+        for key in parts[0][0]
+    }
+    for key in dict.fromkeys(key for _, columns in parts for key in columns):
+        missing = "" if key == "note" else None if key == "part" else np.nan
+        values = [columns.get(key, [missing] * size) for (_, columns), size in zip(parts, sizes, strict=True)]
+        arrays = all(isinstance(value, np.ndarray) for value in values)
+        rows[key] = np.concatenate(values) if arrays else list(chain.from_iterable(values))
+    return tabulated(rows)
 
 
 def of_nodes(explanation: Explanation, value: Tensor, size: int, none: float = 0.0) -> np.ndarray:

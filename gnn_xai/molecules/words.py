@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gnn_xai.core.model.problem import score_of
-from gnn_xai.molecules.fragments import fragments
+from gnn_xai.molecules.fragments import scored
 from gnn_xai.molecules.sums import Sum, sum_of, unit_of
 from gnn_xai.molecules.tables import name_of
 from gnn_xai.results.explanations import Explanation
@@ -98,9 +98,8 @@ def strongest_fragments(explanation: Explanation, most: int = 1) -> list[tuple[s
     """The fragments with the largest absolute attribution, the strongest first: functional groups and rings, which have
     names; where there are none, pieces of any kind.
     """
-    rows = fragments(explanation, ("functional_groups", "rings")).head(most)
-    rows = rows if len(rows) else fragments(explanation).head(most)
-    return [(str(name), float(score)) for name, score in zip(rows["name"], rows["attribution"], strict=True)]
+    pieces = scored(explanation, ("functional_groups", "rings")) or scored(explanation)
+    return [(fragment.name, score) for fragment, score in pieces[:most]]
 
 
 def in_words(explanation: Explanation, named: Iterable[tuple[str, float]]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from gnn_xai.errors import InputError, StorageError
 from gnn_xai.molecules.records import renumbered
 from gnn_xai.molecules.smiles import Molecules
-from gnn_xai.molecules.tables import atom_scores, atoms, bond_scores, graph_of, molecule, name_of, pandas
+from gnn_xai.molecules.tables import atom_columns, atom_scores, bond_scores, graph_of, molecule, name_of, stacked
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
@@ -72,14 +72,9 @@ def atom_table(explanations: Iterable[Explanation]) -> DataFrame:
     """The atoms of several molecules as one table, see `write`."""
     parts = []
     for number, e in enumerate(explanations):
-        part = atoms(e)
-        graph = graph_of(e)
-        for place, (key, value) in enumerate(
-            {"molecule": number, "name": name_of(e), "smiles": graph.smiles, "target": e.target}.items()
-        ):
-            part.insert(place, key, value)
-        parts.append(part)
-    return pandas().concat(parts, ignore_index=True)
+        own = {"molecule": number, "name": name_of(e), "smiles": graph_of(e).smiles, "target": e.target}
+        parts.append((own, atom_columns(e)))
+    return stacked(parts)
 
 
 def _csv(shown: list[Explanation]) -> bytes:

@@ -421,15 +421,13 @@ class Explanation:
             """The rows of a column that are of this instance; its only row without the leading dimension."""
             if LEVELS.get(name, "pointer") == "pointer":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            value, level = getattr(self.source, name), self.source.level(name)
+            value = getattr(self.source, name)
             if value is None:
                 return None
             if name == "index" and value.dim() > 1:
                 return tuple(value[self.position].tolist())
-            if level == "instance":
-                return value[self.position] if value.dim() > 1 else value[self.position].item()
-            start, stop = getattr(self.source, f"{level}_ptr")[self.position : self.position + 2].tolist()
-            return value.narrow(rows_dim(name), start, stop - start)
+            own = self._own(name, value)
+            return own.item() if own.dim() == 0 else own
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(name for name, level in LEVELS.items() if level != "pointer")]
@@ -464,22 +462,22 @@ class Explanation:
     @property
     def extras(self) -> dict[str, Tensor]:
         """Further tensors of this instance, by name."""
-        one = self.source[[self.position]]
-        return {
-            name: value[0] if one.level(f"{EXTRAS}{name}") == "instance" else value
-            for name, value in one.extras.items()
-        }
+        return {name: self._own(f"{EXTRAS}{name}", value) for name, value in self.source.extras.items()}
 
     @property
     def columns(self) -> dict[str, Tensor]:
         """The scores of further attributes by name: `[n, 1]`, `[n, F]` or `[F]` as `node_mask`, with a row for each edge
         where the attribute is one of edges; `[1]` or `[F]` for one of graphs.
         """
-        one = self.source[[self.position]]
-        return {
-            name: value[0] if one.level(f"{COLUMNS}{name}") == "instance" else value
-            for name, value in one.columns.items()
-        }
+        return {name: self._own(f"{COLUMNS}{name}", value) for name, value in self.source.columns.items()}
+
+    def _own(self, name: str, value: Tensor) -> Tensor:
+        """What of a column is of this instance: its row, or those of its nodes or edges."""
+        level = self.source.level(name)
+        if level == "instance":
+            return value[self.position]
+        start, stop = getattr(self.source, f"{level}_ptr")[self.position : self.position + 2].tolist()
+        return value.narrow(rows_dim(name), start, stop - start)
 
     @property
     def node_scores(self) -> Tensor | None:
