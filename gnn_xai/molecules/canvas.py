@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.sax.saxutils import escape
@@ -199,6 +200,7 @@ def _rdkit(drawer: Any, mol: Mol, factor: int, bond: float) -> np.ndarray:
     options.padding = 0.08  # for the discs around atoms at the border
     options.minFontSize, options.maxFontSize = 6 * factor, 16 * factor
     options.annotationFontScale = 0.65
+    options.atomLabelDeuteriumTritium = True  # D and T
     options.includeMetadata = False
     drawer.DrawMolecule(mol)
     places = [drawer.GetDrawCoords(i) for i in range(mol.GetNumAtoms())]
@@ -216,8 +218,7 @@ class _SvgCanvas(Canvas):
 
         drawer = MolDraw2DSVG(width, height)
         places = _rdkit(drawer, mol, 1, bond)
-        elements = re.findall(r"<(?:path|ellipse|polygon|line)\b.*?/>", drawer.GetDrawingText(), re.DOTALL)
-        return places, "\n".join(re.sub(r" class='[^']*'", "", element) for element in elements)
+        return places, compact(drawer.GetDrawingText())
 
     def ink(self, x: float, y: float, formula: str) -> None:
         self.parts.append(f'<g transform="translate({x:g} {y:g})">\n{formula}\n</g>')
@@ -255,6 +256,26 @@ class _SvgCanvas(Canvas):
                 "</svg>",
             ]
         )
+
+
+_DEFAULTS = re.compile(
+    "stroke-(?:linecap:butt|linejoin:miter|miterlimit:10|opacity:1);?|fill-opacity:1;?|(?<=fill:none;)fill-rule:evenodd;"
+)  # what SVG assumes as well, but for a limit that the angles of a formula do not reach
+_PATH = re.compile(r" d='([^']*)'")
+
+
+def compact(svg: str) -> str:
+    """The shapes of a drawing by RDKit in a third of the characters: lines, or letters, in a row that look the same are one
+    path.
+    """
+    shapes = re.findall(r"<(?:path|ellipse|polygon|line)\b.*?/>", svg, re.DOTALL)
+    shapes = [re.sub(r" class='[^']*'| (?=/>)", "", _DEFAULTS.sub("", shape)) for shape in shapes]
+    out = []
+    for look, alike in groupby(shapes, key=lambda shape: _PATH.sub(" d=''", shape)):
+        paths = ["".join(re.split(r"\s*([A-Z])\s*", path)).strip() for shape in alike for path in _PATH.findall(shape)]
+        one = "evenodd" not in look  # of filled shapes that overlap, one path would have a hole
+        out += [look.replace(" d=''", f" d='{path}'") for path in (["".join(paths)] if one else paths)]
+    return "\n".join(out)
 
 
 class _PngCanvas(Canvas):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnn_xai.molecules.fragments import connected
 from gnn_xai.molecules.smiles import as_mol
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 MACROCYCLE = 9  # atoms of a ring
+LONGEST_CHAIN = 50  # atoms in a line
+LENGTH = 1.5  # of a bond in RDKit's coordinates
 
 
 def laid_out(mol: Mol, numbers: bool = False) -> Mol:
@@ -38,7 +42,82 @@ def laid_out(mol: Mol, numbers: bool = False) -> Mol:
         if not mol.GetNumConformers():
             rdDepictor.Compute2DCoords(mol)
         rdDepictor.StraightenDepiction(mol)
+        _fold(mol)
+        _set_apart(mol)
         return PrepareMolForDrawing(mol, addChiralHs=False)
+
+
+def _set_apart(mol: Mol) -> None:
+    """Put the parts of a salt or mixture side by side, so far apart that they do not look bonded."""
+    from rdkit import Chem
+
+    positions, right = _positions(mol), 0.0
+    parts = Chem.GetMolFrags(mol)
+    if len(parts) < 2:
+        return
+    for part in map(list, parts):
+        low, high = positions[part].min(0), positions[part].max(0)
+        positions[part] += (right - low[0], -(low[1] + high[1]) / 2)
+        right += high[0] - low[0] + 2 * LENGTH
+    _place(mol, positions)
+
+
+def _fold(mol: Mol) -> None:
+    """Bend a molecule that is one long chain, as lines of text: back and forth, each line above the one before. It stays as
+    it is where lines would touch.
+    """
+    from rdkit import Chem
+
+    if mol.GetNumAtoms() <= LONGEST_CHAIN or len(Chem.GetMolFrags(mol)) > 1:
+        return
+    distance = Chem.GetDistanceMatrix(mol)
+    path = list(Chem.GetShortestPath(mol, *map(int, np.unravel_index(distance.argmax(), distance.shape))))
+    if len(path) <= LONGEST_CHAIN:
+        return
+    single = [
+        not bond.IsInRing() and bond.GetBondTypeAsDouble() == 1
+        for bond in (mol.GetBondBetweenAtoms(u, v) for u, v in pairwise(path))
+    ]
+    positions, line = _positions(mol), round((8 * len(path)) ** 0.5)
+    positions = positions @ _rotation(positions[path[-1]] - positions[path[0]])
+    start, way = line, 1.0
+    while start < len(path) - 8:
+        step = np.diff(positions[path], axis=0)
+        turns = way * (step[:-1, 0] * step[1:, 1] - step[:-1, 1] * step[1:, 0])  # at atom i + 1 of the path
+        if turns[start - 1] <= 0 or not all(single[start : start + 5]):
+            start += 1
+            continue
+        for corner in (start + 1, start + 4, start + 5):
+            _mirror(mol, positions, path[corner - 1], path[corner])
+        start, way = start + 6 + line, -way
+    gaps = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    if gaps[distance > 1].min() > 0.7 * LENGTH:
+        _place(mol, positions)
+
+
+def _mirror(mol: Mol, positions: np.ndarray, before: int, corner: int) -> None:
+    """Mirror what follows a bond at the line of the bond."""
+    everything = set(range(mol.GetNumAtoms()))
+    after = next(part for part in connected(mol, everything, [frozenset((before, corner))]) if corner in part)
+    turn = _rotation(positions[corner] - positions[before])
+    rest = sorted(after)
+    positions[rest] = positions[corner] + (positions[rest] - positions[corner]) @ turn * (1, -1) @ turn.T
+
+
+def _rotation(direction: np.ndarray) -> np.ndarray:
+    """The matrix that turns row vectors of a direction to the right, `[2, 2]`."""
+    x, y = direction / np.linalg.norm(direction)
+    return np.array([[x, -y], [y, x]])
+
+
+def _positions(mol: Mol) -> np.ndarray:
+    return mol.GetConformer().GetPositions()[:, :2]
+
+
+def _place(mol: Mol, positions: np.ndarray) -> None:
+    conformer = mol.GetConformer()
+    for atom, (x, y) in enumerate(positions.tolist()):
+        conformer.SetAtomPosition(atom, (x, y, 0.0))
 
 
 def aligned(mol: Mol, like: Mol, places: Mapping[int, int], notes: Mapping[int, str] | None = None) -> Mol:
@@ -79,12 +158,11 @@ def depiction(smiles: str) -> np.ndarray:
         GnnXaiError: RDKit is not installed.
         InputError: RDKit cannot read the SMILES.
     """
-    return laid_out(as_mol(smiles)).GetConformer().GetPositions()[:, :2] / 1.5
+    return _positions(laid_out(as_mol(smiles))) / LENGTH
 
 
 def size_of(mol: Mol, bond: float, smallest: tuple[int, int], largest: tuple[int, int]) -> tuple[int, int]:
     """Width and height in pixels that give a molecule bonds of a length."""
-    positions = mol.GetConformer().GetPositions()[:, :2]
-    extent = (np.ptp(positions, axis=0) / 1.5 + (3.0, 2.6)) * bond  # with room for labels at the rim
+    extent = (np.ptp(_positions(mol), axis=0) / LENGTH + (3.0, 2.6)) * bond  # with room for labels at the rim
     width, height = np.clip(np.ceil(extent), smallest, largest).astype(int)
     return int(width), int(height)

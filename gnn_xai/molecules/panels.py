@@ -13,7 +13,7 @@ PLAIN = Scale(signed=True, limit=1.0)  # nothing is shaded
 BOND = 26.0  # pixels a bond, as long as the molecule fits
 SMALLEST, LARGEST = (220, 165), (460, 380)  # pixels
 MARGIN = 16
-LINE, HEAD, BAR = 15, 18, 48  # pixels of a line, of the title, and of a scale
+LINE, HEAD, BAR, TOP = 15, 18, 48, 12  # pixels of a line, of the title, of a scale, and above all
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def sheet_of(
 
     def paint(canvas: Canvas) -> None:
         for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
-            x, y = (i % columns) * width, (i // columns) * (height + text)
+            x, y = (i % columns) * width, (i // columns) * (height + text) + TOP
             try:
                 canvas.molecule(x, y, width, height, panel.formula, panel.scale, BOND)
             except Exception as error:  # whatever RDKit or PIL raise; the others are drawn
@@ -73,7 +73,7 @@ def sheet_of(
             for line, part in enumerate(lines, start=1):
                 canvas.text(x + MARGIN, y + height + HEAD + LINE * line, part, 11, width=room, color=FAINT_TEXT)
         for i, (scale, name) in enumerate(bars):
-            canvas.bar(width * columns * (i + 0.5) / len(bars), rows * (height + text) + 6, scale, name)
+            canvas.bar(width * columns * (i + 0.5) / len(bars), rows * (height + text) + TOP + 6, scale, name)
 
     foot = BAR + named if bars else 0
-    return Drawing(width * columns, rows * (height + text) + foot, paint, title)
+    return Drawing(width * columns, rows * (height + text) + TOP + foot, paint, title)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ON_THE_SHEET = 60  # molecules; more than a wall takes
+ON_THE_PAGE = 1000  # molecules; some 7 kB each
 FRAGMENTS = 3  # named on the page, of each molecule
 
 MASK = "White is 0, a part the prediction does without; green is 1, a part that is needed."
@@ -39,8 +40,9 @@ def write_molecules(
 ) -> DataFrame:
     """Write `sheet.png`, `sheet.svg`, `index.html`, `molecules.csv`, `atoms.csv` and `bonds.csv`.
 
-    The page holds every molecule and needs no network, no script and no other file. The sheet holds the first 60. A picture
-    that cannot be drawn is missed alone, with a word in its place or, for the sheet, a warning.
+    The page holds the first 1 000 molecules and needs no network, no script and no other file. The sheet holds the first
+    60, and the tables all. A picture that cannot be drawn is missed alone, with a word in its place or, for the sheet, a
+    warning.
 
     `molecules.csv` holds `line`, `name`, `smiles`, the columns that the molecules came with, then numbers: `prediction` (the
     value of a regression; else the predicted class), `probability` (of the explained class; missing for a regression),
@@ -63,7 +65,9 @@ def write_molecules(
     """
     pandas = tables.pandas()
     _draw_sheet(folder, explanations, columns, class_names, unit)
-    cards = [_card(e, molecules, class_names, unit) for e in explanations]
+    notes: dict[int, str] = {problem.line: problem.reason.partition(": ")[2] for problem in molecules.problems}
+    cards = [_card(e, molecules, notes, class_names, unit) for e in explanations]
+    shown = [{**card, "picture": _picture(e)} for card, e in zip(cards, explanations[:ON_THE_PAGE], strict=False)]
     page = render(
         "molecules.html",
         title=title,
@@ -71,21 +75,17 @@ def write_molecules(
         how_to_read=_how_to_read(explanations, unit),
         scale=Markup(drawing.colorbar(explanations).svg),
         left_out=[problem for problem in molecules.problems if problem.left_out],
-        cards=cards,
+        cards=shown,
         footer=footer,
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
     rows_of_table = [_row(e, card, molecules.properties[e.index]) for e, card in zip(explanations, cards, strict=True)]
     table = pandas.DataFrame(rows_of_table)
     table.to_csv(folder / "molecules.csv", index=False, float_format="%.6g")
-    for name, rows in (("atoms", tables.atoms), ("bonds", tables.bonds)):
-        parts = []
-        for e, card in zip(explanations, cards, strict=True):
-            part = rows(e)
-            for place, key in enumerate(("line", "name", "smiles")):
-                part.insert(place, key, card[key])
-            parts.append(part)
-        pandas.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    heads = [{key: card[key] for key in ("line", "name", "smiles")} for card in cards]
+    for name, columns in (("atoms", tables.atom_columns), ("bonds", tables.bond_columns)):
+        parts = list(zip(heads, map(columns, explanations), strict=True))
+        tables.stacked(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     return table
 
 
@@ -120,9 +120,10 @@ def _limit(explanations: Explanations) -> float | None:
     return scale.limit if scale.signed else None
 
 
-def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | None, unit: str) -> dict[str, Any]:
+def _card(
+    e: Explanation, molecules: Molecules, notes: Mapping[int, str], class_names: Sequence[str] | None, unit: str
+) -> dict[str, Any]:
     line = molecules.lines[e.index]
-    notes = [problem.reason.partition(": ")[2] for problem in molecules.problems if problem.line == line]
     below = words.words_of(e, class_names, unit, FRAGMENTS)
     return {
         "line": line,
@@ -134,8 +135,7 @@ def _card(e: Explanation, molecules: Molecules, class_names: Sequence[str] | Non
         "sum": below.sum,
         "parts": below.parts,
         "fidelity": below.fidelity,
-        "note": "; ".join(notes),
-        "picture": _picture(e),
+        "note": notes.get(line, ""),
     }
 
 
@@ -154,7 +154,10 @@ def _row(e: Explanation, card: dict[str, Any], properties: Mapping[str, Any]) ->
 def _lead(molecules: Molecules, explanations: Explanations) -> str:
     left_out = sum(problem.left_out for problem in molecules.problems)
     more = f" {left_out} of {len(molecules) + left_out} lines were left out; they are listed below." if left_out else ""
-    return f"{len(explanations)} molecules, explained by {explanations.algorithm['name']}.{more}"
+    few = (
+        f" The page shows the first {ON_THE_PAGE}, and molecules.csv lists all." if len(molecules) > ON_THE_PAGE else ""
+    )
+    return f"{len(explanations)} molecules, explained by {explanations.algorithm['name']}.{few}{more}"
 
 
 def _how_to_read(explanations: Explanations, unit: str) -> str:

@@ -27,7 +27,8 @@ def caption(explanation: Explanation, class_names: Sequence[str] | None) -> tupl
     target = explanation.target
     if explanation.source.task.mode.value == "regression":
         column = f" (output {target})" if len(output) > 1 else ""
-        return f"{head} · predicted {output[target]:.3g}{column}", ""
+        value = f"{output[target]:.3g}".replace("-", "\N{MINUS SIGN}")
+        return f"{head} · predicted {value}{column}", ""
 
     def name(label: int) -> str:
         return str(class_names[label]) if class_names is not None else f"class {label}"
