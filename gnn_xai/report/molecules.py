@@ -83,8 +83,8 @@ def write_molecules(
     table = pandas.DataFrame(rows_of_table)
     table.to_csv(folder / "molecules.csv", index=False, float_format="%.6g")
     heads = [{key: card[key] for key in ("line", "name", "smiles")} for card in cards]
-    for name, columns in (("atoms", tables.atom_columns), ("bonds", tables.bond_columns)):
-        parts = list(zip(heads, map(columns, explanations), strict=True))
+    for name, columns_of in (("atoms", tables.atom_columns), ("bonds", tables.bond_columns)):
+        parts = list(zip(heads, map(columns_of, explanations), strict=True))
         tables.stacked(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     return table
 
