@@ -30,7 +30,6 @@ from gnn_xai.cli.app import main
 from gnn_xai.errors import GnnXaiError, GnnXaiWarning, InputError
 from gnn_xai.molecules import canvas, featurizers, fragments, from_smiles, read, tables, words
 from gnn_xai.molecules.layout import laid_out
-from gnn_xai.report import molecules as report
 from gnn_xai.viz.color import signed_text
 
 SMILES = [
@@ -423,49 +422,6 @@ def test_stereo_charges_and_map_numbers_are_kept():
     assert "atomNote" not in mol.GetAtomWithIdx(1).GetPropsAsDict()
     numbered = laid_out(Chem.MolFromSmiles("CO"), numbers=True)
     assert [atom.GetProp("atomNote") for atom in numbered.GetAtoms()] == ["0", "1"]
-
-
-def test_parts_of_a_salt_stand_apart():
-    places = laid_out(Chem.MolFromSmiles("CC(=O)[O-].[Na+].O")).GetConformer().GetPositions()
-    assert np.linalg.norm(places[:4, None] - places[4:], axis=2).min() > 2 * 1.5
-    assert np.linalg.norm(places[4] - places[5]) == pytest.approx(2 * 1.5)
-
-
-def test_long_chains_are_folded_and_keep_their_shape():
-    chain = Chem.MolFromSmiles("O" + "CCO" * 30 + "C[C@@H](F)C/C=C/C" + "OCC" * 16)
-    mol = laid_out(chain)
-    places = mol.GetConformer().GetPositions()
-    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()])
-    assert np.linalg.norm(places[ends[:, 0]] - places[ends[:, 1]], axis=1) == pytest.approx(1.5, abs=0.01)
-    width, height = np.ptp(places[:, :2], axis=0)
-    assert 2 < width / height < 4
-    again = Chem.MolFromMolBlock(Chem.MolToMolBlock(mol))
-    assert Chem.MolToSmiles(again) == Chem.MolToSmiles(chain), "stereo is that of the molecule"
-
-
-def test_svg_is_short_and_holds_all_that_was_drawn():
-    from rdkit.Chem.Draw.rdMolDraw2D import MolDraw2DSVG
-
-    drawer = MolDraw2DSVG(400, 300)
-    drawer.DrawMolecule(Chem.MolFromSmiles("C[C@H](N)C(=O)Oc1ccccc1[N+](=O)[O-]"))
-    drawer.FinishDrawing()
-    before = drawer.GetDrawingText()
-    after = canvas.compact(before)
-    places = [re.findall(r"[A-Z]|[\d.]+", "".join(re.findall(r" d='([^']*)'", svg))) for svg in (before, after)]
-    assert places[0] == places[1]
-    assert set(re.findall("stroke-width:[^;]*", after)) == set(
-        re.findall("stroke-width:[^;]*", before.partition("<path")[2])
-    )
-    assert len(after) < len(before) / 2
-
-
-def test_a_page_draws_the_first_molecules_and_tables_list_all(mols, explanations, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ON_THE_PAGE", 2)
-    report.write_molecules(tmp_path, mols, explanations, title="molecules")
-    text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert text.count("<article>") == 2
-    assert f"{len(mols)} molecules, explained by integrated_gradients. The page shows the first 2" in text
-    assert len((tmp_path / "molecules.csv").read_text(encoding="utf-8").splitlines()) == len(mols) + 1
 
 
 @pytest.mark.parametrize(("count", "at_most"), [(30, 700), (120, 1100)])
