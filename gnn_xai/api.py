@@ -131,7 +131,9 @@ def explain(
         data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name. Those with a field `columns` also score
             further attributes of nodes, edges or graphs that the model reads: `columns="edge_attr"`, several names, or names
-            with types of mask as in `{"edge_attr": "object", "u": "attributes"}`. `attributes`, which names alone mean, is
+            with types of mask as in `{"edge_attr": "object", "u": "attributes"}`. In a heterogeneous graph a name means all
+            types and relations that hold it, and some are listed under each,
+            `{"paper": ["year"], ("user", "rates", "item"): {"edge_attr": "object"}}`. `attributes`, which names alone mean, is
             one score for each value, `object` one for each row, and `common_attributes` one for a feature of all rows of an
             instance. Masks multiply values, and where these are integer codes, what the model embeds them as. The two
             directions of an undirected edge share a score where they have the same values. Rows of context keep their values

@@ -36,13 +36,13 @@ def warn(sentence: str) -> None:
     warnings.warn(sentence, GnnXaiWarning, stacklevel=level)
 
 
-def unknown(what: str, got: object, known: Iterable[str]) -> InputError:
+def unknown(what: str, got: object, known: Iterable[object]) -> InputError:
     """An `InputError` for a name that is not in a list, with the nearest match.
 
     >>> print(unknown("algorithm", "gnnexplainer", ["gnn_explainer", "saliency"]))
     unknown algorithm 'gnnexplainer'; did you mean 'gnn_explainer'? (known: gnn_explainer, saliency)
     """
-    names = list(known)
+    names = {str(name): name for name in known}
     near = difflib.get_close_matches(str(got), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {names[near[0]]!r}?" if near else ""
     return InputError(f"unknown {what} {got!r}{hint} (known: {', '.join(names)})")

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Data
 from torch_geometric.explain.config import ModelConfig
 from torch_geometric.utils import to_undirected
 
@@ -617,17 +617,6 @@ def test_integers_that_are_neither_codes_nor_numbers_are_refused() -> None:
         explain(made(Compares), [data], gx.Saliency(columns="edge_attr"))
     found = explain(made(Compares), [data], gx.Saliency())  # the remedy: left out
     assert bool(found.node_mask.abs().sum() > 0)
-
-
-def test_heterogeneous_graphs_score_features_and_edges_alone() -> None:
-    women = gx.datasets.load("southern_women")
-    options = {"task": women.task, "node_type": women.node_type, "index": [0]}
-    with pytest.raises(
-        InputError, match="columns= for a homogeneous graph, got 'time' for HeteroData.*leave columns= out"
-    ):
-        explain(women.model, women.data, gx.Saliency(columns="time"), **options)
-    assert isinstance(women.data, HeteroData)
-    assert len(explain(women.model, women.data, gx.Saliency(), **options)) == 1
 
 
 def test_a_file_of_scored_attributes_that_lost_their_types(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Inputs:
     def _slots(self, column: Scored) -> Tensor:
         """The place of each row of an attribute within its instance, one for rows that share scores; -1 for context."""
         session, graphs = self.session, self.graphs
-        elements, tied = graphs.elements(column.level), session.rows_tied(graphs, column)
+        elements, tied = graphs.rows(column.name), session.rows_tied(graphs, column)
         first = ((tied == torch.arange(len(tied), device=tied.device)) & elements.in_play).nonzero().flatten()
         slot = torch.full_like(tied, -1)
         slot[first] = segment_ranks(session.row_key(graphs, column)[first], elements.owner[first], len(graphs))
@@ -119,7 +119,7 @@ class Inputs:
             at, owner = replicas.elements(column.level)
             slot = self.slot[column][at]
             filled = slot >= 0
-            kept[at[filled]] = value[owner[filled], slot[filled]].reshape(int(filled.sum()), -1)
+            kept[at[filled]] = value[owner[filled], slot[filled]].reshape(-1, kept.size(1))
 
 
 class Score(nn.Module):

@@ -57,7 +57,7 @@ def times_input(scores: Scores, graphs: ComputationGraphs) -> Scores:
     """Scores of attributes times their values; edge masks are 1."""
 
     def values(column: Scored) -> Tensor:
-        return graphs.graphs.masked(column.name)[graphs.elements(column.level).id]
+        return graphs.graphs.masked(column.name)[graphs.rows(column.name).id]
 
     attributes = {column: score * values(column).reshape(score.shape) for column, score in scores.attributes.items()}
     return Scores.of(scores.edge, attributes)
@@ -69,7 +69,7 @@ def scaled(replicas: Replicas, column: Scored, factor: float) -> Tensor:
         assert replicas.features is not None
         return replicas.features * factor
     values, at = replicas.masked(column.name), replicas.elements(column.level)[0]
-    in_play = replicas.source.elements(column.level).in_play[at].reshape(-1, *[1] * (values.dim() - 1))
+    in_play = replicas.source.rows(column.name).in_play[at].reshape(-1, *[1] * (values.dim() - 1))
     return torch.where(in_play, values * factor, values)
 
 

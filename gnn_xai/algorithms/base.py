@@ -32,6 +32,7 @@ from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
+from gnn_xai.core.graphs.spelling import EdgeType, title_of
 from gnn_xai.errors import InputError, unknown
 
 
@@ -65,8 +66,12 @@ class Algorithm(Attributing, Protocol):
     signed: ClassVar[bool]
 
 
-Columns = Mapping[str, NodeMaskType] | Sequence[str] | str | None
-"""The field `columns` of an algorithm: names of attributes, each with its type of mask; names alone mean `attributes`."""
+OfType = Mapping[str, NodeMaskType] | Sequence[str]
+
+Columns = Mapping[Any, NodeMaskType | OfType] | Sequence[str] | str | None
+"""The field `columns` of an algorithm: names of attributes, each with its type of mask; names alone mean `attributes`. Those
+of one node type or relation are listed under it, `{"paper": ["year"], ("user", "rates", "item"): ["edge_attr"]}`.
+"""
 
 REGISTRY: dict[str, type] = {}
 """Every algorithm of the package by name; filled in `gnn_xai/algorithms/__init__.py`, never by a user's class."""
@@ -289,6 +294,7 @@ def _columns_of(owner: Any) -> dict[str, NodeMaskType]:
                 f"mask such as {{'edge_attr': 'attributes'}}, got {columns!r}"
             )
         names = dict.fromkeys(names, "attributes")
+    names = _titled(owner, names)
     allowed = getattr(type(owner), "column_types", NODE_MASK_TYPES)
     for name, kind in names.items():
         if kind not in allowed:
@@ -296,11 +302,38 @@ def _columns_of(owner: Any) -> dict[str, NodeMaskType]:
             raise InputError(
                 f"expected {type(owner).__name__}(columns={{{name!r}: ...}}) as one of {words}, got {kind!r}"
             )
-        if name in ("x", "edge_index"):
-            field = "node_mask_type" if name == "x" else "edge_mask_type"
+        last = name.rpartition(".")[2]
+        if last in ("x", "edge_index"):
+            field = "node_mask_type" if last == "x" else "edge_mask_type"
             raise InputError(f"expected attributes beside x and edge_index in columns=, got {name!r}; use {field}=")
     object.__setattr__(owner, "columns", dict(names))
     return dict(columns_of(owner))
+
+
+def _titled(owner: Any, columns: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes by name, those that are listed under a node type or a relation by title.
+
+    Raises:
+        InputError: if what is listed there are no names.
+    """
+    titled: dict[str, Any] = {}
+    for key, value in columns.items():
+        if isinstance(key, str) and not isinstance(value, (Mapping, list, tuple)):
+            titled[key] = value
+            continue
+        relation = isinstance(key, tuple) and len(key) == 3 and all(isinstance(name, str) for name in key)
+        names = value if isinstance(value, Mapping) else dict.fromkeys(value, "attributes") if _are_names(value) else {}
+        if not (relation or isinstance(key, str)) or not names:
+            raise InputError(
+                f"expected {type(owner).__name__}(columns=) with names of attributes listed under a node type or relation, "
+                f"such as {{'paper': ['year'], ('user', 'rates', 'item'): ['edge_attr']}}, got {{{key!r}: {value!r}}}"
+            )
+        titled |= {title_of(cast("str | EdgeType", key), name): kind for name, kind in names.items()}
+    return titled
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 @cache

@@ -65,7 +65,7 @@ class IntegratedGradients:
         for column, score in scores.attributes.items():
             tied = session.rows_tied(graphs, column)
             once = score.sum(1) * (tied == torch.arange(len(tied), device=tied.device))
-            total = total + segment_sum(once, graphs.elements(column.level).owner, len(graphs))
+            total = total + segment_sum(once, graphs.rows(column.name).owner, len(graphs))
         if scores.edge is not None:
             once, _ = session.removable(graphs)
             total = total + segment_sum(scores.edge[once], graphs.edge_owner[once], len(graphs))

@@ -76,7 +76,7 @@ class SmoothGrad:
             keys = [key, row_key[column][at].unsqueeze(1), feature, torch.full_like(feature, 2 * k)]
             keys += [] if column.name == "x" else [torch.full_like(feature, column.key)]
             normal = keyed_normal(session.seed, *keys).to(rows.dtype)
-            in_play = graphs.elements(column.level).in_play[at]
+            in_play = graphs.rows(column.name).in_play[at]
             coded = column.name in graphs.graphs.factors
             spread = rows.new_ones(len(replicas)) if coded else _range(rows, replica, in_play, len(replicas))
             noise = (self.noise * spread)[replica].unsqueeze(1) * normal

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain import HeteroExplanation
 
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.graphs.spelling import EdgeType, Named, rows_of
+from gnn_xai.core.graphs.spelling import EdgeType, Held, Named, rows_of
 from gnn_xai.core.graphs.types import only_labelled
 from gnn_xai.errors import InputError
 
@@ -27,6 +28,7 @@ class TypeNames:
             types without.
         num_nodes, num_edges: of each type in the data, where it is one graph; else `None`.
         named: the data is one `Data` with several edge sets, which name the relations.
+        held: the type or relation, and the name there, of each scored attribute that one of them holds.
     """
 
     explained: str | EdgeType | None
@@ -36,6 +38,7 @@ class TypeNames:
     num_nodes: tuple[int, ...] | None = None
     num_edges: tuple[int, ...] | None = None
     named: bool = False
+    held: Mapping[str, Held] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graphs: Graphs, explained: str | EdgeType | None) -> TypeNames | None:
@@ -45,7 +48,8 @@ class TypeNames:
             return None
         counts = None if graphs.many else (tuple(map(len, types.nodes)), tuple(map(len, types.edges)))
         named = isinstance(types.spelling, Named)
-        return cls(explained, types.names, types.relations, types.columns, *(counts or (None, None)), named)
+        numbers = counts or (None, None)
+        return cls(explained, types.names, types.relations, types.columns, *numbers, named, dict(types.flat))
 
     @classmethod
     def read(cls, values: dict[str, Any] | None) -> TypeNames | None:
@@ -64,7 +68,20 @@ class TypeNames:
             counts[0],
             counts[1],
             values["named"],
+            {title: Held(*held) for title, held in values.get("held", {}).items()},
         )
+
+    def holder(self, held: Held) -> str | EdgeType:
+        """The type or relation that holds an attribute; an edge set by its name."""
+        if held.level == "node":
+            return self.node_types[held.number]
+        relation = self.edge_types[held.number]
+        return relation[1] if self.named else relation
+
+    def relation(self, holder: str | EdgeType) -> str | EdgeType:
+        """A type, or a relation whose edge set may be named alone, as PyG has it."""
+        named = {relation[1]: relation for relation in self.edge_types} if self.named else {}
+        return named.get(cast(str, holder), holder)
 
     def features(self) -> list[tuple[str, int]]:
         """The type and the number within it of every feature, in the order of masks."""
@@ -130,6 +147,27 @@ def edge_masks(e: Any) -> dict[Any, Tensor]:
     return masks
 
 
+def column_masks(e: Any) -> dict[Any, dict[str, Tensor]]:
+    """The scores of further attributes of an `Explanation` by type or relation and name, `[n, F]` or `[n, 1]` over all its
+    nodes or edges, `[1, F]` for one mask of all; 0 where nothing can reach.
+
+    Raises:
+        InputError: if the data is not at hand.
+    """
+    types, masks = _types(e), {}
+    nodes, edges = _counts(e)
+    for title, held in types.held.items():
+        scores = e.columns[title]
+        if e.source.column_types[title][1] == "common_attributes":
+            rows = scores.unsqueeze(0)
+        else:
+            inside = getattr(e, f"{held.level}_type") == held.number
+            zeros = scores.new_zeros((nodes if held.level == "node" else edges)[held.number], scores.size(1))
+            rows = zeros.index_copy(0, getattr(e, f"{held.level}_number")[inside], scores[inside])
+        masks.setdefault(types.holder(held), {})[held.name] = rows
+    return masks
+
+
 def to_pyg(e: Any, data: Any) -> HeteroExplanation:
     """An `Explanation` as PyG's own, see `Explanations.to_pyg`.
 
@@ -159,6 +197,11 @@ def to_pyg(e: Any, data: Any) -> HeteroExplanation:
     masks = edge_masks(e) if e.edge_mask is not None else {}
     for name, mask in zip(types.edge_types, masks.values(), strict=False):
         out[name].edge_mask = mask
+    for holder, columns in column_masks(e).items():
+        for key, mask in columns.items():
+            out[types.relation(holder)][f"{key}_mask"] = mask
+    for name in e.columns.keys() - types.held.keys():
+        out[f"{name}_mask"] = e.columns[name].unsqueeze(0)
     out["prediction"], out["target"] = e.prediction.unsqueeze(0), torch.tensor([e.target], device=e.prediction.device)
     if level == "node":
         out["index"] = e.index

@@ -89,7 +89,9 @@ class Explanations:
         edge_type, edge_number: `[ΣE]` the same for edges and `types.edge_types`.
         types: the names of node types and relations.
         columns: scores of further attributes by name, such as `columns["edge_attr"]`, laid out as `node_mask`: a row for
-            each node or edge in play, or each instance for attributes of graphs.
+            each node or edge in play, or each instance for attributes of graphs. What one node type or relation holds is
+            called after both, `columns["paper.year"]` or `columns["user→rates→item.edge_attr"]`, and 0 for others; see
+            `Explanation.column_dict`.
         column_types: what a row of each of these attributes belongs to (`node`, `edge`, `graph`), and its type of mask.
     """
 
@@ -307,8 +309,8 @@ class Explanations:
         - `edge`: `edge_id`, `source`, `destination`, `score`, and what `extras` hold per edge.
         - `node`: `node_id`, `score`, see `node_scores`.
         - `feature`: `node_id` (unless one mask is shared by all nodes), `feature`, `score`.
-        - `column`: `column` (the name of a further attribute), `element` (the id of the node or edge; -1 for what all of the
-          instance shares), `feature`, `score`.
+        - `column`: `column` (the name of a further attribute), `element` (the id of the node or edge, within the type or
+          relation that holds the attribute; -1 for what all of the instance shares), `feature`, `score`.
 
         `DataFrame.attrs["gnn_xai"]` holds algorithm, task, seed and provenance.
 
@@ -497,6 +499,13 @@ class Explanation:
     def edge_mask_dict(self) -> dict[EdgeType, Tensor]:
         """The edge mask of a heterogeneous graph by relation, `[e]` over all edges of each; 0 where nothing can reach."""
         return _by_type.edge_masks(self)
+
+    @property
+    def column_dict(self) -> dict[Any, dict[str, Tensor]]:
+        """The scores of further attributes of a heterogeneous graph by type or relation, and name: `[n, F]` or `[n, 1]` over
+        all nodes or edges of each in their own ids, `[1, F]` for one mask of all; 0 where nothing can reach.
+        """
+        return _by_type.column_masks(self)
 
     def top_edges(self, k: int = 10) -> list[tuple[Any, Any, float]]:
         """The k strongest edges `(u, v, score)`, by absolute value; the two directions of an undirected edge count once.

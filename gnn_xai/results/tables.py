@@ -119,6 +119,12 @@ def _of_column(explanations: Any, name: str, position: np.ndarray) -> dict[str, 
         element = torch.full_like(owner, -1)
     else:
         owner, element = owners(getattr(explanations, f"{level}_ptr")), getattr(explanations, f"{level}_id")
+        held = None if explanations.types is None else explanations.types.held.get(name)
+        if held is not None:
+            inside = getattr(explanations, f"{level}_type") == held.number
+            element, owner, scores = (
+                some[inside] for some in (getattr(explanations, f"{level}_number"), owner, scores)
+            )
     head = arrays({"index": explanations.index[owner], "target": explanations.target[owner]})
     width = scores.size(1)
     repeated = {"position": position[_array(owner)], **head, "column": np.full(len(scores), name)}

@@ -96,7 +96,7 @@ def attribute_gradients(
     batches.for_each_batch(work, session.cost(graphs), session.limit)
     for column in columns:
         if column.name != "x":  # which no gradient reaches outside
-            totals[column] *= graphs.elements(column.level).in_play.unsqueeze(1)
+            totals[column] *= graphs.rows(column.name).in_play.unsqueeze(1)
     return totals, by_edge
 
 
@@ -144,7 +144,7 @@ def gradients(
 
 def _zeros(graphs: ComputationGraphs, column: Scored) -> Float[Tensor, "rows features"]:
     values = graphs.graphs.masked(column.name)
-    return values.new_zeros(len(graphs.elements(column.level).id), values[:1].numel())
+    return values.new_zeros(len(graphs.rows(column.name).id), values[:1].numel())
 
 
 def _leaf(values: dict[str, Tensor], replicas: Replicas, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from gnn_xai.core.arrays import batches
@@ -278,9 +279,21 @@ def _without_pairs(problem: Problem, graphs: ComputationGraphs) -> ComputationGr
     """Computation graphs where edges between the roots of an instance are context, if that was asked for."""
     if not problem.exclude_pair:
         return graphs
-    return replace(
-        graphs, edge_in_play=graphs.edge_in_play & ~graphs.between_roots(problem.readout.own_relations(problem.graphs))
-    )
+    return replace(graphs, edge_in_play=graphs.edge_in_play & ~_between_roots(problem, graphs))
+
+
+def _between_roots(problem: Problem, graphs: ComputationGraphs) -> Bool[Tensor, " edges"]:
+    """Whether an edge runs from the first root of its instance to the last or, in undirected graphs, back."""
+    assert graphs.roots is not None
+    first, last = graphs.roots[graphs.edge_owner, 0], graphs.roots[graphs.edge_owner, -1]
+    sender, receiver = graphs.edge_index
+    there, back = (sender == first) & (receiver == last), (sender == last) & (receiver == first)
+    relations, types = problem.readout.own_relations(problem.graphs), problem.graphs.types
+    if relations is None or types is None:
+        return there | back & (problem.graphs.reverse[graphs.edge] >= 0)
+    kind = types.edge_type[graphs.edge]
+    inside = [torch.isin(kind, torch.tensor(some, dtype=kind.dtype, device=kind.device)) for some in relations]
+    return there & inside[0] | back & inside[1]
 
 
 def _key(index: Tensor, cap: Cap | None, limit: int, apart: bool) -> tuple[Any, ...]:

@@ -70,7 +70,7 @@ def soft(masks: Scores, graphs: ComputationGraphs, signed: bool) -> Scores:
         if scored.type == "common_attributes":
             attributes[scored] = scaled(values, torch.arange(len(graphs), device=values.device), None)
         else:
-            elements = graphs.elements(scored.level)
+            elements = graphs.rows(scored.name)
             attributes[scored] = scaled(values, elements.owner, elements.in_play)
     return Scores.of(edge, attributes)
 
@@ -115,7 +115,7 @@ def _masked(replicas: Replicas, masks: Scores, complement: Tensor) -> Iterator[t
         common = scored.type == "common_attributes"
         mask = mask.index_select(0, replicas.instance.index_select(0, replica) if common else at)
         mask = torch.where(complement.index_select(0, replica).unsqueeze(1), 1 - mask, mask)
-        in_play = replicas.source.elements(scored.level).in_play
+        in_play = replicas.source.rows(scored.name).in_play
         mask = torch.where(in_play.index_select(0, at).unsqueeze(1), mask, 1.0)
         values = replicas.features if scored.name == "x" else replicas.masked(scored.name)
         if values is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 
 from gnn_xai.core.arrays.segments import as_rows
 from gnn_xai.core.engines import choice
@@ -18,6 +18,7 @@ from gnn_xai.core.engines.scored import NodeMaskType, Scored
 from gnn_xai.core.graphs import expansion
 from gnn_xai.core.graphs.computation_graphs import Replicas
 from gnn_xai.core.graphs.source import KEYS, Graphs
+from gnn_xai.core.graphs.spelling import Named
 from gnn_xai.core.model.arguments import Bound
 from gnn_xai.core.model.problem import Problem
 from gnn_xai.errors import InputError, unknown
@@ -31,17 +32,20 @@ def scoring(prepared: Prepared, columns: Mapping[str, NodeMaskType]) -> Prepared
 
     Args:
         prepared: the problem.
-        columns: attributes, each with its type of mask.
+        columns: attributes, each with its type of mask; in a heterogeneous graph titles of those of one type or relation, or
+            names, which mean all types and relations that hold them.
 
     Raises:
         InputError: if the data has no such attribute, masks cannot multiply it, or the model does not read it.
     """
     if not columns:
         return prepared
+    columns = _titled(prepared.problem.graphs, columns)
     key = tuple(columns.items())
     if key not in prepared._scoring:
         problem = prepared.problem
         for name in columns:
+            problem = _with_flat(problem, name)
             _check(problem, name)
         if not all(problem.graphs.values(name).is_floating_point() for name in columns):
             problem = _with_integers(prepared, problem, columns)
@@ -57,28 +61,49 @@ def scoring(prepared: Prepared, columns: Mapping[str, NodeMaskType]) -> Prepared
 
 
 def scorable(graphs: Graphs) -> list[str]:
-    """The attributes that masks may multiply."""
-    return sorted(graphs.levels.keys() - {"x", *KEYS})
+    """The attributes that masks may multiply; those of types and relations by title."""
+    if graphs.types is None:
+        return sorted(graphs.levels.keys() - {"x", *KEYS})
+    held = [title for title, held in graphs.types.held.items() if held.name not in ("x", *KEYS)]
+    return sorted({*held, *graphs.graph_attrs})
+
+
+def _titled(graphs: Graphs, columns: Mapping[str, NodeMaskType]) -> dict[str, NodeMaskType]:
+    """The attributes to score, where a name alone stands for that of every type and relation which holds it; what is called
+    by its title has the type of mask that is said there.
+    """
+    titled: dict[str, NodeMaskType] = {}
+    known = set(scorable(graphs))
+    for name, kind in columns.items():
+        held = {} if graphs.types is None or name in known else graphs.types.held
+        for title in [title for title, one in held.items() if one.name == name and title in known] or [name]:
+            titled[title] = columns.get(title, kind)
+    return titled
+
+
+def _with_flat(problem: Problem, name: str) -> Problem:
+    """The problem where an attribute of a type or relation is one of all nodes or edges, as masks have them."""
+    types = problem.graphs.types
+    if types is None or name not in types.held or name in types.flat:
+        return problem
+    return replace(problem, graphs=problem.graphs.with_flat(name))
 
 
 def _check(problem: Problem, name: str) -> None:
     """Raise an `InputError` for what cannot be scored."""
     graphs, known = problem.graphs, scorable(problem.graphs)
     have = f"; it has {', '.join(known)}" if known else ""
-    if graphs.types is not None:
-        raise InputError(
-            f"expected columns= for a homogeneous graph, got {name!r} for HeteroData, of which features x and edges alone "
-            "are scored; leave columns= out, or concatenate the attribute to the x of its type"
-        )
-    if name not in graphs.levels:
+    if name not in known:
+        if name in graphs.levels:
+            raise InputError(
+                f"expected an attribute of numbers, got the ids data.{name} in columns=; leave it out{have}"
+            )
         if name in _carried(graphs):
             raise InputError(
                 f"expected an attribute with one row of numbers for each node, edge or graph in columns=, got data.{name}"
                 f"{_kind(graphs, name)}, which no mask multiplies; leave it out{have}"
             )
         raise unknown("attribute of the data in columns=", name, known)
-    if name not in known:
-        raise InputError(f"expected an attribute of numbers, got the ids data.{name} in columns=; leave it out{have}")
     values = graphs.values(name)
     if values.is_complex():
         raise InputError(f"expected real numbers in data.{name}, got {values.dtype}; leave it out of columns={have}")
@@ -89,17 +114,25 @@ def _check(problem: Problem, name: str) -> None:
             "clean or impute them before explaining"
         )
     bound = problem.forward
-    if isinstance(bound, Bound) and not bound.takes_data and name not in bound.attributes:
+    if isinstance(bound, Bound) and not bound.takes_data and _argument(graphs, name) not in bound.attributes:
         raise InputError(
             f"expected attributes that the model reads in columns=, got {name!r}, but {type(problem.model).__name__} is "
             f"called with {bound.arguments}; leave it out, or pass forward=lambda model, data: model(...) that hands it over"
         )
 
 
+def _argument(graphs: Graphs, name: str) -> str:
+    """The name under which a model asks for an attribute."""
+    held = None if graphs.types is None else graphs.types.flat.get(name)
+    if held is None or graphs.types is None or isinstance(graphs.types.spelling, Named):
+        return name
+    return f"{held.name}_dict"
+
+
 def _carried(graphs: Graphs) -> set[str]:
     """The attributes of the user's data."""
-    first = graphs.source if isinstance(graphs.source, Data) else next(iter(graphs.source), None)
-    return {*graphs.columns, *graphs.lists, *graphs.other, *(first.keys() if isinstance(first, Data) else ())}
+    first = graphs.source if isinstance(graphs.source, BaseData) else next(iter(graphs.source), None)
+    return {*graphs.columns, *graphs.lists, *graphs.other, *(first.keys() if isinstance(first, BaseData) else ())}
 
 
 def _kind(graphs: Graphs, name: str) -> str:

@@ -129,7 +129,7 @@ class Session:
         """The row of an attribute, as a flat position, whose scores each row shares: for the two directions of an undirected
         edge as in `tied`, where both have the same values; its own elsewhere.
         """
-        rows = graphs.elements(column.level).id
+        rows = graphs.rows(column.name).id
         own = torch.arange(len(rows), device=rows.device)
         if column.level != "edge":
             return own
@@ -140,7 +140,7 @@ class Session:
         """The key of a row's random numbers."""
         if column.level == "edge":
             return self.edge_key(graphs)
-        rows = graphs.elements(column.level).id
+        rows = graphs.rows(column.name).id
         return graphs.graphs.node_key[rows] if column.level == "node" else torch.zeros_like(rows)
 
     def removable(self, graphs: ComputationGraphs) -> tuple[Int[Tensor, " units"], Int[Tensor, " edges"]]:

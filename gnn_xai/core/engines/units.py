@@ -37,7 +37,7 @@ class Units:
     @classmethod
     def among(cls, session: Session, graphs: ComputationGraphs, column: Scored, zeros: bool) -> Units:
         """The units in play of an attribute; without `zeros`, those alone that hold a value other than 0."""
-        elements, tied = graphs.elements(column.level), session.rows_tied(graphs, column)
+        elements, tied = graphs.rows(column.name), session.rows_tied(graphs, column)
         values = as_rows(graphs.graphs.masked(column.name)[elements.id])
         feature = torch.arange(values.size(1), device=values.device).expand_as(values)
         inside = elements.in_play.unsqueeze(1).expand_as(values)

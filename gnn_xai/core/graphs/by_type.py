@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.graphs.columns import Column, Placement, TypedPlaces
+from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.types import EdgeType, Types, members, places
 
 
@@ -59,8 +61,21 @@ class ByType:
             relations.append(Relation(name, place[edge_index[:, edges]], edges, sizes))
         return cls(types, nodes, place, tuple(relations))
 
-    def data(self, node_id: Tensor, edge_id: Tensor, owner: Tensor, size: int) -> Any:
-        """The union as a PyG batch, without features.
+    def union(self, graphs: Graphs, placement: Placement) -> Any:
+        """The union as a PyG batch with every attribute but features, see `Graphs.union`."""
+        graph = placement.graph
+        out = self._stores(placement.nodes, placement.edges, placement.node_owner, len(graph))
+        values = {key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other
+        values |= {key: [values[i] for i in graph.tolist()] for key, values in graphs.lists.items()}
+        for key, value in values.items():
+            out[key] = value
+        for column in graphs.columns.values():
+            held = out if column.holder is None else out[column.holder]
+            held[column.name] = self._laid(column, placement)
+        return out
+
+    def _stores(self, node_id: Tensor, edge_id: Tensor, owner: Tensor, size: int) -> Any:
+        """The union as a PyG batch with what its types and relations hold.
 
         Args:
             node_id, edge_id: `[ΣN]`, `[ΣE]` nodes and edges of the data.
@@ -91,7 +106,7 @@ class ByType:
         out._num_graphs = size  # what Batch.num_graphs reads
         return out
 
-    def laid(self, column: Column, placement: Placement) -> Tensor:
+    def _laid(self, column: Column, placement: Placement) -> Tensor:
         """A column of the data in the union, with ids by type; errors as for `Column.laid`."""
         names = self.types.relations if column.aligned == "edge" else self.types.names
         held = names.index(column.holder) if column.aligned else -1  # pyright: ignore[reportArgumentType]
@@ -105,12 +120,26 @@ class ByType:
         edges = [relation.edges for relation in self.relations]
         return places(edges, sum(map(len, edges)))
 
-    def with_features(self, data: Any, x: Tensor) -> Any:
-        """The same data with features `[ΣN, F]`, each type with its own columns."""
-        data = copy.copy(data)
+    def with_values(self, data: Any, values: Mapping[str, Tensor]) -> Any:
+        """The same data with other values of some attributes: features `x` `[ΣN, F]`, of which each type has its own
+        columns, attributes in `Types.flat`, and those of graphs.
+        """
+        data, spelling = copy.copy(data), self.types.spelling
+        for name, value in values.items():
+            held = self.types.flat.get(name)
+            if name == "x":
+                self._put_features(data, value)
+            elif held is None:
+                data[name] = value
+            elif held.level == "node":
+                spelling.put_node(data, held.number, held.name, value[self.nodes[held.number]])
+            else:
+                spelling.put_edge(data, held.number, held.name, value[self.relations[held.number].edges])
+        return data
+
+    def _put_features(self, data: Any, x: Tensor) -> None:
         for number, (nodes, columns) in enumerate(zip(self.nodes, self.types.columns, strict=True)):
             if columns is not None:
                 own = x[nodes][:, slice(*columns)]
                 shape = self.types.shapes[number]
                 self.types.spelling.put_node(data, number, "x", own if len(shape) == 1 else own.reshape(-1, *shape))
-        return data

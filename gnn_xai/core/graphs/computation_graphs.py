@@ -122,22 +122,6 @@ class ComputationGraphs:
         """Keys of random numbers for each instance: the ids of its roots, or its graph's key."""
         return self.graphs.graph_key[self.index] if self.roots is None else self.graphs.roots_key(self.index)
 
-    def between_roots(self, relations: tuple[list[int], list[int]] | None = None) -> Bool[Tensor, " edges"]:
-        """Whether an edge runs from the first root of its instance to the last or, in undirected graphs, back.
-
-        Args:
-            relations: in a heterogeneous graph, of an edge that runs there, and of one that runs back.
-        """
-        assert self.roots is not None
-        first, last = self.roots[self.edge_owner, 0], self.roots[self.edge_owner, -1]
-        sender, receiver = self.edge_index
-        there, back = (sender == first) & (receiver == last), (sender == last) & (receiver == first)
-        if relations is None or self.graphs.types is None:
-            return there | back & (self.graphs.reverse[self.edge] >= 0)
-        kind = self.graphs.types.edge_type[self.edge]
-        inside = [torch.isin(kind, torch.tensor(some, dtype=kind.dtype, device=kind.device)) for some in relations]
-        return there & inside[0] | back & inside[1]
-
     @cached_property
     def partner(self) -> Int[Tensor, " edges"]:
         """Flat position of each edge's other direction within its instance; -1 where there is none."""
@@ -157,6 +141,11 @@ class ComputationGraphs:
             return Elements(self.edge, self.edge_owner, self.edge_in_play)
         every = torch.arange(len(self), device=self.edge.device)
         return Elements(self.graph, every, torch.ones_like(every, dtype=torch.bool))
+
+    def rows(self, name: str) -> Elements:
+        """Those that the rows of an attribute belong to; in play where they are of the type or relation that holds it."""
+        elements, holds = self.elements(self.graphs.levels[name]), self.graphs.holds(name)
+        return elements if holds is None else elements._replace(in_play=elements.in_play & holds[elements.id])
 
     def first(self, count: int) -> ComputationGraphs:
         """Those of the first instances."""
@@ -293,7 +282,7 @@ class Replicas:
         if "x" not in values and self.x is not None:
             values = {"x": self.x, **values}
         if self.by_type is not None:
-            return self.by_type.with_features(self._bare, values["x"]) if values else copy.copy(self._bare)
+            return self.by_type.with_values(self._bare, values)
         data = copy.copy(self._bare)
         for name, value in values.items():
             data[name] = value
@@ -347,18 +336,9 @@ class Replicas:
     @cached_property
     def _bare(self) -> Any:
         """The data without `x`, which is wide and often replaced."""
-        graphs, graph = self.source.graphs, self.source.graph[self.instance]
         if self.by_type is not None:
-            data = self.by_type.data(self.node_id, self.edge_id, self.node_owner, len(self))
-            values = {key: value[graph] for key, value in graphs.graph_attrs.items()} | graphs.other
-            values |= {key: [values[i] for i in graph.tolist()] for key, values in graphs.lists.items()}
-            for key, value in values.items():
-                data[key] = value
-            for column in graphs.columns.values():
-                held = data if column.holder is None else data[column.holder]
-                held[column.name] = self.by_type.laid(column, self._placement)
-            return data
-        return graphs.union(self._placement, self.edge_index)
+            return self.by_type.union(self.source.graphs, self._placement)
+        return self.source.graphs.union(self._placement, self.edge_index)
 
     @cached_property
     def _placement(self) -> Placement:

@@ -110,6 +110,27 @@ class Graphs:
         where = of[self.levels[name]]
         return replace(self, **{where: {**getattr(self, where), name: values}})
 
+    def with_flat(self, title: str) -> Graphs:
+        """The same heterogeneous graph with an attribute of a type or relation as rows of all nodes or edges, by its title;
+        0 where they are of another type.
+        """
+        assert self.types is not None
+        held = self.types.held[title]
+        own = (self.types.node_attrs if held.level == "node" else self.types.edge_attrs)[held.number][held.name]
+        count = self.num_nodes if held.level == "node" else self.num_edges
+        values = own.new_zeros(count, *own.shape[1:]).index_copy(0, self.types.rows(held), own)
+        flat = replace(self, types=replace(self.types, flat={**self.types.flat, title: held}))
+        if held.level == "node":
+            return replace(flat, node_attrs={**self.node_attrs, title: values})
+        return replace(flat, edge_attrs={**self.edge_attrs, title: values})
+
+    def holds(self, name: str) -> Bool[Tensor, " rows"] | None:
+        """Which nodes or edges have an attribute that one type or relation alone holds; `None` where all have it."""
+        held = None if self.types is None else self.types.flat.get(name)
+        if held is None or self.types is None:
+            return None
+        return (self.types.node_type if held.level == "node" else self.types.edge_type) == held.number
+
     @cached_property
     def has_roots(self) -> bool:
         """An attribute names one node of each graph."""

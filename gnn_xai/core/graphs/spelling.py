@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
@@ -14,6 +14,20 @@ from torch_geometric.data import batch as pyg_batch
 
 EdgeType = tuple[str, str, str]
 """Source type, name, target type: what PyG calls an edge type."""
+
+
+class Held(NamedTuple):
+    """An attribute of a node type or a relation.
+
+    Attributes:
+        level: it has a row for each node of a type, or each edge of a relation.
+        number: the position of the type or relation in `Types`.
+        name: of the attribute.
+    """
+
+    level: Literal["node", "edge"]
+    number: int
+    name: str
 
 
 class Spelling(ABC):
@@ -39,6 +53,10 @@ class Spelling(ABC):
     @abstractmethod
     def put_edge(self, data: Any, number: int, key: str, value: Any) -> None:
         """Write an attribute of a relation."""
+
+    @abstractmethod
+    def title(self, held: Held) -> str:
+        """What an attribute of a type or relation is called where those of all of them have names."""
 
     @abstractmethod
     def arguments(self, nodes: Sequence[Sequence[str]], edges: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -70,6 +88,10 @@ class InStores(Spelling):
     def put_edge(self, data: Any, number: int, key: str, value: Any) -> None:
         """See `Spelling`."""
         data[self.relations[number]][key] = value
+
+    def title(self, held: Held) -> str:
+        """See `Spelling`."""
+        return title_of((self.names if held.level == "node" else self.relations)[held.number], held.name)
 
     def arguments(self, nodes: Sequence[Sequence[str]], edges: Sequence[Sequence[str]]) -> tuple[str, ...]:
         """See `Spelling`."""
@@ -109,10 +131,19 @@ class Named(Spelling):
         """See `Spelling`."""
         data[self.edges[number] if key == "edge_index" else key] = value
 
+    def title(self, held: Held) -> str:
+        """See `Spelling`."""
+        return self.nodes[held.number].get(held.name, held.name) if held.level == "node" else held.name
+
     def arguments(self, nodes: Sequence[Sequence[str]], edges: Sequence[Sequence[str]]) -> tuple[str, ...]:
         """See `Spelling`."""
         own = [names.get(key, key) for names, keys in zip(self.nodes, nodes, strict=True) for key in (*names, *keys)]
         return tuple(dict.fromkeys([*own, *self.edges, *(name for keys in edges for name in keys)]))
+
+
+def title_of(holder: str | EdgeType, name: str) -> str:
+    """An attribute of a type or relation in one word: `paper.year`, `user→rates→item.edge_attr`."""
+    return f"{holder if isinstance(holder, str) else '→'.join(holder)}.{name}"
 
 
 _OF_NODES = ("x", "batch", "ptr", "num_nodes")

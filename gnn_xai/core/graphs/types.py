@@ -7,9 +7,8 @@ the calls of its layers, are in ids by type.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from gnn_xai.core.graphs.spelling import EdgeType, InStores, Spelling
+from gnn_xai.core.graphs.spelling import EdgeType, Held, InStores, Spelling
 from gnn_xai.errors import InputError, unknown
 
 
@@ -41,6 +40,7 @@ class Types:
         spelling: where the data, and what the model is handed, holds all these.
         shapes: of the features of a node of each type: `(F,)`, or `(F, T)` for T points in time, which lie side by side.
         followed: attributes by name whose rows `{name}_batch` and `{name}_ptr` assign to graphs, as `follow_batch` asks for.
+        flat: attributes by title that `Graphs` has a row of for each node or edge of all types, see `Graphs.with_flat`.
     """
 
     names: tuple[str, ...]
@@ -57,6 +57,7 @@ class Types:
     spelling: Spelling
     shapes: tuple[tuple[int, ...], ...]
     followed: frozenset[str] = frozenset()
+    flat: Mapping[str, Held] = field(default_factory=dict)
 
     def number(self, name: str) -> int:
         """The position of a node type.
@@ -77,10 +78,7 @@ class Types:
         known = tuple(dict.fromkeys([*self.relations, *others]))
         edge_type = tuple(edge_type) if isinstance(edge_type, (tuple, list)) else edge_type
         if edge_type not in known:
-            names = [" ".join(relation) for relation in known]
-            close = get_close_matches(" ".join(map(str, edge_type)) if isinstance(edge_type, tuple) else "", names, 1)
-            meant = f"; did you mean {known[names.index(close[0])]}?" if close else ""
-            raise InputError(f"expected edge_type as one of {', '.join(map(str, known))}, got {edge_type!r}{meant}")
+            raise unknown("edge_type", edge_type, known)
         return edge_type
 
     @cached_property
@@ -100,6 +98,17 @@ class Types:
         nodes = [[*["x"] * (columns is not None), *own, *other] for columns, own, other in typed]
         edges = [[*own, *other] for own, other in zip(self.edge_attrs, self.edge_other, strict=True)]
         return self.spelling.arguments(nodes, edges)
+
+    @cached_property
+    def held(self) -> dict[str, Held]:
+        """The attributes with a row for each node of a type, or each edge of a relation, by title."""
+        every = [Held("node", number, name) for number, own in enumerate(self.node_attrs) for name in own]
+        every += [Held("edge", number, name) for number, own in enumerate(self.edge_attrs) for name in own]
+        return {self.spelling.title(held): held for held in every}
+
+    def rows(self, held: Held) -> Tensor:
+        """The flat ids of the nodes or edges that have an attribute, in the order of its rows."""
+        return (self.nodes if held.level == "node" else self.edges)[held.number]
 
     def content(self) -> dict[str, Any]:
         """Everything that types and relations carry, by name, for a checksum."""
