@@ -130,14 +130,14 @@ def explain(
             for bit as it was. Or what `gnn_xai.prepare` returned.
         data: a `Data` or `HeteroData`, or a `Batch`, list or `Dataset` of them; left out after a prepared problem.
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name. Those with a field `columns` also score
-            further attributes of nodes, edges or graphs that the model reads: `columns="edge_attr"`, several names, or names
-            with types of mask as in `{"edge_attr": "object", "u": "attributes"}`. In a heterogeneous graph a name means all
-            types and relations that hold it, and some are listed under each,
-            `{"paper": ["year"], ("user", "rates", "item"): {"edge_attr": "object"}}`. `attributes`, which names alone mean, is
-            one score for each value, `object` one for each row, and `common_attributes` one for a feature of all rows of an
-            instance. Masks multiply values, and where these are integer codes, what the model embeds them as. The two
-            directions of an undirected edge share a score where they have the same values. Rows of context keep their values
-            and get no score.
+            further attributes of nodes, edges or graphs that the model reads: `columns="edge_attr"`, several names, or
+            names with types of mask as in `{"edge_attr": "object", "u": "attributes"}`. In a heterogeneous graph a name
+            means all types and relations that hold it, and some are listed under each, `{"paper": ["year"], ("user",
+            "rates", "item"): {"edge_attr": "object"}}`. `attributes`, which names alone mean, is one score for each
+            value, `object` one for each row, and `common_attributes` one for a feature of all rows of an instance.
+            Masks multiply values, and where these are integer codes, what the model embeds them as. The two directions
+            of an undirected edge share a score where they have the same values. Rows of context keep their values and
+            get no score.
         task: `"node"` or `"graph"` for a multiclass model that returns logits (or log-probabilities, which give the same
             answer); `"edge"` for link prediction, one logit for each pair of nodes; a PyG `ModelConfig`, or a dict of its
             settings, for probabilities, binary and multi-label classification and regression. `None`: node level for a
