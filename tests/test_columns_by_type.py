@@ -36,7 +36,7 @@ class Messages(pyg.MessagePassing):
     def forward(self, x: Any, pos: Any, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
         return self.propagate(edge_index, x=x, pos=pos, edge_attr=edge_attr, size=(len(x[0]), len(x[1])))
 
-    def message(self, x_j: Tensor, pos_j: Tensor, edge_attr: Tensor) -> Tensor:
+    def message(self, x_j: Tensor, pos_j: Tensor, edge_attr: Tensor) -> Tensor:  # pyright: ignore
         return self.of_x(x_j) + self.of_pos(pos_j) + self.of_edge(edge_attr)
 
 
@@ -74,7 +74,7 @@ def shop(seed: int = 0, users: int = 5, items: int = 6) -> HeteroData:
     return data
 
 
-def made(**options: Any) -> nn.Module:
+def made(**options: Any) -> Any:
     return models.seeded(lambda: Shop(**options)).double()
 
 
@@ -196,7 +196,7 @@ def test_predictions_under_masks_and_fidelity() -> None:
 def test_files_tables_and_pyg_name_column_and_type(tmp_path: Path) -> None:
     model, data = made(), shop(6)
     found = explain(model, data, gx.Saliency(columns=ALL))
-    loaded = gx.load(found.save(tmp_path / "shop.safetensors"))
+    loaded: Any = gx.load(found.save(tmp_path / "shop.safetensors"))
     for name, scores in found.columns.items():
         assert torch.equal(loaded.columns[name], scores)
     assert torch.equal(loaded[2].column_dict[ITEM]["pos"], found[2].column_dict[ITEM]["pos"])
@@ -205,7 +205,7 @@ def test_files_tables_and_pyg_name_column_and_type(tmp_path: Path) -> None:
     mask = found[2].column_dict[ITEM]["pos"]
     assert rows.element.tolist() == found[2].node_number[found[2].node_type == 1].tolist()
     close(torch.tensor(rows.score.tolist(), dtype=torch.float64), mask[rows.element.tolist(), 1])
-    out = found.to_pyg(2)
+    out: Any = found.to_pyg(2)
     assert torch.equal(out[ITEM].pos_mask, mask)
     assert out[KNOWS].edge_attr_mask.shape == data[KNOWS].edge_attr.shape
     name, feature, score = found[2].top_columns(1)[0]
@@ -225,7 +225,8 @@ def test_codes_of_a_relation_through_an_embedding() -> None:
             edges = {**edge_attr_dict, KNOWS: self.table(edge_attr_dict[KNOWS])}
             return self.shop(x_dict, edge_index_dict, edges, pos_dict)
 
-    model, data = models.seeded(Coded).double(), shop(7)
+    model: Any = models.seeded(Coded).double()
+    data = shop(7)
     data[KNOWS].edge_attr = torch.arange(6) % 4
     e = explain(model, data, gx.InputXGradient(columns={KNOWS: ["edge_attr"]}), index=[1])[0]
     weight = (model.shop.last.weight[0] @ model.shop.knows.of_edge.weight).detach()
