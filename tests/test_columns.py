@@ -5,6 +5,9 @@ placeholders numbered anew in each column, casts let through, units of nothing s
 left out of predictions under masks, levels mixed up in selection, columns of removed edges kept.
 """
 
+# pyright: reportCallIssue=false, reportIncompatibleMethodOverride=false
+# (modules are attributes of modules, and a layer names the arguments of its messages)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -68,7 +71,7 @@ class Everything(nn.Module):
         return self.last(pyg.global_add_pool(x, batch)) + self.of_u(u)
 
 
-def graph(seed: int, nodes: int = 5, edges: int = 6, alike: bool = True) -> Data:
+def graph(seed: int, nodes: int = 5, edges: int = 6, alike: bool = True) -> Any:
     """An undirected graph with every attribute; both directions of an edge have the same, or other ones."""
     rng = torch.Generator().manual_seed(seed)
     pairs = torch.combinations(torch.arange(nodes)).t()
@@ -86,15 +89,15 @@ def graph(seed: int, nodes: int = 5, edges: int = 6, alike: bool = True) -> Data
     return data
 
 
-def made(model: type[nn.Module] = Everything, **options: Any) -> nn.Module:
+def made(model: type[nn.Module] = Everything, **options: Any) -> Any:
     return models.seeded(lambda: model(**options)).double()
 
 
-def explain(model: nn.Module, data: Any, algorithm: Any, **options: Any) -> gx.Explanations:
+def explain(model: Any, data: Any, algorithm: Any, **options: Any) -> Any:
     return gx.explain(model, data, algorithm, **{"task": TASK, "progress": False, **options})
 
 
-def run(model: nn.Module, data: Data, **values: Tensor) -> Tensor:
+def run(model: nn.Module, data: Any, **values: Tensor) -> Tensor:
     """The output on one graph with other values of some attributes."""
     given = {name: data[name] for name in ("x", "edge_index", *COLUMNS)} | values
     return model(**given, batch=torch.zeros(data.num_nodes, dtype=torch.int64))[0, 0]
@@ -150,7 +153,7 @@ def test_gradients_are_those_of_the_whole_data(alike: bool) -> None:
 def test_ablation_is_one_change_at_a_time(kind: Any) -> None:
     model, data = made(), graph(3)
     data.edge_attr[[1, 7]] = 0  # a row that cannot change anything, and is not run
-    e = explain(model, [graph(4), data], gx.FeatureAblation(columns=dict.fromkeys(COLUMNS, kind)))[1]
+    e = explain(model, [graph(4), data], gx.FeatureAblation(columns=dict.fromkeys(COLUMNS, kind)))[1]  # pyright: ignore
     full = run(model, data)
     for name in COLUMNS:
         values, scores = data[name].reshape(len(data[name]), -1), e.columns[name]
@@ -218,7 +221,7 @@ def _instance_key(data: Data) -> Tensor:
 @pytest.mark.parametrize("kind", ["attributes", "object", "common_attributes"])
 def test_captum_gives_the_same(kind: Any) -> None:
     model, data = made(), [graph(9), graph(10)]
-    captum = gx.Captum("IntegratedGradients", n_steps=20, columns=dict.fromkeys(COLUMNS, kind))
+    captum = gx.Captum("IntegratedGradients", n_steps=20, columns=dict.fromkeys(COLUMNS, kind))  # pyright: ignore
     found = explain(model, data, captum)
     ours = explain(model, data, gx.IntegratedGradients(steps=20, columns=COLUMNS))
     for name in COLUMNS:
@@ -254,7 +257,7 @@ class Weighted(nn.Module):
         return self.two(self.one(x, edge_index, edge_weight).relu(), edge_index, edge_weight)
 
 
-def weighted(nodes: int = 14, edges: int = 18) -> Data:
+def weighted(nodes: int = 14, edges: int = 18) -> Any:
     rng = torch.Generator().manual_seed(12)
     pairs = to_undirected(torch.randint(nodes, (2, edges), generator=rng), num_nodes=nodes)
     pairs = pairs[:, pairs[0] != pairs[1]]
@@ -314,7 +317,7 @@ class Bonds(nn.Module):
         return self.head(pyg.global_add_pool(self.conv(x, edge_index, edges).relu(), batch))
 
 
-def coded(seed: int) -> tuple[Data, Data]:
+def coded(seed: int) -> tuple[Any, Any]:
     """A graph of codes, and the same one-hot encoded."""
     data, rng = graph(seed), torch.Generator().manual_seed(seed)
     atoms, bonds = torch.randint(7, (5, 1), generator=rng), torch.randint(5, (6, 2), generator=rng).repeat(2, 1)
@@ -355,7 +358,7 @@ def test_graphs_without_x_are_scored_by_z_and_pos(embeds: bool) -> None:
     with pytest.raises(InputError, match=remedy):
         explain(model, [data], "saliency")
     found = explain(model, [data], gx.Saliency(node_mask_type=None, columns=("z", "pos"), absolute=False))[0]
-    pos = data.pos.clone().requires_grad_()
+    pos = data.pos.clone().requires_grad_()  # pyright: ignore
     batch = torch.zeros(5, dtype=torch.int64)
     (gradient,) = torch.autograd.grad(model(data.z, pos, data.edge_index, batch).sum(), pos)
     close(found.columns["pos"], gradient)
@@ -409,13 +412,13 @@ def numbers(seed: int) -> Data:
 @pytest.mark.parametrize("algorithm", [gx.Saliency, gx.GNNExplainer, gx.FeatureAblation])
 def test_integers_that_the_model_casts_are_numbers(algorithm: Any) -> None:
     model, data = made(Casting), numbers(18)
-    as_floats = Data(x=data.x.double(), edge_index=data.edge_index, edge_attr=data.edge_attr.double())
+    as_floats = Data(x=data.x.double(), edge_index=data.edge_index, edge_attr=data.edge_attr.double())  # pyright: ignore
     found = explain(model, [data], algorithm(columns="edge_attr"))
     expected = explain(model, [as_floats], algorithm(columns="edge_attr"))
     close(found.node_mask, expected.node_mask)
     close(found.columns["edge_attr"], expected.columns["edge_attr"])
     assert found.provenance["features"] == "x"
-    assert data.x.dtype == torch.int64
+    assert data.x.dtype == torch.int64  # pyright: ignore
 
 
 # Results #################################################################################################################
