@@ -281,14 +281,13 @@ def test_single_precision(model_name: str, kind: str) -> None:
     check(case.explain(gx.GNNExplainer(epochs=5, lr=0.1), seed=5), case.references, learned, 1e-5)
 
 
-@every_value(model_name=["gcn", "shared", "appnp", "tag", "jumping"], undirected=[True, False])
-def test_degrees_at_the_border_matter_also_behind_dead_relus(model_name: str, undirected: bool) -> None:
+@every_value(model_name=["gcn", "shared", "appnp", "tag", "jumping"], undirected=[True, False], seed=range(4))
+def test_degrees_at_the_border_matter_also_behind_dead_relus(model_name: str, undirected: bool, seed: int) -> None:
     # Where the border reaches dead units alone, the prediction does not tell that its degrees are missing.
-    for seed in range(4):
-        data, model = models.random_graph(seed, undirected=undirected), models.make(model_name, seed=seed)
-        found = gx.explain(model, data, gx.EdgeAblation(removal="message"), task="node", progress=False)
-        references = [Reference(model, data, models.ZOO[model_name].steps, i) for i in range(data.num_nodes)]
-        check(found, references, [(None, r.edge_ablation("message")) for r in references])
+    data, model = models.random_graph(seed, undirected=undirected), models.make(model_name, seed=seed)
+    found = gx.explain(model, data, gx.EdgeAblation(removal="message"), task="node", progress=False)
+    references = [Reference(model, data, models.ZOO[model_name].steps, i) for i in range(data.num_nodes)]
+    check(found, references, [(None, r.edge_ablation("message")) for r in references])
 
 
 @silence

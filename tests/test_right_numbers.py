@@ -15,6 +15,7 @@ from torch_geometric.explain import ModelConfig
 from torch_geometric.utils import degree, to_dense_batch
 
 import gnn_xai as gx
+from tests.covering import every_value, pairwise
 from tests.models import FEATURES, random_graph, seeded, small_graph
 from tests.ready import READY
 
@@ -154,19 +155,24 @@ def gradients(model: nn.Module, data: Data, node: int) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
-@pytest.mark.parametrize("shape", FORMS)
-@pytest.mark.parametrize("norm", NORMS)
-def test_what_reads_all_nodes_is_not_local(norm: str, shape: str) -> None:
+@pairwise(
+    norm=list(NORMS),
+    shape=list(FORMS),
+    scale=[(1.0, 0.0), (1e-7, 0.0), (1.0, 1e6)],
+    index={"all": None, "first": [0], "last_and_second": [-1, 1]},
+)
+def test_what_reads_all_nodes_is_not_local(
+    norm: str, shape: str, scale: tuple[float, float], index: list[int] | None
+) -> None:
     """Whatever nodes are explained together, in any unit, and far from 0."""
     data = form(shape)
-    for unit, zero in ((1.0, 0.0), (1e-7, 0.0), (1.0, 1e6)):
-        model = seeded(lambda unit=unit, zero=zero: Wide(NORMS[norm], unit, zero))
-        for index in (None, [0], [data.num_nodes - 1, 1]):
-            algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
-            for e in gx.explain(model, data, algorithm, index=index, task=VALUE, progress=False):
-                got = torch.zeros_like(data.x).index_copy(0, e.node_id, e.node_mask)
-                expected = gradients(model, data, e.index)
-                torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+    model = seeded(lambda: Wide(NORMS[norm], *scale))
+    nodes = None if index is None else [node % data.num_nodes for node in index]
+    algorithm = gx.Saliency(absolute=False, edge_mask_type=None, objective="raw")
+    for e in gx.explain(model, data, algorithm, index=nodes, task=VALUE, progress=False):
+        got = torch.zeros_like(data.x).index_copy(0, e.node_id, e.node_mask)
+        expected = gradients(model, data, e.index)
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
 
 
 # Units ###############################################################################################################
@@ -186,8 +192,7 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::gnn_xai.errors.GnnXaiWarning")
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", sorted(WITHOUT_UNIT))
+@every_value(name=sorted(WITHOUT_UNIT), layer=list(LAYERS))
 def test_scores_have_the_unit_of_the_output(name: str, layer: str) -> None:
     """Verdicts, paths, masks and fidelity do not change with the unit; attributions scale with it."""
     data = Data(x=random_graph(2).x.float(), edge_index=random_graph(2).edge_index)
