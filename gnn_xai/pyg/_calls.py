@@ -20,6 +20,7 @@ from gnn_xai.core.engines.joint import computation_graph
 from gnn_xai.core.engines.prepare import prepare
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.graphs.reading import as_graphs
+from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.joint import Joint
 from gnn_xai.core.model.readout import JointReadout
 from gnn_xai.core.model.restoring import untouched
@@ -72,6 +73,15 @@ class Call:
         data = Data(x=x, edge_index=edge_index, **{key: self.kwargs[name] for name, key in self.keys.items()})
         return data, (len(x), edge_index.size(1))
 
+    @property
+    def pairs(self) -> Tensor | None:
+        """`[2, R]` the pair of nodes that each row of an edge-level output belongs to, where the call names them."""
+        value = self.kwargs.get(PAIRS)
+        if self.config.task_level != ModelTaskLevel.edge or not isinstance(value, Tensor) or value.is_floating_point():
+            return None
+        pairs = value.unsqueeze(1) if value.shape == (2,) else value  # one pair may come without its dimension
+        return pairs.to(self.out.device) if pairs.shape == (2, len(self.out)) else None
+
     def forward(self, model: nn.Module, data: Any) -> Tensor:
         """The model on a part of the data, with the arguments that follow it."""
         follow = {name: data[key] for name, key in self.keys.items()}
@@ -121,9 +131,12 @@ class Call:
             if not self._says_the_same(part, row):
                 return None
             index, forward = 0, self.forward_graph
+        elif self.pairs is not None:
+            part, index, forward = self.data, self.pairs[:, [row]], self.forward
+            nodes, edges = (torch.arange(count) for count in self.size)
         else:
             return None
-        explained = self._explained(method, part, index=index, target=target, forward=forward)
+        explained = self._explained(method, part, row, index=index, target=target, forward=forward)
         if explained is None:
             return None
         e, device = explained[0], explained.index.device
@@ -138,16 +151,18 @@ class Call:
                 node = whole.index_copy(0, nodes.to(device)[e.node_id], node)
         return node, edge
 
-    def _explained(self, method: Algorithm, data: Any, **options: Any) -> Explanations | None:
-        """One output as `gnn_xai.explain` explains it; `None` for a model that runs on the whole graph alone, and for others
-        that fail, which fail again there.
+    def _explained(self, method: Algorithm, data: Any, row: int, **options: Any) -> Explanations | None:
+        """One row of the output as `gnn_xai.explain` explains it; `None` for a model that runs on the whole graph alone, or
+        that says something else of one pair than of it among others, and for others that fail, which fail again there.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("error", RUNS_ON_NO_PART, GnnXaiWarning)
             try:
-                return explain(self.model, data, method, task=self.config, progress=False, **options, **self.options)
+                out = explain(self.model, data, method, task=self.config, progress=False, **options, **self.options)
             except (InputError, GnnXaiWarning):
                 return None
+        same = out.prediction.numel() == self.out.size(1) and bool(close(out.prediction, self.out[[row]]).all())
+        return out if same else None
 
     def _graph(self, row: int) -> tuple[Batch, Tensor, Tensor]:
         """One graph of a batch, and which nodes and edges it has."""

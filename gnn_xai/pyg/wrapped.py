@@ -64,11 +64,12 @@ def algorithm(
     with their sign and scale, as from PyG's `CaptumExplainer`; masks of `GNNExplainer` lie in [0, 1]. Scores are as long as
     the graph, and 0 where nothing can reach the output that is explained.
 
-    One `index` is one instance, on its verified computation graph: the answer of `gnn_xai.explain`. For several, or `None`,
-    there is one mask, whose objective is the mean of theirs, on the whole graph; so are edge-level tasks, and regressions
-    that return several numbers or explain a phenomenon, where `GNNExplainer` learns to keep the values given as `target`.
-    In these, every number of a binary classification or regression counts alike. Further arguments of the call go to the
-    model; `edge_attr`, `batch` and others as long as edges or nodes follow them.
+    One `index` is one instance, on its verified computation graph: the answer of `gnn_xai.explain`; in an edge-level task,
+    for a pair of the call's `edge_label_index`. For several, or `None`, there is one mask, whose objective is the mean of
+    theirs, on the whole graph; so are regressions that return several numbers or explain a phenomenon, where
+    `GNNExplainer` learns to keep the values given as `target`. In these, every number of a binary classification or
+    regression counts alike. Further arguments of the call go to the model; `edge_attr`, `batch` and others as long as edges
+    or nodes follow them.
 
     Args:
         algorithm: an algorithm such as `GNNExplainer(epochs=200)`, or its name.

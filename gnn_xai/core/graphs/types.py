@@ -199,7 +199,7 @@ def read(data: HeteroData, num_graphs: int, spelling: Spelling | None = None, fo
         raise InputError("expected HeteroData with at least one relation that has an edge_index, got none")
     counts = [_count(data, name) for name in names]
     own = data[relations[0]].get("edge_index")
-    device = torch.device("cpu") if own is None else own.device
+    device = own.device if isinstance(own, Tensor) else torch.device("cpu")
     batches = [_batch_of(data, name, count, device) for name, count in zip(names, counts, strict=True)]
     node_type = torch.repeat_interleave(torch.arange(len(names)), torch.tensor(counts)).to(device)
     batch, order = torch.sort(torch.cat(batches), stable=True)  # by graph, then by type, then by place
@@ -262,9 +262,10 @@ def _batch_of(data: HeteroData, name: str, count: int, device: torch.device) -> 
 def _edges_of(data: HeteroData, relation: EdgeType, sources: int, targets: int) -> Tensor:
     """The edges of a relation, `[2, e]`, whose ends exist."""
     edge_index = data[relation].get("edge_index")
-    shape = None if edge_index is None else list(edge_index.shape)
-    if edge_index is None or edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-        got = "none" if edge_index is None else f"{edge_index.dtype} {shape}"
+    is_tensor = isinstance(edge_index, Tensor)
+    if not is_tensor or edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+        of_other = "none" if edge_index is None else type(edge_index).__name__
+        got = f"{edge_index.dtype} {list(edge_index.shape)}" if is_tensor else of_other
         raise InputError(f"expected data[{relation}].edge_index as integers of shape [2, num_edges], got {got}")
     for ids, count, end in ((edge_index[0], sources, relation[0]), (edge_index[1], targets, relation[2])):
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= count):
