@@ -28,6 +28,7 @@ FEW: dict[str, dict[str, Any]] = {
     "smooth_grad": {"samples": 3},
     "pg_explainer": {"epochs": 3, "lr": 0.1},
     "shapley": {"exact_up_to": 2, "samples": 3},
+    "counterfactual_search": {"width": 2, "size": 2},
 }
 
 

@@ -7,6 +7,7 @@ from gnn_xai.algorithms.attention import Attention
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, any_model, describe, get, needs_fit
 from gnn_xai.algorithms.cam import CAM
 from gnn_xai.algorithms.captum import Captum
+from gnn_xai.algorithms.counterfactual_search import CounterfactualSearch
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
@@ -35,6 +36,7 @@ _OURS: tuple[Any, ...] = (
     FeatureAblation,
     FragmentAblation,
     Shapley,
+    CounterfactualSearch,
     Attention,
     Random,
 )
@@ -46,6 +48,7 @@ __all__ = [
     "Algorithm",
     "Attention",
     "Captum",
+    "CounterfactualSearch",
     "EdgeAblation",
     "FeatureAblation",
     "FragmentAblation",

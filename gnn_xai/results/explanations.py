@@ -42,6 +42,7 @@ from gnn_xai.results.columns import (
     rows_dim,
     select,
 )
+from gnn_xai.results.counterfactuals import Counterfactual
 from gnn_xai.results.tables import TableLevel
 
 if TYPE_CHECKING:
@@ -480,6 +481,15 @@ class Explanation:
             return value[self.position]
         start, stop = getattr(self.source, f"{level}_ptr")[self.position : self.position + 2].tolist()
         return value.narrow(rows_dim(name), start, stop - start)
+
+    @property
+    def counterfactual(self) -> Counterfactual:
+        """The edits under which the model says something else, where the algorithm looked for such.
+
+        Raises:
+            InputError: if it did not.
+        """
+        return Counterfactual(self)
 
     @property
     def node_scores(self) -> Tensor | None:

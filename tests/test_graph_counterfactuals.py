@@ -1,0 +1,198 @@
+"""Counterfactuals of graphs: the edits flip what the model says on the graph rebuilt by hand, and none smaller would."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.nn import HeteroConv, SAGEConv
+
+import gnn_xai as gx
+from gnn_xai import testing
+from gnn_xai.errors import InputError
+from gnn_xai.extend import Scores
+from gnn_xai.results.counterfactuals import extras_of
+
+CASES = ["gcn_undirected", "gat_directed", "gcn_links", "gin_graphs"]
+
+
+def explained(name: str, algorithm: Any, **options: Any) -> gx.Explanations:
+    return testing.CASES[name].explain(algorithm, **options)
+
+
+def output(case: testing.Case, graph: Any, e: gx.Explanation) -> Tensor:
+    """The model's output for an instance on a graph of its own."""
+    graph = graph.clone()
+    if isinstance(e.index, tuple):
+        graph.edge_label_index = torch.tensor(e.index).unsqueeze(1)
+    if not case.one_graph:
+        graph.batch = torch.zeros(graph.num_nodes, dtype=torch.int64)
+    with torch.no_grad():
+        out = case.call(case.model(), graph)
+    return out[e.index if case.task.task_level.value == "node" else 0].reshape(-1)
+
+
+def says(case: testing.Case, out: Tensor) -> int:
+    return int(out > 0) if case.task.mode.value == "binary_classification" else int(out.argmax())
+
+
+ALGORITHMS: dict[str, Any] = {
+    "search": gx.CounterfactualSearch(size=3),
+    "greedy": gx.CounterfactualSearch(width=1, size=3),
+    "insertions": gx.CounterfactualSearch(size=3, insertions=12),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("name", CASES)
+def test_every_flip_flips_when_the_graph_is_rebuilt(name: str, algorithm: str) -> None:
+    case, found = testing.CASES[name], 0
+    for e in explained(name, ALGORITHMS[algorithm]):
+        c = e.counterfactual
+        out = output(case, c.apply(), e)
+        assert torch.allclose(out, c.after, atol=1e-4)
+        assert c.found == (says(case, out) != says(case, c.before)) == (c.size > 0)
+        found += c.found
+    assert found or name in ("gcn_links", "gin_graphs")  # which no three edges change
+
+
+def _ends(graph: Any) -> list[list[int]]:
+    return graph.edge_index.t().tolist()
+
+
+def edited(graph: Data, edits: tuple[Any, ...], undirected: bool) -> Data:
+    """A graph without some of its edges, or with more."""
+    gone, new = [], []
+    have = {tuple(edge) for edge in _ends(graph)}
+    for u, v in edits:
+        both = [(u, v), (v, u)] if undirected and u != v else [(u, v)]
+        (gone if (u, v) in have else new).extend(both)
+    kept = [edge for edge in map(tuple, _ends(graph)) if edge not in gone]
+    return Data(x=graph.x, edge_index=torch.tensor([*kept, *new], dtype=torch.int64).reshape(-1, 2).t())
+
+
+@pytest.mark.parametrize(("name", "insertions"), [("gcn_undirected", 0), ("gcn_undirected", 1000), ("gat_directed", 0)])
+def test_the_search_finds_the_smallest_edits_of_all_subsets(name: str, insertions: int) -> None:
+    case, undirected = testing.CASES[name], name != "gat_directed"
+    size = 2
+    explanations = explained(name, gx.CounterfactualSearch(width=10_000, size=size, insertions=insertions))
+    for e in list(explanations)[:2]:
+        graph = case.data() if case.one_graph else case.data()[e.index]
+        edges = [(u, v) for u, v in e.edge_index.t().tolist() if not undirected or u <= v]
+        pairs = set(edges)
+        if insertions:
+            nodes, have = e.node_id.tolist(), {tuple(edge) for edge in _ends(graph)}
+            near = {n: {v for u, v in have if u == n} | {u for u, v in have if v == n} for n in nodes}
+            pairs |= {
+                (u, v)
+                for u, v in itertools.permutations(nodes, 2)
+                if (u, v) not in have and (near[u] & near[v] or e.index in (u, v) and case.one_graph)
+                if not undirected or u < v
+            }
+        smallest = next(
+            (
+                number
+                for number in range(1, size + 1)
+                for some in itertools.combinations(sorted(pairs), number)
+                if says(case, output(case, edited(graph, some, undirected), e)) != e.target
+            ),
+            0,
+        )
+        assert e.counterfactual.size == smallest
+
+
+def test_it_is_saved_stored_and_selected(tmp_path: Path) -> None:
+    explanations = explained("gcn_undirected", ALGORITHMS["insertions"])
+    edits = [e.counterfactual.edits for e in explanations]
+    explanations.save(tmp_path / "file.safetensors")
+    for others in (
+        gx.load(tmp_path / "file.safetensors"),
+        explained("gcn_undirected", ALGORITHMS["insertions"], out=tmp_path / "run"),
+    ):
+        assert [e.counterfactual.edits for e in others] == edits
+    c = gx.load(tmp_path / "file.safetensors")[[1, 0]][1].counterfactual
+    assert c.edits == edits[0]
+    with pytest.raises(InputError, match="expected data= for explanations loaded from disk"):
+        c.apply()
+    assert c.apply(testing.CASES["gcn_undirected"].data()).num_edges > 0
+
+
+def test_other_algorithms_have_none() -> None:
+    e = explained("gcn_undirected", "saliency")[0]
+    with pytest.raises(InputError, match="expected explanations by an algorithm that edits graphs"):
+        _ = e.counterfactual
+
+
+def test_regression_moves_by_what_was_asked_for() -> None:
+    case = testing.CASES["gine_regression"]
+    for e in explained(case.name, gx.CounterfactualSearch(size=2, change=0.05)):
+        c = e.counterfactual
+        graph = c.apply()
+        assert graph.edge_attr.size(0) == graph.num_edges
+        assert torch.allclose(output(case, graph, e), c.after, atol=1e-5)
+        assert c.found == (abs(float(c.after - c.before)) >= 0.05)
+    with pytest.raises(InputError, match=r"expected insertions=0 for edges with attributes \(edge_attr\)"):
+        explained(case.name, gx.CounterfactualSearch(insertions=3))
+
+
+class Typed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        relations: Any = {("a", "to", "b"): SAGEConv((3, 2), 4), ("b", "back", "a"): SAGEConv((2, 3), 4)}
+        self.one, self.two = HeteroConv(relations), SAGEConv((4, 4), 3)
+
+    def forward(self, x_dict: Any, edge_index_dict: Any) -> Any:
+        hidden = {name: value.relu() for name, value in self.one(x_dict, edge_index_dict).items()}
+        return self.two((hidden["a"], hidden["b"]), edge_index_dict["a", "to", "b"])
+
+
+def test_edges_of_relations_are_removed() -> None:
+    rng = torch.Generator().manual_seed(0)
+    data = HeteroData()
+    data["a"].x, data["b"].x = torch.randn(6, 3, generator=rng), torch.randn(7, 2, generator=rng)
+    data["a", "to", "b"].edge_index = torch.stack([torch.arange(14) % 6, torch.arange(14) % 7])
+    data["b", "back", "a"].edge_index = torch.stack([torch.arange(12) % 7, torch.arange(12) % 6])
+    model = testing.seeded(Typed)()
+    explanations = gx.explain(model, data, gx.CounterfactualSearch(size=3), node_type="b", progress=False)
+    for e in explanations:
+        c, graph = e.counterfactual, e.counterfactual.apply()
+        out = model(graph.x_dict, graph.edge_index_dict)[e.index]
+        assert torch.allclose(out, c.after, atol=1e-5)
+        assert c.found == (int(out.argmax()) != e.target)
+        for edit in c.edits:
+            relation, ends = edit.at
+            assert ends in map(tuple, data[relation].edge_index.t().tolist())
+            assert ends not in map(tuple, graph[relation].edge_index.t().tolist())
+    assert any(e.counterfactual.found for e in explanations)
+
+
+class Both:
+    """Takes out a node of each instance, and changes a feature of another one."""
+
+    name, summary, signed, removal = "both", "two edits", True, "structural"
+
+    def attribute(self, session: Any, graphs: Any, target: Tensor, prediction: Tensor) -> Scores:
+        gone = torch.zeros_like(graphs.node, dtype=torch.bool)
+        gone[graphs.node_ptr[1:] - 1] = True
+        changed = torch.full((len(graphs), 2, 2), -1)
+        changed[:, 0] = torch.tensor([1, 2])
+        extras = {"node_removed": gone, "changed": changed, "changed_to": torch.full((len(graphs), 2), 7.0)}
+        outcome = torch.zeros_like(target)
+        return Scores(prediction.new_zeros(len(graphs.edge)), extras=extras_of(prediction, outcome, **extras))
+
+
+def test_nodes_are_removed_and_features_changed() -> None:
+    case = testing.CASES["gin_graphs"]
+    for e in explained(case.name, Both()):
+        c, before = e.counterfactual, case.data()[e.index]
+        after, last = c.apply(), before.num_nodes - 1
+        assert c.edits == (("node removed", (last,), None), ("feature changed", (1, 2), 7.0))
+        assert after.num_nodes == last
+        assert torch.equal(after.edge_index, before.edge_index[:, (before.edge_index < last).all(0)])
+        assert float(after.x[1, 2]) == 7
+        assert float(before.x[1, 2]) != 7
