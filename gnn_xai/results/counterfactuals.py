@@ -1,8 +1,9 @@
 """Counterfactuals of graphs: the edits under which the model says something else, as extras of explanations and as objects.
 
-The extras hold them, so that selecting, joining, saving and storing explanations know nothing of them: `edge_removed` `[ΣE]`
-and `node_removed` `[ΣN]` bool, `added` `[B, K, 2]` ends of added edges, `changed` `[B, K, 2]` nodes and features that are set
-to `changed_to` `[B, K]`, with -1 for none, `prediction_edited` `[B, C]` and `outcome` `[B]`. Ids are those of the explanations.
+The extras hold them, so that selecting, joining, saving and storing explanations know nothing of them. `edge_removed` `[ΣE]`
+and `node_removed` `[ΣN]` are bool, `added` `[B, K, 2]` holds ends of added edges, `changed` `[B, K, 2]` nodes and features
+that are set to `changed_to` `[B, K]`; -1 stands for none. `prediction_edited` is `[B, C]`, `outcome` `[B]`. Ids are those of
+the explanations.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ class Counterfactual:
         return f"Counterfactual({self.of.name}: {f'{edits}{more}' if self.found else self.why})"
 
     def _applied(self, data: Any) -> Any:
-        graphs = as_graphs(data, torch.device("cpu"))
-        if graphs.types is not None and not isinstance(data, HeteroData):
+        graphs, typed = as_graphs(data, torch.device("cpu")), isinstance(data, HeteroData)
+        if graphs.types is not None and not typed:
             raise InputError("expected data whose edges are in edge_index, got several sets of edges")
         if graphs.types is None and data.get("edge_index") is None:
             raise InputError("expected data whose edges are in edge_index, got a sparse adjacency")
@@ -187,7 +188,7 @@ class Counterfactual:
         if len(nodes):
             keep = torch.ones(graphs.num_nodes, dtype=torch.bool)
             keep[nodes] = False
-            return Data.subgraph(out, keep)
+            out = out.subgraph(keep)
         return out
 
     def _edges_of(self, graphs: Graphs) -> Tensor:
