@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from gnn_xai import algorithms, datasets, errors, extend, metrics, molecules, pyg, testing, viz
     from gnn_xai.algorithms import (
         CAM,
+        CF2,
         Attention,
         Captum,
+        CFGNNExplainer,
         CounterfactualSearch,
         EdgeAblation,
         FeatureAblation,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from gnn_xai.watch import Callback, Trace
 
 __all__ = [
+    "CF2",
+    "CFGNNExplainer",
     "CAM",
     "Attention",
     "Callback",

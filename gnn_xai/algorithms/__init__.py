@@ -7,6 +7,8 @@ from gnn_xai.algorithms.attention import Attention
 from gnn_xai.algorithms.base import REGISTRY, Algorithm, algorithm, any_model, describe, get, needs_fit
 from gnn_xai.algorithms.cam import CAM
 from gnn_xai.algorithms.captum import Captum
+from gnn_xai.algorithms.cf2 import CF2
+from gnn_xai.algorithms.cf_gnn_explainer import CFGNNExplainer
 from gnn_xai.algorithms.counterfactual_search import CounterfactualSearch
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
@@ -37,6 +39,8 @@ _OURS: tuple[Any, ...] = (
     FragmentAblation,
     Shapley,
     CounterfactualSearch,
+    CFGNNExplainer,
+    CF2,
     Attention,
     Random,
 )
@@ -44,6 +48,8 @@ REGISTRY.update({cls.name: cls for cls in _OURS})
 
 __all__ = [
     "CAM",
+    "CF2",
+    "CFGNNExplainer",
     "REGISTRY",
     "Algorithm",
     "Attention",

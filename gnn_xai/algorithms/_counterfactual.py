@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.explain.config import ModelMode
 
 from gnn_xai.core.arrays.segments import segment_sum
+from gnn_xai.core.engines.edge_descent import EdgeRun
 from gnn_xai.core.engines.evaluate import Change, evaluate
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -43,36 +44,102 @@ class Goal:
         The margin of the target where the model says it, and its negative where not; what is left of `change` for a
         regression.
         """
-        target = self.target[instance]
-        margin = self.problem.score(out, target)
         if self.regression:
-            return self.change - (margin - self.problem.score(self.prediction[instance], target)).abs()
-        return torch.where(self.problem.label(self.prediction[instance], target), margin, -margin)
+            return self._left(out, instance)
+        return self._towards(self.problem.score(out, self.target[instance]), instance)
+
+    def log_loss(self, out: Tensor, instance: Tensor) -> Tensor:
+        """The same as a log-probability, which flattens out once it is reached."""
+        if self.regression:
+            return self._left(out, instance)
+        return torch.nn.functional.logsigmoid(self.distance(out, instance))
+
+    def lead(self, out: Tensor, instance: Tensor) -> Tensor:
+        """By how much the probability of what the model says exceeds the largest other one; above 0 while it says so."""
+        if self.regression:
+            return self._left(out, instance)
+        target = self.target[instance]
+        if self.problem.task.mode != ModelMode.multiclass_classification:
+            return self._towards(2 * self.problem.score(out, target, "prob") - 1, instance)
+        probs = self.problem.log_probs(out).exp()
+        own = torch.arange(out.size(1), device=out.device) == target.unsqueeze(1)
+        others = probs.masked_fill(own, 0).amax(1)
+        return self._towards(probs.gather(1, target.unsqueeze(1)).squeeze(1) - others, instance)
 
     def reached(self, out: Tensor, instance: Tensor) -> Tensor:
         """Whether the model says something else, `[V]`."""
         if self.regression:
-            return self.distance(out, instance) <= 0
+            return self._left(out, instance) <= 0
         target = self.target[instance]
         return self.problem.label(out, target) != self.problem.label(self.prediction[instance], target)
+
+    def _left(self, out: Tensor, instance: Tensor) -> Tensor:
+        target = self.target[instance]
+        moved = self.problem.score(out, target) - self.problem.score(self.prediction[instance], target)
+        return self.change - moved.abs()
+
+    def _towards(self, values: Tensor, instance: Tensor) -> Tensor:
+        said = self.problem.label(self.prediction[instance], self.target[instance])
+        return torch.where(said, values, -values)
+
+
+class Visits:
+    """Sets of units of edges that a search came by, each with its instance.
+
+    Args:
+        unit: `[ΣE]` the unit of each edge, see `Session.removable`.
+    """
+
+    def __init__(self, unit: Tensor) -> None:
+        self.unit = unit
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, run: EdgeRun, removed: Tensor, moved: Tensor) -> None:
+        """The sets of instances of a run that have changed: parameters `[P]` removed, and those that moved."""
+        changed = segment_sum(moved.long(), run.owner, len(run.instance)) > 0
+        at = (changed[run.owner] & removed).nonzero().flatten()
+        self.add_units(
+            run.instance[run.owner[at]], torch.ones_like(at, dtype=torch.bool), self.unit[run.edges.edge[at]]
+        )
+
+    def add_units(self, instance: Tensor, removed: Tensor, unit: Tensor | None = None) -> None:
+        """One set of each instance: those `[U]` of its units that are removed."""
+        unit = torch.arange(len(instance), device=instance.device) if unit is None else unit
+        self._seen.append((instance[removed], unit[removed]))
+
+    @property
+    def sets(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The instance of each of V sets, `[V]`; and the set and the unit of each of their members."""
+        sizes = torch.tensor([len(unit) for _, unit in self._seen], dtype=torch.int64, device=self.unit.device)
+        owner = torch.cat([self.unit[:0], *(owner for owner, _ in self._seen)])
+        unit = torch.cat([self.unit[:0], *(unit for _, unit in self._seen)])
+        when = torch.arange(len(sizes), device=owner.device).repeat_interleave(sizes)
+        span = int(owner.max()) + 1 if len(owner) else 1
+        distinct, number = torch.unique(when * span + owner, return_inverse=True)
+        return distinct % span, number, unit
 
 
 @dataclass(frozen=True, eq=False)
 class Smallest:
-    """The smallest of some edits of each of B instances that reach the goal.
+    """The smallest of some sets of units of each of B instances that reach the goal.
 
     Attributes:
-        choice: `[B]` position among the edits, -1 for none.
+        choice: `[B]` which set, -1 for none.
         prediction: `[B, C]` the output of the rebuilt graph; the original one for none.
+        units: `[U]` bool, the members of the chosen sets.
     """
 
     choice: Tensor
     prediction: Tensor
+    units: Tensor
 
     def outcome(self, editable: Tensor) -> Tensor:
-        """Positions in `OUTCOMES`, `[B]`; `editable`: how many edits each instance has to choose from."""
-        none = torch.where(editable > 0, NONE_CHANGES, NOTHING)
-        return torch.where(self.choice >= 0, FOUND, none)
+        """Positions in `OUTCOMES`, `[B]`; `editable`: how many units each instance has."""
+        return torch.where(self.choice >= 0, FOUND, torch.where(editable > 0, NONE_CHANGES, NOTHING))
+
+    def members(self, unit: Tensor) -> Tensor:
+        """The edges of the chosen sets, `[ΣE]` bool; `unit`: the unit of each edge, -1 for none."""
+        return torch.cat([self.units, self.units.new_zeros(1)])[unit]
 
 
 def smallest_removal(
@@ -82,10 +149,11 @@ def smallest_removal(
     unit: Tensor,
     owner: Tensor,
     instance: Tensor,
-    sets: list[Tensor],
+    set_of: Tensor,
+    member: Tensor,
     share: float,
 ) -> Smallest:
-    """Rebuild graphs without sets of edges; the smallest set of each instance that reaches the goal, of these the one that
+    """Rebuild graphs without sets of edges: the smallest set of each instance that reaches the goal, of these the one that
     goes furthest.
 
     Args:
@@ -93,20 +161,15 @@ def smallest_removal(
         goal: what to reach.
         unit: `[ΣE]` the unit of each edge, -1 for none, see `Session.removable`.
         owner: `[U]` the instance of each unit.
-        instance: `[V]` of which each set is.
-        sets: V sets of units `[...]`.
+        instance, set_of, member: V sets, as `Visits.sets` has them.
         share: of the progress bar.
     """
-    device, prediction = unit.device, goal.prediction.clone()
-    choice = torch.full((len(graphs),), -1, dtype=torch.int64, device=device)
-    size = torch.tensor([len(one) for one in sets], device=device)
-    members = torch.cat(sets) if sets else instance
-    in_set = torch.arange(len(sets), device=device).repeat_interleave(size)
-    if not len(members):
+    prediction, span = goal.prediction.clone(), len(owner) + 1
+    choice, units = torch.full((len(graphs),), -1, device=unit.device), torch.zeros_like(owner, dtype=torch.bool)
+    if not len(instance):
         session.advance(share)
-        return Smallest(choice, prediction)
-    span = len(owner) + 1
-    keys = torch.sort(in_set * span + members).values
+        return Smallest(choice, prediction, units)
+    keys = torch.sort(set_of * span + member).values
 
     def change(replicas: Replicas, select: Tensor) -> Change:
         of = unit[replicas.edge]
@@ -115,17 +178,15 @@ def smallest_removal(
         return Change(edges=(of >= 0) & (keys[place] == wanted))
 
     out = evaluate(session, graphs, instance, change, "structural", lambda out, _: out, share)
-    distance = goal.distance(out, instance)
-    order = torch.argsort(distance, stable=True)
-    order = order[torch.argsort(size[order], stable=True)]
+    order = torch.argsort(goal.distance(out, instance), stable=True)
+    for by in (torch.bincount(set_of, minlength=len(instance)), instance):
+        order = order[torch.argsort(by[order], stable=True)]
     order = order[goal.reached(out, instance)[order]]
-    first = torch.full_like(choice, len(order)).scatter_reduce(
-        0, instance[order], torch.arange(len(order), device=device), "amin"
-    )
-    some = (first < len(order)).nonzero().flatten()
-    choice[some] = order[first[some]]
-    prediction[some] = out[choice[some]].to(prediction.dtype)
-    return Smallest(choice, prediction)
+    first = order[ranks(instance[order]) == 0]
+    choice[instance[first]] = first
+    prediction[instance[first]] = out[first].to(prediction.dtype)
+    units[member[torch.isin(set_of, first)]] = True
+    return Smallest(choice, prediction, units)
 
 
 def units_of(graphs: ComputationGraphs, owner: Tensor) -> Tensor:

@@ -1,6 +1,13 @@
 """Pure functions on explanations; each states its formula and which direction is better."""
 
 from gnn_xai.metrics.accuracy import average_precision, gea, pooled_average_precision, pooled_roc_auc, roc_auc
+from gnn_xai.metrics.counterfactuals import (
+    counterfactual_accuracy,
+    counterfactual_size,
+    counterfactual_sparsity,
+    flip_rate,
+    plausibility,
+)
 from gnn_xai.metrics.curves import FidelityCurve, fidelity_curve, fidelity_curve_auc
 from gnn_xai.metrics.divergence import unfaithfulness
 from gnn_xai.metrics.faithfulness import (
@@ -31,14 +38,19 @@ __all__ = [
     "characterization",
     "characterization_score",
     "contrastivity",
+    "counterfactual_accuracy",
+    "counterfactual_size",
+    "counterfactual_sparsity",
     "fidelity",
     "fidelity_curve",
     "fidelity_curve_auc",
+    "flip_rate",
     "gea",
     "ges",
     "mask_entropy",
     "model_randomization",
     "necessity",
+    "plausibility",
     "pooled_average_precision",
     "pooled_roc_auc",
     "robust_fidelity",

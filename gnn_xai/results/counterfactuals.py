@@ -12,7 +12,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 from gnn_xai.results._strength import undirected_once
-
-if TYPE_CHECKING:
-    from gnn_xai.results.explanations import Explanation
 
 EditKind = Literal["edge removed", "edge added", "node removed", "feature changed"]
 
@@ -59,10 +56,10 @@ class Counterfactual:
     the algorithm was asked for. The prediction is that of the rebuilt graph, whose degrees and softmax see the edits.
 
     Attributes:
-        of: the explanation.
+        of: the `Explanation`.
     """
 
-    of: Explanation
+    of: Any
 
     def __post_init__(self) -> None:
         if "outcome" not in self.of.source.extras:

@@ -44,6 +44,7 @@ class EdgeMask:
     Attributes:
         start: initial parameters, before the sigmoid.
         owner: the replica of each.
+        edge: flat position of its first edge in the computation graphs.
         size, entropy: coefficients of m and of H(m) in the loss, over directed edges in play.
     """
 
@@ -58,6 +59,7 @@ class EdgeMask:
         tied = session.tied(source)[replicas.edge[positions]]
         pairs, parameter = torch.unique(edge_owner * stride + tied, return_inverse=True)
         self.owner, edge = pairs // stride, pairs % stride
+        self.edge = edge
         instance = replicas.instance[self.owner]
         stream = torch.full_like(edge, 2 * restart)
         start = keyed_normal(session.seed, source.instance_key[instance], session.edge_key(source)[edge], stream)
