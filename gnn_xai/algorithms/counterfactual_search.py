@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gnn_xai._checks import integer
 from gnn_xai.algorithms._counterfactual import Goal, ranks, units_of
 from gnn_xai.algorithms._insertions import Insertions, with_insertions
 from gnn_xai.algorithms.base import algorithm, require_number, require_positive
@@ -52,6 +53,7 @@ class CounterfactualSearch:
     def __post_init__(self) -> None:
         require_positive(self, "width", "size", integer=True)
         require_positive(self, "change")
+        integer(self.insertions, "CounterfactualSearch(insertions=)")
         require_number(self, "insertions")
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
