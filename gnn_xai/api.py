@@ -470,8 +470,9 @@ def _explanations(
     node_kept, edge_kept = graphs.node_in_play.nonzero().flatten(), graphs.edge_in_play.nonzero().flatten()
     node_id, edge_id = graphs.node.index_select(0, node_kept), graphs.edge.index_select(0, edge_kept)
     edge_index = source.edge_index.index_select(1, edge_id)
-    types = type_columns(source, node_id, edge_id)
-    if graphs.roots is None:  # ids within each graph
+    rooted = graphs.roots is not None
+    types = type_columns(source, node_id, edge_id, rooted)
+    if not rooted:  # ids within each graph
         edge_index = edge_index - source.node_ptr[source.edge_batch[edge_id]]
         edge_id = edge_id - source.edge_ptr[source.edge_batch[edge_id]]
         node_id = node_id - source.node_ptr[source.batch[node_id]]
@@ -502,7 +503,7 @@ def _explanations(
         extras={name: value[by_level.get(name.split("_")[0], slice(None))] for name, value in scores.extras.items()},
         provenance=provenance,
         data=source.source,
-        types=TypeNames.of(source, session.problem.of_type),
+        types=TypeNames.of(source, session.problem.of_type, rooted),
         columns={column.name: _in_play(graphs, column, value) for column, value in scores.columns.items()},
         column_types={column.name: (column.level, column.type) for column in scores.columns},
         **types,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 from torch_geometric.explain import ExplainerAlgorithm, HeteroExplanation
 from torch_geometric.explain import Explanation as PyGExplanation
 from torch_geometric.explain.config import ModelConfig, ModelMode, ModelTaskLevel
@@ -27,7 +28,7 @@ from gnn_xai.algorithms.base import Algorithm, Attributing, columns_of, get
 from gnn_xai.api import explain
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.agreement import close
-from gnn_xai.core.engines.handed_in import device_of
+from gnn_xai.core.engines.handed_in import device_of, type_of
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.engines.scored import NODE_MASK_TYPES, NodeMaskType
 from gnn_xai.core.engines.scores import Scores
@@ -36,12 +37,15 @@ from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.core.graphs.types import EdgeType
-from gnn_xai.core.model.arguments import as_task, eager
+from gnn_xai.core.model.arguments import as_task, eager, output_type
 from gnn_xai.core.model.index import PAIRS, Index, list_of
-from gnn_xai.core.model.pairs import PairReadout
+from gnn_xai.core.model.pairs import readout_of
 from gnn_xai.core.model.problem import Forward
+from gnn_xai.core.model.readout import Readout
 from gnn_xai.errors import InputError
 from gnn_xai.pyg._calls import Call, rows_of
+from gnn_xai.pyg._flat import Masks, masks_of
+from gnn_xai.pyg._flat import type_of as noted_type
 from gnn_xai.pyg._typed import TypedCall
 
 if TYPE_CHECKING:
@@ -205,11 +209,13 @@ class _Wrapped(ExplainerAlgorithm):
 
 
 def read(
-    explanations: PyGExplanation | Sequence[PyGExplanation],
+    explanations: PyGExplanation | HeteroExplanation | Sequence[PyGExplanation | HeteroExplanation],
     model: nn.Module | Prepared,
     data: Any = None,
     *,
     task: Literal["node", "edge", "graph"] | ModelConfig | None = None,
+    node_type: str | None = None,
+    edge_type: EdgeType | None = None,
     index: Index = None,
     target: int | Sequence[int] | Tensor | None = None,
     forward: Forward | None = None,
@@ -217,31 +223,31 @@ def read(
     signed: bool | None = None,
 ) -> Explanations:
     """See `gnn_xai.Explanations.from_pyg`."""
-    results = [explanations] if isinstance(explanations, Data) else list(explanations)
-    for e in results:
-        if not isinstance(e, PyGExplanation):
-            raise InputError(
-                "expected explanations of homogeneous graphs by torch_geometric.explain, or by to_pyg, got "
-                f"{type(e).__name__}"
-            )
-    if not results:
-        raise InputError("expected at least one explanation, got an empty list")
+    results = _listed(explanations)
     written: ModelConfig | None = getattr(results[0], "_model_config", None)
     settings: dict[str, Any] = {}
     if isinstance(model, Prepared):
-        refuse_what_was_prepared(task=task, forward=forward)
+        refuse_what_was_prepared(task=task, forward=forward, node_type=node_type, edge_type=edge_type)
         model.check_unchanged()
-        config, graphs = model.problem.task, model.graphs
+        config, graphs, readout = model.problem.task, model.graphs, model.problem.readout
         if written is not None and written != config:
             raise InputError(f"expected explanations of the task that was prepared, {config}, got some of {written}")
     else:
         config = as_task(written if task is None else task, data)
         graphs = as_graphs(data, device_of(model))
+        of_type = type_of(node_type, edge_type)
+        if of_type is None and graphs.types is not None and config.task_level != ModelTaskLevel.graph:
+            of_type = noted_type(results, config.task_level == ModelTaskLevel.node)
+        of_type = output_type(graphs, config.task_level, of_type)
+        readout = readout_of(config.task_level, of_type)
         settings = {"data": data, "task": config, "forward": forward}
+        settings |= {"node_type" if isinstance(of_type, str) else "edge_type": of_type}
     named = [None] * len(results) if index is None else list_of(index) if len(results) > 1 else [index]
     if len(named) != len(results):
         raise InputError(f"expected one index for each of {len(results)} explanations, got {len(named)}")
-    laid = [_lay(e, number, graphs, config, at) for number, (e, at) in enumerate(zip(results, named, strict=True))]
+    laid = [
+        _lay(e, number, graphs, config, readout, at) for number, (e, at) in enumerate(zip(results, named, strict=True))
+    ]
     rows = [one.rows for one in laid]
     which = torch.repeat_interleave(torch.arange(len(results)), torch.tensor([len(r) for r in rows]))
     masks = _Recorded(laid, which.to(graphs.device), name, signed)
@@ -257,6 +263,21 @@ def read(
                 "same data"
             )
     return dataclasses.replace(masked, provenance={**masked.provenance, "undirected": masks.tied})
+
+
+def _listed(explanations: Any) -> list[Any]:
+    """Explanations of PyG's as a list.
+
+    Raises:
+        InputError: if there are none, or something else, or both of its kinds.
+    """
+    results = [explanations] if isinstance(explanations, BaseData) else list(explanations)
+    for e in results:
+        if not isinstance(e, (PyGExplanation, HeteroExplanation)):
+            raise InputError(f"expected explanations by torch_geometric.explain, or by to_pyg, got {type(e).__name__}")
+    if not results:
+        raise InputError("expected at least one explanation, got an empty list")
+    return results
 
 
 @dataclasses.dataclass(eq=False)
@@ -283,34 +304,35 @@ class _Laid:
     first_edge: int
 
 
-def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at: Any) -> _Laid:
+def _lay(e: Any, number: int, graphs: Graphs, config: ModelConfig, readout: Readout, at: Any) -> _Laid:
     """An explanation, with its place in a list, laid on the data; `at` is what it is said to be an explanation of.
 
     Raises:
         InputError: if it is not of this data.
     """
-    edge, node = e.get("edge_mask"), e.get("node_mask")
-    if edge is None and node is None:
-        raise InputError(f"explanation {number} holds neither node_mask nor edge_mask, so it explains nothing")
-    graph_level = config.task_level == ModelTaskLevel.graph
-    pairs = _pairs(e, number, graphs, at) if config.task_level == ModelTaskLevel.edge else None
-    count = graphs.num_graphs if graph_level else graphs.num_nodes
-    if pairs is not None:
-        count, at = len(pairs), None if at is None else torch.arange(len(pairs))
+    graph_level, noted = config.task_level == ModelTaskLevel.graph, _noted(e)
+    pairs = _pairs(e, number, graphs, readout, at) if config.task_level == ModelTaskLevel.edge else None
+    count = readout.count(graphs) if pairs is None else len(pairs)
+    at = torch.arange(count) if pairs is not None and at is not None else at
     nodes, edges = slice(0, graphs.num_nodes), slice(0, graphs.num_edges)
-    if _is_of(e, graphs, nodes, edges):
-        rows = rows_of(e.get("index") if at is None else at, count)
+    masks = _masks_of(e, graphs, nodes, edges)
+    if masks is not None:
+        rows = rows_of(noted.get("index") if at is None else at, count)
     else:
         rows = rows_of(min(number, count - 1) if at is None else at, count)
         if graph_level and len(rows) == 1:
             nodes, edges = (slice(*ptr[int(rows) :][:2].tolist()) for ptr in (graphs.node_ptr, graphs.edge_ptr))
-        if not _is_of(e, graphs, nodes, edges):
-            remedy = ", and index= with the graph of each explanation" if graph_level and graphs.many else ""
-            raise InputError(
-                f"explanation {number} is not of this data: its masks, x or edge_index differ; pass the data that was "
-                f"explained{remedy}"
-            )
-    target, prediction = e.get("target"), e.get("prediction")
+        masks = _masks_of(e, graphs, nodes, edges)
+    if masks is None:
+        remedy = ", and index= with the graph of each explanation" if graph_level and graphs.many else ""
+        raise InputError(
+            f"explanation {number} is not of this data: its masks, x or edge_index differ; pass the data that was "
+            f"explained{remedy}"
+        )
+    edge, node, kinds = masks
+    if edge is None and node is None:
+        raise InputError(f"explanation {number} holds neither node_mask nor edge_mask, so it explains nothing")
+    target, prediction = noted.get("target"), noted.get("prediction")
     if config.mode == ModelMode.regression or not isinstance(target, Tensor):
         target = None
     elif target.numel() == 1 or target.numel() == count:
@@ -321,22 +343,41 @@ def _lay(e: PyGExplanation, number: int, graphs: Graphs, config: ModelConfig, at
         prediction = prediction.detach().reshape(len(prediction) if prediction.dim() else 1, -1)
         prediction = prediction.expand(count, -1)[rows].to(graphs.device) if len(prediction) in (1, count) else None
     rows = rows if pairs is None else pairs[rows]
-    return _Laid(rows, target, prediction, edge, node, _kinds(node, nodes.stop - nodes.start), nodes.start, edges.start)
+    return _Laid(rows, target, prediction, edge, node, kinds, nodes.start, edges.start)
 
 
-def _pairs(e: PyGExplanation, number: int, graphs: Graphs, at: Any) -> Tensor:
+def _noted(e: Any) -> Any:
+    """What an explanation says as a whole, by name."""
+    return e._global_store if isinstance(e, HeteroExplanation) else e
+
+
+def _pairs(e: Any, number: int, graphs: Graphs, readout: Readout, at: Any) -> Tensor:
     """The pairs of nodes that the model was asked about, `[P, 2]`, or those that the explanation is said to be of.
 
     Raises:
         InputError: if neither says which.
     """
-    asked = e.get(PAIRS) if at is None else at
+    asked = _noted(e).get(PAIRS) if at is None else at
+    if asked is None and isinstance(e, HeteroExplanation):
+        asked = next((e[name][PAIRS] for name in e.edge_types if PAIRS in e[name]), None)
     if asked is None:
         raise InputError(
             f"expected explanation {number} of an edge-level task to hold the model's argument {PAIRS}; pass index= with "
             "the pair of nodes that each explanation is of"
         )
-    return PairReadout().index(asked, graphs)
+    return readout.numbers(readout.index(asked, graphs), graphs)
+
+
+def _masks_of(e: Any, graphs: Graphs, nodes: slice, edges: slice) -> Masks | None:
+    """The masks of an explanation, by flat ids of some nodes and edges of the data; `None` if it is not of these."""
+    if isinstance(e, HeteroExplanation) != (graphs.types is not None):
+        return None
+    if isinstance(e, HeteroExplanation):
+        return masks_of(e, graphs, nodes, edges)
+    if not _is_of(e, graphs, nodes, edges):
+        return None
+    edge, node = e.get("edge_mask"), e.get("node_mask")
+    return edge, node, _kinds(node, nodes.stop - nodes.start)
 
 
 def _kinds(mask: Tensor | None, num_nodes: int) -> set[NodeMaskType | None]:

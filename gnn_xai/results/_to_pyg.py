@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain import Explanation as PyGExplanation
 
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.errors import InputError
 from gnn_xai.results.columns import COLUMNS
 
-_OF_OTHERS = ("ptr", "batch", PAIRS, "edge_label")
+OF_OTHERS = ("ptr", "batch", PAIRS, "edge_label")
 """Attributes that speak of more than one instance."""
 
 
 def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
     """An `Explanation` on the graph of the user's data that it is of, see `Explanations.to_pyg`."""
     e, level = explanation, explanation.source.task.task_level.value
-    graph = _graph(data, level, e.index)
+    graph = graph_of(data, level, e.index)
     if not _contains(graph, e):
         raise InputError(
             f"expected the data that was explained, got a graph of {graph.num_nodes} nodes and {graph.num_edges} edges "
             f"that does not contain the computation graph of {e.name}"
         )
-    out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in _OF_OTHERS})
+    out = PyGExplanation(**{key: graph[key] for key in list(graph.keys()) if key not in OF_OTHERS})
     if e.edge_mask is not None:
         out.edge_mask = e.edge_mask.new_zeros(graph.num_edges).index_copy(0, e.edge_id, e.edge_mask)
     if e.node_mask is not None and e.source.common:
@@ -48,12 +48,15 @@ def to_pyg(explanation: Any, data: Any) -> PyGExplanation:
     return out
 
 
-def _graph(data: Any, level: str, index: int) -> Any:
-    """The graph that an instance is of; several graphs are one for node-level tasks."""
-    if level == "graph" and (isinstance(data, Batch) or not isinstance(data, Data)):
+def graph_of(data: Any, level: str, index: Any) -> Any:
+    """The graph that an instance is of; several graphs are one for tasks of nodes and pairs. An empty one, if it is none of
+    these.
+    """
+    one = isinstance(data, (Data, HeteroData))
+    if level == "graph" and (isinstance(data, Batch) or not one):
         count = data.num_graphs if isinstance(data, Batch) else len(data)
         return data[index] if index < count else Data(num_nodes=0)
-    return data if isinstance(data, Data) else Batch.from_data_list(list(data))
+    return data if one else Batch.from_data_list(list(data))
 
 
 def _contains(graph: Any, explanation: Any) -> bool:

@@ -248,11 +248,13 @@ class Explanations:
     @classmethod
     def from_pyg(
         cls,
-        explanations: PyGExplanation | Sequence[PyGExplanation],
+        explanations: PyGExplanation | HeteroExplanation | Sequence[PyGExplanation | HeteroExplanation],
         model: nn.Module | Prepared,
         data: Any = None,
         *,
         task: Literal["node", "edge", "graph"] | ModelConfig | None = None,
+        node_type: str | None = None,
+        edge_type: EdgeType | None = None,
         index: Index = None,
         target: int | Sequence[int] | Tensor | None = None,
         forward: Forward | None = None,
@@ -267,11 +269,13 @@ class Explanations:
         (`provenance["undirected"]`).
 
         Args:
-            explanations: one explanation of a homogeneous graph by `torch_geometric.explain`, or several with the same kinds
-                of masks; also what `to_pyg` gives.
+            explanations: one explanation by `torch_geometric.explain`, or several with the same kinds of masks; also what
+                `to_pyg` gives.
             model, data, forward: as in `gnn_xai.explain`, or a prepared problem and no data. For several graphs an
                 explanation may be of all of them together, or of one of them alone.
             task: as in `gnn_xai.explain`; by default what the `Explainer` noted.
+            node_type, edge_type: as in `gnn_xai.explain`; by default what the explanations note, or the type with as many
+                nodes as the prediction has rows.
             index: which output each explanation is of; by default what the `Explainer` noted, and for explanations of one
                 of several graphs their order.
             target: as in `gnn_xai.explain`; by default the class that the explanations note.
@@ -297,7 +301,17 @@ class Explanations:
         Explanations(2 node-level, PyG's GNNExplainer, edge_mask=[...])
         """
         return late("gnn_xai.pyg").read(
-            explanations, model, data, task=task, index=index, target=target, forward=forward, name=name, signed=signed
+            explanations,
+            model,
+            data,
+            task=task,
+            node_type=node_type,
+            edge_type=edge_type,
+            index=index,
+            target=target,
+            forward=forward,
+            name=name,
+            signed=signed,
         )
 
     def to_pandas(self, level: TableLevel = "instance") -> DataFrame:
