@@ -17,10 +17,12 @@ from gnn_xai.molecules.writing import write
 
 if TYPE_CHECKING:
     from gnn_xai.molecules.drawing import Drawing, depiction, draw, grid
+    from gnn_xai.molecules.space import view
 
 # Public names that are imported when they are first used: pictures need matplotlib, studies call `gnn_xai.explain`.
 _LATER = {
     **dict.fromkeys(("Drawing", "depiction", "draw", "grid"), "gnn_xai.molecules.drawing"),
+    "view": "gnn_xai.molecules.space",
     "ensemble": "gnn_xai.studies.ensemble",
     **dict.fromkeys(("Tasks", "tasks"), "gnn_xai.studies.tasks"),
     **dict.fromkeys(("Difference", "Differences", "difference", "differences"), "gnn_xai.studies.difference"),
@@ -55,6 +57,7 @@ __all__ = [
     "sum_of",
     "summary",
     "tasks",
+    "view",
     "write",
 ]
 

@@ -375,7 +375,8 @@ def _read(item: Any, featurize: Featurizer, position: int) -> tuple[str, Mol, Da
     except ValueError as error:
         raise InputError(f"the featurizer has no code for an atom or bond of {smiles!r}: {error}") from error
     if isinstance(item, Data):
-        theirs, ours = item.x, data.x
+        name = "x" if data.get("x") is not None else "z"
+        theirs, ours = item.get(name), data.get(name)
         if theirs is None or ours is None or not torch.equal(theirs.cpu().to(ours), ours):
             raise InputError(
                 f"the features of {smiles!r} at position {position} are not those that the featurizer gives; say which one "

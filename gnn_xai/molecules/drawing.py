@@ -16,7 +16,7 @@ from gnn_xai.errors import InputError
 from gnn_xai.molecules.canvas import Canvas, Drawing, Formula
 from gnn_xai.molecules.layout import depiction, laid_out, size_of
 from gnn_xai.molecules.panels import Panel, room_of, sheet_of
-from gnn_xai.molecules.tables import atom_scores, bond_scores, graph_of, molecule, name_of, of_nodes
+from gnn_xai.molecules.tables import atom_scores, bond_scores, by_node, graph_of, molecule, name_of, of_nodes
 from gnn_xai.molecules.words import in_words, prediction_of, words_of
 from gnn_xai.viz.color import FAINT_TEXT, TEXT, Scale
 
@@ -166,15 +166,15 @@ def scale_of(explanations: Explanations, limit: float | None = None) -> Scale:
     """
     if limit is not None and not is_number(limit, "(0, inf)"):
         raise InputError(f"expected limit above 0, got {limit!r}")
-    by_atom = explanations.node_mask is not None and explanations.node_mask_type != "common_attributes"
-    if explanations.edge_mask is None and not by_atom:
+    of_atoms = by_node(explanations)
+    if explanations.edge_mask is None and of_atoms is None:
         raise InputError(
             f"expected scores of atoms or bonds, but {explanations.algorithm['name']} scored features of the whole graph; "
             "use another algorithm or node_mask_type"
         )
     scores = np.zeros(0)
-    if by_atom:
-        scores = np.append(scores, explanations.node_mask.detach().sum(1).cpu().numpy())  # type: ignore[union-attr]
+    if of_atoms is not None:
+        scores = np.append(scores, of_atoms.detach().cpu().numpy())
     if explanations.edge_mask is not None:
         scores = np.append(scores, explanations.edge_mask.detach().cpu().numpy())
     own = Scale.of(scores, explanations.signed, explanations.one_sided)

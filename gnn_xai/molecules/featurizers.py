@@ -6,11 +6,14 @@ order and whose edges are its bonds, both directions of each.
 - `pyg`: `torch_geometric.utils.from_smiles`, integer codes `[atoms, 9]` and `[edges, 3]`.
 - `ogb`: the encodings of the Open Graph Benchmark (Hu et al., NeurIPS 2020), integer codes of the same widths but
   with other code books.
+- `space`: atomic numbers `z` `[atoms]` and coordinates `pos` `[atoms, 3]`, for models in space (SchNet, DimeNet++) that
+  find the neighbours themselves; hydrogens are nodes, after the other atoms.
 - `one_hot`: what the reference models of `gnn_xai.datasets` read, floats `[atoms, 23]` and `[edges, 5]`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ from torch_geometric.utils import smiles as pyg_smiles
 
 from gnn_xai.errors import InputError, unknown
 from gnn_xai.molecules.one_hot import FEATURE_NAMES, to_graphs
+from gnn_xai.molecules.records import in_space, is_in_space
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -106,7 +110,29 @@ def one_hot(mol: Mol) -> Data:
     return to_graphs([mol])[0]
 
 
-REGISTRY: dict[str, Featurizer] = {"pyg": pyg, "ogb": ogb, "one_hot": one_hot}
+def space(mol: Mol) -> Data:
+    """Atomic numbers and coordinates of a molecule with its hydrogens; bonds as edges.
+
+    Hydrogens that it lacks are added, and so are coordinates, by RDKit (ETKDG, always the same).
+
+    Raises:
+        ValueError: RDKit finds no place for its atoms.
+    """
+    from rdkit import Chem
+
+    if not is_in_space(mol):
+        mol = in_space(Chem.AddHs(mol))
+        if not is_in_space(mol):
+            raise ValueError("RDKit finds no place for them")
+    mol = Chem.AddHs(mol, addCoords=True)
+    return Data(
+        z=torch.tensor([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
+        pos=torch.tensor(mol.GetConformer().GetPositions(), dtype=torch.float32),
+        edge_index=one_hot(mol).edge_index,
+    )
+
+
+REGISTRY: dict[str, Featurizer] = {"pyg": pyg, "ogb": ogb, "one_hot": one_hot, "space": space}
 
 
 def get(featurizer: str | nn.Module | Featurizer) -> tuple[str, Featurizer]:
@@ -132,12 +158,14 @@ def get(featurizer: str | nn.Module | Featurizer) -> tuple[str, Featurizer]:
 def recognise(model: nn.Module) -> str:
     """The featurizer whose graphs a model reads, by the shapes of its parameters.
 
-    Integer codes go through one embedding a column, and the numbers of their rows differ between `pyg` and `ogb`. A
-    model whose first weights take 23 features reads `one_hot`.
+    A model that is called with `z` and `pos` reads `space`. Integer codes go through one embedding a column, and the numbers
+    of their rows differ between `pyg` and `ogb`. A model whose first weights take 23 features reads `one_hot`.
 
     Raises:
         InputError: neither is so. A first layer that takes 9 numbers fits both `pyg` and `ogb`.
     """
+    if {"z", "pos"} <= inspect.signature(model.forward).parameters.keys():
+        return "space"
     embeddings = tuple(module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
     for name, sizes in ATOM_SIZES.items():
         if any(embeddings[i : i + len(sizes)] == sizes for i in range(len(embeddings))):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from gnn_xai.errors import InputError
-from gnn_xai.molecules.featurizers import Featurizer
+from gnn_xai.molecules.featurizers import Featurizer, get
 from gnn_xai.molecules.records import Record, from_block
 from gnn_xai.molecules.smiles import Molecules, build, chem
 from gnn_xai.optional import need
@@ -35,6 +35,7 @@ def read(
     id_column: str | None = None,
     strip_salts: bool = False,
     neutralize: bool = False,
+    hydrogens: bool | None = None,
 ) -> Molecules:
     """Read a file of molecules as `from_smiles` does.
 
@@ -43,7 +44,7 @@ def read(
     - `.csv`, `.tsv`, `.parquet`, `.xlsx`: tables with a header.
     - `.sdf`, `.sd`, `.mol`: MDL molfiles with their properties. The SMILES of a molecule is RDKit's, and nodes are numbered
       as its atoms; `data.file_atom` is the number of each in the file, from 0, and `data.pos` `[atoms, 3]` holds
-      coordinates where they are in space. Hydrogens are implicit, unless they are isotopes.
+      coordinates where they are in space. Hydrogens are implicit, unless they are isotopes or `hydrogens=True`.
     - any other: one SMILES a line, followed by a name if there is one (`.smi`), and possibly with the header `smiles`.
 
     Further columns, and the properties of an SDF, are in `Molecules.properties`; columns of numbers are numbers.
@@ -55,6 +56,8 @@ def read(
         id_column: the column, or property, with the names; by default `name`, `id` or the like, and the title line of an
             SDF.
         strip_salts, neutralize: as in `from_smiles`.
+        hydrogens: for molfiles: hydrogens are nodes, after the other atoms, with their numbers and coordinates in the file;
+            those that the file lacks are added. By default only for the featurizer `space`.
 
     Raises:
         GnnXaiError: RDKit is not installed, or what reads Parquet or Excel files.
@@ -68,7 +71,15 @@ def read(
             raise InputError(
                 f"expected no smiles_column for {path}, whose molecules are molfiles, got {smiles_column!r}"
             )
-        records = list(_from_sdf(_text(content, path), path, id_column))
+        kept = get(featurizer)[0] == "space" if hydrogens is None else hydrogens
+        if kept and (strip_salts or neutralize):
+            raise InputError(
+                "expected strip_salts and neutralize without hydrogens as nodes, got both; pass hydrogens=False, or "
+                "change the file first"
+            )
+        records = list(_from_sdf(_text(content, path), path, id_column, kept))
+    elif hydrogens is not None:
+        raise InputError(f"expected hydrogens= for molfiles alone, got it for {path}; leave it out")
     elif kind in (".csv", ".tsv", ".parquet", ".xlsx"):
         rows = (
             _lines_of_text(_text(content, path)) if kind in (".csv", ".tsv") else _lines_of_frame(content, path, kind)
@@ -174,15 +185,15 @@ def _column(header: Sequence[str], wanted: str | None, known: Iterable[str]) -> 
 # SDF #################################################################################################################
 
 
-def _from_sdf(text: str, path: Path, id_column: str | None) -> Iterator[Record]:
+def _from_sdf(text: str, path: Path, id_column: str | None, hydrogens: bool) -> Iterator[Record]:
     from rdkit.rdBase import BlockLogs
 
     supplier = chem().SDMolSupplier()
     with BlockLogs():
-        supplier.SetData(text.replace("\r\n", "\n"))
+        supplier.SetData(text.replace("\r\n", "\n"), removeHs=not hydrogens)
         for position in range(len(supplier)):
             block = supplier.GetItemText(position)
-            record = from_block(position + 1, block, supplier[position])
+            record = from_block(position + 1, block, supplier[position], hydrogens)
             if id_column is not None and not record.problem:
                 if id_column not in record.properties:
                     raise InputError(

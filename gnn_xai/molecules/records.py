@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 NUMBER = "_gnn_xai_number"
+COORDINATES_SEED = 0xC0FFEE
 
 
 class Record(NamedTuple):
@@ -35,13 +36,14 @@ class Record(NamedTuple):
     problem: str = ""
 
 
-def from_block(line: int, block: str, mol: Mol | None) -> Record:
+def from_block(line: int, block: str, mol: Mol | None, hydrogens: bool = False) -> Record:
     """A molecule of an SDF.
 
     Args:
         line: its number in the file.
         block: its text.
         mol: what RDKit made of it.
+        hydrogens: the molecule has its hydrogens as atoms, and keeps them.
     """
     from rdkit import Chem
 
@@ -51,8 +53,8 @@ def from_block(line: int, block: str, mol: Mol | None) -> Record:
         problems = [] if raw is None else [each.Message() for each in Chem.DetectChemistryProblems(raw)]
         reason = "; ".join(problems) or ("this is no molfile" if raw is None else "it has no atoms")
         return Record(line, title, title, problem=reason)
-    smiles, again, order = renumbered(mol)
     properties = {name: mol.GetProp(name) for name in mol.GetPropNames()}
+    smiles, again, order = with_hydrogens(mol) if hydrogens else renumbered(mol)
     return Record(line, smiles, title, properties, again, order)
 
 
@@ -70,6 +72,36 @@ def renumbered(mol: Mol) -> tuple[str, Mol, list[int]]:
     for conformer in Chem.RenumberAtoms(mol, order).GetConformers():
         again.AddConformer(conformer)
     return smiles, again, order
+
+
+def with_hydrogens(mol: Mol) -> tuple[str, Mol, list[int]]:
+    """As `renumbered`, with all hydrogens as atoms after the others, as `Chem.AddHs` orders them.
+
+    Hydrogens that the molecule lacks have numbers after its last, and coordinates by RDKit.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    mol = Chem.Mol(mol)
+    for atom in mol.GetAtoms():
+        atom.SetIntProp(NUMBER, atom.GetIdx())
+    with BlockLogs():
+        heavy = Chem.RemoveHs(mol)
+    smiles, again, order = renumbered(heavy)
+    numbers = [heavy.GetAtomWithIdx(index).GetIntProp(NUMBER) for index in order]
+    own: dict[int, list[int]] = {}
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() == 1 and atom.GetIdx() not in set(numbers):
+            own.setdefault(atom.GetNeighbors()[0].GetIdx(), []).append(atom.GetIdx())
+    full = Chem.AddHs(again, addCoords=again.GetNumConformers() > 0)
+    for index in range(len(numbers), full.GetNumAtoms()):
+        (parent,) = full.GetAtomWithIdx(index).GetNeighbors()
+        waiting = own.get(numbers[parent.GetIdx()])
+        numbers.append(waiting.pop(0) if waiting else max(mol.GetNumAtoms() - 1, *numbers) + 1)
+        if numbers[-1] < mol.GetNumAtoms():
+            for conformer, stored in zip(full.GetConformers(), mol.GetConformers(), strict=True):
+                conformer.SetAtomPosition(index, stored.GetAtomPosition(numbers[-1]))
+    return smiles, full, numbers
 
 
 def is_in_space(mol: Mol | None) -> bool:
@@ -110,3 +142,37 @@ def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, li
                 notes.append("charges neutralised")
                 mol = neutral
     return mol, [atom.GetIntProp(NUMBER) for atom in mol.GetAtoms()], notes
+
+
+def placed(mol: Mol, graph: Any) -> bool:
+    """Give a molecule the coordinates that its graph has; whether it has any."""
+    from rdkit.Chem import Conformer
+
+    pos = graph.get("pos")
+    if pos is None or pos.shape != (mol.GetNumAtoms(), 3):
+        return False
+    conformer = Conformer(mol.GetNumAtoms())
+    conformer.SetPositions(pos.detach().cpu().double().numpy())
+    conformer.Set3D(bool(pos[:, 2].any()))
+    mol.AddConformer(conformer, assignId=True)
+    return True
+
+
+def in_space(mol: Mol) -> Mol:
+    """The molecule in space, or in the plane where RDKit finds no place for its atoms."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+    from rdkit.Chem.rdDepictor import Compute2DCoords
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        full = Chem.AddHs(mol)
+        if rdDistGeom.EmbedMolecule(full, randomSeed=COORDINATES_SEED) == 0:
+            out = Chem.Mol(mol)
+            conformer = Chem.Conformer(mol.GetNumAtoms())
+            conformer.SetPositions(full.GetConformer().GetPositions()[: mol.GetNumAtoms()].copy())
+            conformer.Set3D(True)
+            out.AddConformer(conformer, assignId=True)
+            return out
+    Compute2DCoords(mol)
+    return mol

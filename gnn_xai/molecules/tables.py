@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch_geometric.data import Batch, Data
 
 from gnn_xai.errors import InputError
 from gnn_xai.molecules.ordering import nodes_as_atoms, other_nodes
 from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.optional import need
-from gnn_xai.results.explanations import Explanation
+from gnn_xai.results.explanations import Explanation, Explanations
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,6 +35,10 @@ def atoms(explanation: Explanation) -> DataFrame:
     strongest. It is 0 where an atom cannot reach the output, and missing (NaN) throughout where the algorithm did not
     score atoms; a column `note` then says what it scored. Hydrogens that are nodes have rows of their own, and so have
     virtual nodes, with the symbol `virtual`.
+
+    Further attributes of atoms that were scored (`columns=`) have columns of their names: the sum over their values or, for
+    `pos`, the length of the vector, which no rotation changes. Where `x` was not scored, their sum is the attribution, and
+    that of `pos` where nothing else was.
 
     Where fragments were removed as one (`FragmentAblation`, `Shapley`), an atom's attribution is its share of that
     of its fragment, of which all atoms have the same; two more columns are `part`, the number of the fragment, missing
@@ -74,6 +79,8 @@ def atom_columns(explanation: Explanation) -> dict[str, Any]:
         parts = of_nodes(explanation, number, rows, none=-1)
         columns["part"] = [None if part < 0 else int(part) for part in parts]
         columns["part_value"] = np.where(parts < 0, np.nan, of_nodes(explanation, value, rows))
+    for name, values in columns_by_node(explanation).items():
+        columns[name] = of_nodes(explanation, values, rows)
     for column, extra in UNCERTAINTY.items():
         value = extras.get(f"node_{extra}")
         if value is not None:
@@ -219,11 +226,37 @@ def molecule(explanation: Explanation) -> Mol:
 
 def node_scores(explanation: Explanation) -> np.ndarray | None:
     """One score a node of a molecule's graph, `[nodes]`; None if the algorithm did not score nodes."""
-    mask = explanation.node_mask
-    if mask is None or explanation.source.node_mask_type == "common_attributes":
-        return None
-    by_node = mask.sum(1) if explanation.signed else mask.amax(1)
-    return of_nodes(explanation, by_node, int(graph_of(explanation).num_nodes or 0))
+    scores = by_node(explanation)
+    return None if scores is None else of_nodes(explanation, scores, int(graph_of(explanation).num_nodes or 0))
+
+
+def by_node(explained: Explanation | Explanations) -> Tensor | None:
+    """One score for each node that can reach the output: of its features, else of its further attributes; `None` if it has
+    none.
+    """
+    source = explained.source if isinstance(explained, Explanation) else explained
+    mask = explained.node_mask
+    if mask is not None and source.node_mask_type != "common_attributes":
+        return mask.sum(1) if source.signed else mask.amax(1)
+    columns = columns_by_node(explained)
+    others = [values for name, values in columns.items() if name != "pos"]
+    if not others:
+        return columns.get("pos")
+    return torch.stack(others).sum(0) if source.signed else torch.stack(others).amax(0)
+
+
+def columns_by_node(explained: Explanation | Explanations) -> dict[str, Tensor]:
+    """Scores of further attributes of nodes by name, one for each node: sums of attributions, largest masks, and the length
+    of the vector of `pos`.
+    """
+    source = explained.source if isinstance(explained, Explanation) else explained
+    by_name = {}
+    for name, scores in explained.columns.items():
+        level, kind = source.column_types[name]
+        if level == "node" and kind != "common_attributes":
+            rows = scores.flatten(1)
+            by_name[name] = rows.norm(dim=1) if name == "pos" else rows.sum(1) if source.signed else rows.amax(1)
+    return by_name
 
 
 def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnn_xai.errors import InputError, StorageError
-from gnn_xai.molecules.records import renumbered
+from gnn_xai.molecules.records import in_space, placed, renumbered
 from gnn_xai.molecules.smiles import Molecules
 from gnn_xai.molecules.tables import atom_columns, atom_scores, bond_scores, graph_of, molecule, name_of, stacked
 from gnn_xai.optional import need
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
     from gnn_xai.results.explanations import Explanation
-
-COORDINATES_SEED = 0xC0FFEE
 
 _TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|%\(\d+\)|.")
 _ATOM = re.compile(r"\[.*|Br?|Cl?|[NOPSFIbcnops*]")
@@ -101,7 +99,7 @@ def _annotated(e: Explanation) -> Mol:
     from rdkit.Chem.rdDepictor import Compute2DCoords
 
     graph, mol = graph_of(e), molecule(e)
-    if not _place(mol, graph):
+    if not placed(mol, graph):
         Compute2DCoords(mol)
     scores = {"Atom": (mol.GetAtoms(), atom_scores(e, mol)), "Bond": (mol.GetBonds(), bond_scores(e, mol))}
     if all(values is None for _, values in scores.values()):
@@ -131,20 +129,6 @@ def _properties(e: Explanation) -> dict[str, Any]:
 
 def _numbers(e: Explanation) -> str:
     return " ".join(f"{value:.6g}" for value in e.prediction.flatten().tolist())
-
-
-def _place(mol: Mol, graph: Any) -> bool:
-    """Give a molecule the coordinates that its graph has; whether it has any."""
-    from rdkit.Chem import Conformer
-
-    pos = graph.get("pos")
-    if pos is None or pos.shape != (mol.GetNumAtoms(), 3):
-        return False
-    conformer = Conformer(mol.GetNumAtoms())
-    conformer.SetPositions(pos.detach().cpu().double().numpy())
-    conformer.Set3D(bool(pos[:, 2].any()))
-    mol.AddConformer(conformer, assignId=True)
-    return True
 
 
 def _unscored(e: Explanation) -> InputError:
@@ -202,8 +186,8 @@ def _pymol(shown: list[Explanation]) -> bytes:
     parts, limit, lowest = [], 0.0, 0.0
     for number, e in enumerate(shown):
         mol, values = _scored(e)
-        if not _place(mol, graph_of(e)):
-            mol = _in_space(mol)
+        if not placed(mol, graph_of(e)):
+            mol = in_space(mol)
         limit, lowest = max(limit, float(np.abs(values).max())), min(lowest, float(values.min()))
         name = re.sub(r"\W+", "_", name_of(e)).strip("_") or "molecule"
         scores = ", ".join(f"{value:.5g}" for value in values)
@@ -235,26 +219,6 @@ def _pymol(shown: list[Explanation]) -> bytes:
         "",
     ]
     return "\n".join(script).encode()
-
-
-def _in_space(mol: Mol) -> Mol:
-    """The molecule in space, or in the plane where RDKit finds no place for its atoms."""
-    from rdkit import Chem
-    from rdkit.Chem import rdDistGeom
-    from rdkit.Chem.rdDepictor import Compute2DCoords
-    from rdkit.rdBase import BlockLogs
-
-    with BlockLogs():
-        full = Chem.AddHs(mol)
-        if rdDistGeom.EmbedMolecule(full, randomSeed=COORDINATES_SEED) == 0:
-            placed = Chem.Mol(mol)
-            conformer = Chem.Conformer(mol.GetNumAtoms())
-            conformer.SetPositions(full.GetConformer().GetPositions()[: mol.GetNumAtoms()].copy())
-            conformer.Set3D(True)
-            placed.AddConformer(conformer, assignId=True)
-            return placed
-    Compute2DCoords(mol)
-    return mol
 
 
 def _compressed(shown: list[Explanation]) -> bytes:

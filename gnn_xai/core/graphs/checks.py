@@ -36,6 +36,10 @@ def checked(data: Any) -> Any:
             "expected a Batch with the graph of each node as batch, got none; build it with Batch.from_data_list"
         )
     edge_index = values.get("edge_index")
+    if edge_index is None and not _has_edges(values) and isinstance(values.get("pos"), Tensor):
+        data = copy.copy(data)  # a point cloud, whose model finds neighbours itself
+        data.edge_index = torch.empty(2, 0, dtype=torch.int64, device=values["pos"].device)
+        return data
     if edge_index is None:
         _check_adjacency(values)
         return data
@@ -152,9 +156,14 @@ def _check_batch(batch: Any, title: str, of: str, count: int | None) -> None:
         )
 
 
+def _has_edges(values: Mapping[str, Any]) -> bool:
+    others = any(is_edge_set(key, plain(value)) for key, value in values.items())
+    return values.get("adj_t") is not None or others
+
+
 def _check_adjacency(values: dict[str, Any]) -> None:
     adj_t = values.get("adj_t")
-    if adj_t is None and any(is_edge_set(key, plain(value)) for key, value in values.items()):
+    if adj_t is None and _has_edges(values):
         return
     if adj_t is None:
         have = sorted(key for key, value in values.items() if value is not None)
