@@ -214,3 +214,47 @@ def test_without_py3dmol_the_message_says_what_to_install(
     e = gx.explain(model, gx.molecules.read(sdf, model), gx.NodeAblation(), task=TASK, progress=False)[0]
     with pytest.raises(GnnXaiError, match=r"views in space need py3Dmol, .*pip install gnn-xai\[space\]"):
         gx.molecules.view(e)
+
+
+def test_the_page_holds_the_viewer_and_allows_its_scripts_alone(sdf: Path, model: SchNet, tmp_path: Path) -> None:
+    import base64
+    import hashlib
+    import html
+    import re
+
+    from gnn_xai.report.molecules import write_molecules
+
+    mols = gx.molecules.read(sdf, model)
+    explanations = gx.explain(model, mols, gx.NodeAblation(), task=TASK, progress=False)
+    library = tmp_path / "3Dmol-min.js"
+    library.write_text('var $3Dmol = {createViewer: (a, b) => "<" + a};', encoding="utf-8")
+    write_molecules(tmp_path, mols, explanations, title="two", viewer=library)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert scripts[0] == library.read_text(encoding="utf-8")
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    policy = re.search(r"Content-Security-Policy\" content=\"([^\"]*)", page)
+    assert policy is not None
+    assert re.findall("sha256-([^']*)", policy[1]) == hashes
+    scenes = [json.loads(html.unescape(text)) for text in re.findall(r'data-scene="([^"]*)"', page)]
+    assert [len(scene["styles"]) for scene in scenes] == [13, 6]
+    write_molecules(tmp_path, mols, explanations, title="two")
+    assert "<script" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot read the viewer in"),
+        ("var a;", "to be 3Dmol-min.js, got a file without createViewer"),
+        ("createViewer</SCRIPT>", "expected a script without '</script'"),
+    ],
+)
+def test_another_file_is_no_viewer(tmp_path: Path, text: str | None, words: str) -> None:
+    from gnn_xai.report.scripts import viewer_scripts
+
+    path = tmp_path / "viewer.js"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        viewer_scripts(path)

@@ -83,6 +83,12 @@ def molecules(
         bool,
         typer.Option("--fragments", help="Also write fragments.csv and fragments.html: what drives the whole file."),
     ] = False,
+    viewer: Annotated[
+        Path | None,
+        typer.Option(
+            help="3Dmol-min.js of the npm package 3dmol, put into the page, which then shows molecules in space."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Explain predictions for molecules, and draw them.
@@ -126,6 +132,7 @@ def molecules(
             columns=columns,
             class_names=subject.class_names,
             unit=unit,
+            viewer=viewer,
             footer=f"gnn_xai {gx.__version__} · seed {seed}",
         )
         if fragments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ from markupsafe import Markup
 from gnn_xai.errors import InputError, warn
 from gnn_xai.molecules import drawing, tables, words
 from gnn_xai.molecules.smiles import Molecules
+from gnn_xai.molecules.space import scene_of
 from gnn_xai.molecules.sums import sum_of, unit_of
 from gnn_xai.report.page import render
+from gnn_xai.report.scripts import viewer_scripts
 from gnn_xai.results.explanations import Explanation, Explanations
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def write_molecules(
     class_names: Sequence[str] | None = None,
     unit: str = "",
     footer: str = "",
+    viewer: Path | None = None,
 ) -> DataFrame:
     """Write `sheet.png`, `sheet.svg`, `index.html`, `molecules.csv`, `atoms.csv` and `bonds.csv`.
 
@@ -59,15 +63,20 @@ def write_molecules(
         class_names: names of the model's outputs.
         unit: of the values of a regression.
         footer: a last line for the page, for versions and seeds.
+        viewer: `3Dmol-min.js`, to be part of the page; each molecule then has a button that shows it in space.
 
     Returns:
         The table of `molecules.csv`.
     """
     pandas = tables.pandas()
+    scripts = [] if viewer is None else viewer_scripts(viewer)
     _draw_sheet(folder, explanations, columns, class_names, unit)
     notes: dict[int, str] = {problem.line: problem.reason.partition(": ")[2] for problem in molecules.problems}
     cards = [_card(e, molecules, notes, class_names, unit) for e in explanations]
-    shown = [{**card, "picture": _picture(e)} for card, e in zip(cards, explanations[:ON_THE_PAGE], strict=False)]
+    shown = [
+        {**card, "picture": _picture(e), "scene": _scene(e) if scripts else ""}
+        for card, e in zip(cards, explanations[:ON_THE_PAGE], strict=False)
+    ]
     page = render(
         "molecules.html",
         title=title,
@@ -76,6 +85,7 @@ def write_molecules(
         scale=Markup(drawing.colorbar(explanations).svg),
         left_out=[problem for problem in molecules.problems if problem.left_out],
         cards=shown,
+        scripts=scripts,
         footer=footer,
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -112,6 +122,14 @@ def _picture(e: Explanation) -> Markup:
         raise
     except Exception as error:  # as above
         return Markup("<p>no picture: {}</p>").format(error)
+
+
+def _scene(e: Explanation) -> str:
+    """What the viewer shows of a molecule, as JSON; `""` where its atoms have no scores."""
+    if e.node_mask is None and not e.columns:
+        return ""
+    scene = scene_of(e)
+    return json.dumps({"molfile": scene.molfile, "styles": scene.styles()}, separators=(",", ":"))
 
 
 def _limit(explanations: Explanations) -> float | None:

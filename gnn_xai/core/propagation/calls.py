@@ -144,7 +144,8 @@ class ForwardTrace:
         if not self.masked:
             raise MaskingError(
                 "expected a model with MessagePassing layers that run on data.edge_index; an edge mask reaches none of "
-                f"this one's layers ({'; '.join(skipped) or 'it never calls propagate'})"
+                f"this one's layers ({'; '.join(skipped) or 'it never calls propagate'}); what masks no edges still works: "
+                "edge_mask_type=None, or removal='structural' for nodes"
             )
         return [f"{label}: it makes another graph of this one" for label in self.rewiring] + skipped
 
