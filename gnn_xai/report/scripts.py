@@ -56,5 +56,5 @@ def viewer_scripts(path: Path) -> list[Script]:
             f"expected {path} to be 3Dmol-min.js, got a file without createViewer; 'npm pack 3dmol' brings it, in "
             "package/build"
         )
-    own = files("gnn_xai.report").joinpath("templates", "space.js").read_text(encoding="utf-8")
+    own = (files("gnn_xai.report") / "templates" / "space.js").read_text(encoding="utf-8")
     return [Script.of(library), Script.of(own)]
