@@ -144,7 +144,8 @@ class ComputationGraphs:
 
     def rows(self, name: str) -> Elements:
         """Those that the rows of an attribute belong to; in play where they are of the type or relation that holds it."""
-        elements, holds = self.elements(self.graphs.levels[name]), self.graphs.holds(name)
+        level = self.graphs.levels.get(name, "node")  # scores of nodes are called x, also where the data has none
+        elements, holds = self.elements(level), self.graphs.holds(name)
         return elements if holds is None else elements._replace(in_play=elements.in_play & holds[elements.id])
 
     def first(self, count: int) -> ComputationGraphs:
