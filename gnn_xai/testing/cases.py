@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv, MessagePassing, global_add_pool, global_mean_pool
 from torch_geometric.utils import to_undirected
 
 from gnn_xai.algorithms.base import Algorithm, needs_fit
 from gnn_xai.api import explain
+from gnn_xai.errors import GnnXaiWarning
 from gnn_xai.results.explanations import Explanations
+from gnn_xai.testing.types import Relations, Siamese, Types, heterogeneous, pair
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Case:
         index: the outputs to explain: nodes, graphs, or pairs of nodes.
         steps: message-passing steps of the model.
         call: `(model, data) -> output`.
+        types: of the nodes and edges of the data, if it has several.
+        form: makes what the model is handed of a graph of several types.
+        warning: the start of a warning that explaining the model gives.
+        keyed: the data can carry ids of nodes and edges as `n_id` and `e_id`, by which random numbers are drawn.
     """
 
     name: str
@@ -39,24 +47,61 @@ class Case:
     index: tuple[Any, ...]
     steps: int
     call: Callable[[nn.Module, Any], Tensor]
+    types: Types | None = None
+    form: Callable[[Data, Types], Any] | None = None
+    warning: str | None = None
+    keyed: bool = True
 
     @property
     def one_graph(self) -> bool:
         """Outputs are of nodes, or of pairs of nodes, of one graph; else of several graphs."""
         return self.task.task_level.value != "graph"
 
-    def explain(self, algorithm: Algorithm, model: nn.Module | None = None, **options: Any) -> Explanations:
-        """Explain `index` of this case; options as in `gnn_xai.explain`, `data` among them."""
-        options = {"data": self.data(), "index": list(self.index), "task": self.task, **options}
-        model = model or self.model()
-        return explain(model, algorithm=self.ready(algorithm, model), progress=False, **options)
+    def handed(self, data: Any = None) -> Any:
+        """What a user hands in: the data in its form."""
+        data = self.data() if data is None else data
+        if self.types is None or self.form is None:
+            return data
+        return self.form(data, self.types) if self.one_graph else [self.form(graph, self.types) for graph in data]
+
+    def run(self, model: nn.Module, graph: Data) -> Tensor:
+        """The output of the model for one graph."""
+        handed = self.handed(graph if self.one_graph else [graph])
+        return self.call(model, handed if self.one_graph else Batch.from_data_list(handed))
+
+    def first(self, graph: Data) -> Tensor | int:
+        """The number of the first node of the explained type, `[2]` for pairs."""
+        return 0 if self.types is None or not self.one_graph else self.types.first(graph)
+
+    def explain(
+        self, algorithm: Algorithm, model: nn.Module | None = None, data: Any = None, handed: Any = None, **options: Any
+    ) -> Explanations:
+        """Explain `index` of this case on its data, on other data, or on what it was `handed`; options as in
+        `gnn_xai.explain`.
+        """
+        model, handed = model or self.model(), self.handed(data) if handed is None else handed
+        algorithm = self.ready(algorithm, model)
+        with self._expecting():
+            return explain(model, handed, algorithm, **{**self._options, **options})
 
     def ready(self, algorithm: Any, model: nn.Module | None = None) -> Algorithm:
         """The algorithm, fitted on all of `index` where it has to be."""
         if not needs_fit(algorithm):
             return algorithm
-        options: dict[str, Any] = {"index": list(self.index), "task": self.task, "progress": False}
-        return algorithm.fit(model or self.model(), self.data(), **options)
+        with self._expecting():
+            return algorithm.fit(model or self.model(), self.handed(), **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        of_type = {} if self.types is None else self.types.options
+        return {"index": list(self.index), "task": self.task, "progress": False, **of_type}
+
+    @contextmanager
+    def _expecting(self) -> Iterator[None]:
+        with warnings.catch_warnings():
+            if self.warning is not None:
+                warnings.filterwarnings("ignore", self.warning, GnnXaiWarning)
+            yield
 
 
 class Encoder(nn.Module):
@@ -183,8 +228,8 @@ def _links() -> nn.Module:
     return Links([GCNConv(4, 8), GCNConv(8, 6)], head=nn.Linear(6, 1))
 
 
-def _with_pairs(data: Data) -> Data:
-    data.edge_label_index = torch.tensor([[3, 1, 0], [7, 1, 2]])
+def _with_pairs(data: Data, pairs: list[list[int]]) -> Data:
+    data.edge_label_index = torch.tensor(pairs)
     return data
 
 
@@ -201,6 +246,33 @@ def _gine() -> nn.Module:
 def _gin_coded() -> nn.Module:
     return Network([_gin(6, 8), _gin(8, 8)], None, nn.Linear(8, 3), global_add_pool, Encoder(CODES, 6))
 
+
+def _of_one_graph() -> nn.Module:
+    return Network([_gin(4, 8), _gin(8, 8)], None, nn.Linear(8, 3), lambda x, batch: x.mean(0, keepdim=True))
+
+
+def _typed(model: nn.Module, data: Any) -> Tensor:
+    return model(data.x_dict, data.edge_index_dict)
+
+
+def _typed_links(model: nn.Module, data: Any) -> Tensor:
+    return model(data.x_dict, data.edge_index_dict, data["a", "to", "b"].edge_label_index)
+
+
+def _siamese(model: nn.Module, data: Any) -> Tensor:
+    return model(data.x_s, data.edge_index_s, data.x_t, data.edge_index_t, *(_owners(data, end) for end in "st"))
+
+
+def _owners(data: Any, end: str) -> Tensor:
+    """The example of every node of one of its two graphs; all of one, where the batch does not say."""
+    nodes = torch.zeros(len(data[f"x_{end}"]), dtype=torch.int64)
+    return data.get(f"x_{end}_batch", nodes)
+
+
+_RELATIONS = (("a", "to", "b"), ("b", "back", "a"), ("b", "near", "b"))
+_NODES = Types({"a": 2, "b": 3}, _RELATIONS, "b")
+_LINKS = Types({"a": 2, "b": 3}, _RELATIONS, ("a", "to", "b"))
+_HALVES = Types({"s": 3, "t": 2}, (("s", "of", "s"), ("t", "of", "t")))
 
 CODES = (5, 3, 2)
 """How many codes each column of coded features has."""
@@ -231,7 +303,7 @@ CASES: dict[str, Case] = {
         Case(
             "gcn_links",
             seeded(_links),
-            lambda: _with_pairs(random_graph(2, 11, 10, undirected=True)),
+            lambda: _with_pairs(random_graph(2, 11, 10, undirected=True), [[3, 1, 0], [7, 1, 2]]),
             ModelConfig("binary_classification", "edge", "raw"),
             ((0, 6), (4, 4), (8, 1)),
             2,
@@ -264,7 +336,51 @@ CASES: dict[str, Case] = {
             2,
             call,
         ),
+        Case(
+            "sage_heterogeneous",
+            seeded(lambda: Relations(_NODES)),
+            lambda: _NODES.random_graph(0, (4, 5), 5),
+            ModelConfig(_MULTICLASS, "node", "raw"),
+            (3, 0),
+            2,
+            _typed,
+            _NODES,
+            heterogeneous,
+        ),
+        Case(
+            "sage_heterogeneous_links",
+            seeded(lambda: Relations(_LINKS, classes=1)),
+            lambda: _with_pairs(_LINKS.random_graph(1, (4, 5), 5), [[3, 1], [0, 2]]),
+            ModelConfig("binary_classification", "edge", "raw"),
+            ((3, 0), (1, 2)),
+            2,
+            _typed_links,
+            _LINKS,
+            heterogeneous,
+        ),
+        Case(
+            "sage_pairs_of_graphs",
+            seeded(lambda: Siamese(_HALVES)),
+            lambda: [_HALVES.random_graph(seed, (4, 3 + seed), 4) for seed in range(3)],
+            ModelConfig(_MULTICLASS, "graph", "raw"),
+            (2, 0),
+            2,
+            _siamese,
+            _HALVES,
+            pair,
+            keyed=False,
+        ),
+        Case(
+            "gin_one_graph",
+            seeded(_of_one_graph),
+            lambda: [random_graph(seed, 5 + seed, 6, undirected=True) for seed in range(3)],
+            ModelConfig(_MULTICLASS, "graph", "raw"),
+            (2, 0),
+            2,
+            call,
+            warning="the model (does not take several|mixes the) graphs",
+        ),
     )
 }
 """Small problems: node, edge and graph level, directed and not, with loops, batch normalisation, edge features, regression,
-integer codes as features."""
+integer codes as features, nodes and links of heterogeneous graphs, pairs of graphs, one graph at a time."""

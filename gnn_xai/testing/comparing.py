@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from gnn_xai.results.columns import COLUMNS, EXTRAS
 from gnn_xai.results.explanations import Explanation, Explanations
@@ -93,9 +92,11 @@ def state_of(model: nn.Module, data: Any) -> dict[str, Any]:
                 continue
             of = f"attribute {key} of {name or 'the model'}"
             state[of] = list(value) if "hook" in key and isinstance(value, Mapping) else copy.deepcopy(value)
-    for number, graph in enumerate([data] if isinstance(data, Data) else data):
-        for key, value in graph.to_dict().items():
-            state[f"data.{key} of graph {number}"] = value.clone() if isinstance(value, Tensor) else value
+    for number, graph in enumerate(data if isinstance(data, list) else [data]):
+        for store in graph.stores:
+            of = f"{store._key} of graph {number}" if store._key else f"graph {number}"
+            for key, value in store.items():
+                state[f"data.{key} of {of}"] = value.clone() if isinstance(value, Tensor) else value
     return state
 
 

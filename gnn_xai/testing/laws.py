@@ -22,6 +22,7 @@ from gnn_xai.results.explanations import Explanation, read
 from gnn_xai.testing.cases import CASES, Case
 from gnn_xai.testing.comparing import TOLERANCE, by_identity, distance, require_same, require_state, scores_of, state_of
 from gnn_xai.testing.plain import graph_of, reachable, run_plainly, under_masks
+from gnn_xai.testing.types import Types
 
 
 def law_instance_independence(algorithm: Algorithm, case: Case) -> None:
@@ -73,21 +74,22 @@ def law_right_edge(algorithm: Algorithm, case: Case) -> None:
     """3. Scores belong to edges by identity: self loops, present, placed anywhere, in any order, shift nothing."""
     data = case.data()
     graphs = [data] if isinstance(data, Data) else data
-    looped = [_with_loops(graph, number) for number, graph in enumerate(graphs)]
+    looped = [_with_loops(graph, number, case.types) for number, graph in enumerate(graphs)]
     moved = [_permuted(graph, number, nodes=False) for number, graph in enumerate(looped)]
     model = case.model()
     one = case.explain(algorithm, data=looped[0] if isinstance(data, Data) else looped)
     other = case.explain(algorithm, data=moved[0][0] if isinstance(data, Data) else [graph for graph, _ in moved])
     for e, f in zip(one, other, strict=True):
         edge = moved[0 if isinstance(data, Data) else e.index][1][1]
-        require_same(by_identity(e), by_identity(f, edge=edge), "self loops among the edges, and edges permuted")
+        if case.keyed or not stochastic(algorithm):
+            require_same(by_identity(e), by_identity(f, edge=edge), "self loops among the edges, and edges permuted")
         graph = looped if not isinstance(data, Data) else looped[0]
         _require_masked_predictions(case, model, graph, e)
 
 
 def law_model_untouched(algorithm: Algorithm, case: Case) -> None:
     """4. Model, data and random states come back bit for bit, also when the run raises or is interrupted."""
-    model, data = case.model(), case.data()
+    model, data = case.model(), case.handed()
     model.train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -109,12 +111,12 @@ def law_model_untouched(algorithm: Algorithm, case: Case) -> None:
         return out
 
     before = state_of(model, data)
-    case.explain(algorithm, model, data=data, forward=forward)
+    case.explain(algorithm, model, handed=data, forward=forward)
     require_state(before, state_of(model, data), "after a run")
     for fail_at in sorted({1, 3, calls // 2, calls}):
         calls = 0
         try:
-            case.explain(algorithm, model, data=data, forward=lambda m, d, at=fail_at: forward(m, d, at))
+            case.explain(algorithm, model, handed=data, forward=lambda m, d, at=fail_at: forward(m, d, at))
         except KeyboardInterrupt:
             require_state(before, state_of(model, data), f"after an interruption in forward pass {fail_at}")
         else:
@@ -157,6 +159,8 @@ def law_seed_and_relabelling(algorithm: Algorithm, case: Case) -> None:
         assert not torch.equal(scores_of(one), scores_of(other)), "declared stochastic, but the seed changes nothing"
     else:
         assert torch.equal(scores_of(one), scores_of(other)), "declared deterministic, but the seed changes the answer"
+    if stochastic(algorithm) and not case.keyed:
+        return
     data = case.data()
     moved = [_permuted(graph, number) for number, graph in enumerate([data] if isinstance(data, Data) else data)]
     graphs = [graph for graph, _ in moved]
@@ -165,8 +169,8 @@ def law_seed_and_relabelling(algorithm: Algorithm, case: Case) -> None:
             del graph.n_id, graph.e_id
     index = list(case.index)
     if case.one_graph:
-        new = torch.argsort(moved[0][1][0])
-        index = new[torch.tensor(index)].t()
+        new, first = torch.argsort(moved[0][1][0]), case.first(graphs[0])
+        index = (new[torch.tensor(index) + first] - first).t()
     renamed = case.explain(algorithm, data=graphs[0] if isinstance(data, Data) else graphs, index=index, seed=3)
     for e, f in zip(one, renamed, strict=True):
         node, edge = moved[0 if isinstance(data, Data) else e.index][1]
@@ -236,7 +240,8 @@ def law_says_what_it_means(algorithm: Algorithm, case: Case) -> None:
         theirs.validate_masks()
         if e.edge_mask is not None:
             full = torch.zeros(graph.num_edges).index_copy(0, e.edge_id, e.edge_mask.float())
-            assert distance(theirs.edge_mask.float(), full) == 0, "to_pyg() puts edge scores on other edges"
+            scores = torch.cat([store.edge_mask for store in theirs.edge_stores]).float()
+            assert distance(scores, full) == 0, "to_pyg() puts edge scores on other edges"
 
 
 Law = Callable[[Algorithm, Case], None]
@@ -311,7 +316,7 @@ def _require_in_play(case: Case, graph: Any, e: Explanation) -> None:
     """Raise unless the nodes and edges in play are those that plain loops find to reach the output."""
     nodes, edges = set(range(graph.num_nodes)), set(range(graph.num_edges))
     if case.one_graph:
-        nodes, edges = reachable(graph.edge_index, e.roots, case.steps)
+        nodes, edges = reachable(graph.edge_index, (torch.tensor(e.roots) + case.first(graph)).tolist(), case.steps)
     ids = set(e.node_id.tolist())
     assert ids == nodes, f"nodes in play of instance {e.index}: {sorted(ids)}, expected {sorted(nodes)}"
     ids = set(e.edge_id.tolist())
@@ -324,12 +329,17 @@ def _require_masked_predictions(case: Case, model: nn.Module, data: Any, e: Expl
         assert gap <= 1e-4, f"{name} of instance {e.index} differs by {gap:.2g} from the model under its mask"
 
 
-def _with_loops(graph: Any, seed: int) -> Any:
-    """A copy with self loops at every second node that had none, after all other edges."""
+def _with_loops(graph: Any, seed: int, types: Types | None) -> Any:
+    """A copy with self loops at every second node that had none, after all other edges, or all others of their relation."""
     have = set(graph.edge_index[0, graph.edge_index[0] == graph.edge_index[1]].tolist())
-    loops = torch.tensor([node for node in range(0, graph.num_nodes, 2) if node not in have], dtype=torch.int64)
+    relation = torch.zeros(graph.num_nodes) if types is None else types.loops(graph)
+    nodes = [node for node in range(0, graph.num_nodes, 2) if node not in have and relation[node] >= 0]
+    loops = torch.tensor(nodes, dtype=torch.int64)
     out = copy.copy(graph)
     out.edge_index = torch.cat([graph.edge_index, loops.repeat(2, 1)], dim=1)
+    if types is not None:
+        out.edge_type, order = torch.cat([graph.edge_type, relation[loops]]).sort(stable=True)
+        out.edge_index = out.edge_index[:, order]
     if graph.get("edge_attr") is not None:
         rng = torch.Generator().manual_seed(seed)
         out.edge_attr = torch.cat([graph.edge_attr, torch.randn(len(loops), graph.edge_attr.size(1), generator=rng)])
@@ -341,7 +351,12 @@ def _permuted(graph: Any, seed: int, nodes: bool = True) -> tuple[Any, tuple[Ten
     rng = torch.Generator().manual_seed(seed + 50)
     old = torch.randperm(graph.num_nodes, generator=rng) if nodes else torch.arange(graph.num_nodes)
     edge = torch.randperm(graph.num_edges, generator=rng)
+    if "node_type" in graph:  # ids of a type, and of a relation, stay together
+        old = old[graph.node_type[old].argsort(stable=True)]
+        edge = edge[graph.edge_type[edge].argsort(stable=True)]
     out = Data(x=graph.x[old], edge_index=torch.argsort(old)[graph.edge_index[:, edge]], n_id=old, e_id=edge)
+    if "node_type" in graph:
+        out.node_type, out.edge_type = graph.node_type, graph.edge_type
     if graph.get("edge_attr") is not None:
         out.edge_attr = graph.edge_attr[edge]
     return out, (old, edge)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 
 from gnn_xai.results.explanations import Explanation
@@ -17,12 +17,19 @@ from gnn_xai.testing.cases import Case
 
 
 @contextmanager
-def plainly_masked(model: nn.Module, weight: Mapping[tuple[int, int], float]) -> Iterator[None]:
-    """Multiply the message of every edge (source, target) by its `weight`, 1 where it has none; no parallel edges."""
+def plainly_masked(
+    model: nn.Module,
+    weight: Mapping[tuple[int, int], float],
+    first: Callable[[nn.Module], Tensor | int] = lambda module: 0,
+) -> Iterator[None]:
+    """Multiply the message of every edge (source, target) by its `weight`, 1 where it has none; no parallel edges. `first`
+    is what a layer's own numbers of senders and receivers start from, `[2, 1]`.
+    """
     factors: list[Tensor] = []
 
     def before(module: nn.Module, inputs: Any) -> None:
-        factors[:] = [torch.tensor([weight.get((u, v), 1.0) for u, v in inputs[0].t().tolist()])]
+        ends = (inputs[0] + first(module)).t().tolist()
+        factors[:] = [torch.tensor([weight.get((u, v), 1.0) for u, v in ends])]
 
     def after(module: Any, inputs: Any, out: Tensor) -> Tensor:
         shape = [1] * out.dim()
@@ -92,8 +99,12 @@ def run_plainly(
     graph.update(dict(columns or {}))
     if len(e.roots) == 2:
         graph.edge_label_index = torch.tensor(e.roots).unsqueeze(1)
-    with plainly_masked(model, weight), plainly_scaled(model, factor):
-        out = case.call(model, graph if case.one_graph else Batch.from_data_list([graph]))
+    types = case.types
+    with (
+        plainly_masked(model, weight, lambda module: 0 if types is None else types.first(graph, module)),
+        plainly_scaled(model, factor),
+    ):
+        out = case.run(model, graph)
     return out[e.roots[0] if len(e.roots) == 1 else 0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -149,14 +150,18 @@ class Graphs:
     @cached_property
     def node_key(self) -> Int[Tensor, " nodes"]:
         """Keys of random numbers for each node: its position in its graph, or its `n_id` where the data has it (PyG's
-        samplers write it), so that a relabelled or sampled graph gets the same numbers.
+        samplers write it), so that a relabelled or sampled graph gets the same numbers; by type, where there are several.
         """
+        if self.types is not None:
+            return _by_type(self.types.node_type, self.node_in_type, self.types.node_attrs, "n_id")
         position = torch.arange(self.num_nodes, device=self.device)
         return _ids(self.node_attrs.get("n_id"), position - self.node_ptr[self.batch])
 
     @cached_property
     def edge_key(self) -> Int[Tensor, " edges"]:
-        """Keys of random numbers for each edge: its position in its graph, or its `e_id`."""
+        """Keys of random numbers for each edge: its position in its graph, or its `e_id`; by relation, if there are some."""
+        if self.types is not None:
+            return _by_type(self.types.edge_type, self.edge_in_type, self.types.edge_attrs, "e_id")
         position = torch.arange(self.num_edges, device=self.device)
         return _ids(self.edge_attrs.get("e_id"), position - self.edge_ptr[self.edge_batch])
 
@@ -369,6 +374,20 @@ def _ids(carried: Shaped[Tensor, ...] | None, positions: Int[Tensor, " length"])
     if carried is None or carried.shape != positions.shape or carried.is_floating_point():
         return positions
     return carried.long()
+
+
+def _by_type(
+    kind: Int[Tensor, " length"],
+    positions: Int[Tensor, " length"],
+    attrs: Sequence[Mapping[str, Tensor]],
+    name: str,
+) -> Int[Tensor, " length"]:
+    """The same within each type: ids of two types are not equal."""
+    keys = positions.clone()
+    for number, carried in enumerate(attrs):
+        inside = kind == number
+        keys[inside] = _ids(carried.get(name), positions[inside])
+    return keys + (kind << 40)
 
 
 def _row_hash(values: Shaped[Tensor, "rows ..."]) -> Int[Tensor, " rows"]:
