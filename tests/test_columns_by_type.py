@@ -1,7 +1,7 @@
 """Attributes of node types and relations are scored: by name, by type, in every engine, in the user's own ids.
 
-The file was seen to fail when the code was broken: rows of another type in play, values written to the wrong type, a name
-that stands for one type alone, types of masks lost, ids of tables counted through all types.
+The file was seen to fail when the code was broken: values written to other nodes than those of the type, types of masks
+lost, ids of tables counted through all types.
 """
 
 from __future__ import annotations
