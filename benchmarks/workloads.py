@@ -376,11 +376,11 @@ def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
 
 
 def for_any_model() -> dict[str, Any]:
-    """The algorithms of the package with their defaults, Shapley by fragments, without those that need layers of a kind."""
-    every = {n: gx.algorithms.get(n) for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
-    every["shapley, fragments"] = gx.Shapley(players="fragments")
-    del every["shapley"]
-    return every
+    """The algorithms of the package with their defaults, without Shapley values of edges, which take long, and without those
+    that need layers of a kind.
+    """
+    every = {n: cls for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls) and n != "shapley"}
+    return {name: gx.algorithms.get(name) for name in every}
 
 
 def ready(algorithm: Any, model: nn.Module, data: Any, candidates: Tensor, index: Tensor, **options: Any) -> Any:

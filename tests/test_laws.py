@@ -32,6 +32,7 @@ FEW: dict[str, dict[str, Any]] = {
     "counterfactual_search": {"width": 2, "size": 2},
     "cf_gnn_explainer": {"epochs": 6},
     "cf2": {"epochs": 6, "lr": 0.1},
+    "fragment_shapley": {"exact_up_to": 2, "samples": 3},
 }
 
 
@@ -59,7 +60,6 @@ SHAPLEY: dict[str, Any] = {
     "connected": gx.Shapley(coalitions="connected", exact_up_to=2, samples=2),
     "nodes": gx.Shapley(players="nodes", estimator="kernel", exact_up_to=2, samples=2),
     "features": gx.Shapley(players="features", estimator="kernel", exact_up_to=1, samples=2, removal="message"),
-    "fragments": gx.Shapley(players="fragments", exact_up_to=2, samples=2),
 }
 
 

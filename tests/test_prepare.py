@@ -36,6 +36,7 @@ FEW: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 5},
     "smooth_grad": {"samples": 3},
     "shapley": {"exact_up_to": 2, "samples": 3},
+    "fragment_shapley": {"exact_up_to": 2, "samples": 3},
 }
 INDEX = [0, 16, 33]
 

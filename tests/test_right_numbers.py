@@ -179,7 +179,7 @@ def test_what_reads_all_nodes_is_not_local(
 
 LAYERS = {"gcn": pyg.GCNConv, "sage": pyg.SAGEConv, "gat": pyg.GATConv, "cluster": pyg.ClusterGCNConv}
 # Its squared loss has the square of the output's unit, and is weighed against sizes that have none.
-WITHOUT_UNIT = set(READY) - {"gnn_explainer", "captum", "fragment_ablation", "shapley"}
+WITHOUT_UNIT = set(READY) - {"gnn_explainer", "captum", "fragment_ablation", "fragment_shapley", "shapley"}
 
 
 class Scaled(nn.Module):

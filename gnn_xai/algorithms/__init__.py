@@ -13,6 +13,7 @@ from gnn_xai.algorithms.counterfactual_search import CounterfactualSearch
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
+from gnn_xai.algorithms.fragment_shapley import FragmentShapley
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.grad_cam import GradCAM
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
@@ -37,6 +38,7 @@ _OURS: tuple[Any, ...] = (
     NodeAblation,
     FeatureAblation,
     FragmentAblation,
+    FragmentShapley,
     Shapley,
     CounterfactualSearch,
     CFGNNExplainer,
@@ -58,6 +60,7 @@ __all__ = [
     "EdgeAblation",
     "FeatureAblation",
     "FragmentAblation",
+    "FragmentShapley",
     "Fits",
     "Fitted",
     "GNNExplainer",
