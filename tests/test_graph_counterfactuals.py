@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import Tensor
@@ -227,3 +228,16 @@ def test_what_is_like_no_node_of_the_data_is_implausible() -> None:
     usual = gx.metrics.plausibility(case.data(), explanations).values
     assert bool((strange < 0.1).all())
     assert bool((usual > strange).all())
+
+
+def test_removed_edges_are_dashed_and_added_ones_doubled() -> None:
+    explanations = explained("gcn_undirected", ALGORITHMS["insertions"])
+    for e in explanations:
+        ax = e.draw(colorbar=False)
+        patches = [patch for patch in ax.patches if patch.get_path_effects() or patch.get_linestyle() != "-"]
+        doubled = [patch for patch in patches if patch.get_path_effects()]
+        kinds = [edit.kind for edit in e.counterfactual.edits]
+        assert len(doubled) == kinds.count("edge added")
+        assert len(patches) - len(doubled) == kinds.count("edge removed")
+        plt.close("all")
+    assert any(edit.kind == "edge added" for e in explanations for edit in e.counterfactual.edits)

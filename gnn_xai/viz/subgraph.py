@@ -25,6 +25,7 @@ from gnn_xai.viz.color import (
     class_color,
     ink_on,
 )
+from gnn_xai.viz.edits import DASHES, DOUBLED, Ends, edited
 from gnn_xai.viz.kinds import Kind, kind_of, kinds, line_styles, look_up
 from gnn_xai.viz.layout import stress_layout
 from gnn_xai.viz.legend import Handle, class_handles, relation_handles, type_handles, write_legend
@@ -65,7 +66,8 @@ def draw(
 
     Scores use one fixed scale from 0 to 1, so that two drawings can be compared. Signed attributions
     use a diverging scale from -max|a| to +max|a|: red raises the explained output, blue lowers it.
-    The explained node, or both of an explained pair, have a ring. The figure is never shown or saved:
+    Edges that a counterfactual removes are dashed, those that it adds doubled. The explained node, or
+    both of an explained pair, have a ring. The figure is never shown or saved:
     that is the caller's.
 
     In a heterogeneous graph every node type has a shape and a colour of its own: nodes without scores
@@ -144,6 +146,7 @@ def draw_on(
     flag(colorbar, "colorbar")
     every_line, scores = lines_of(explanation, directed), own_scores(explanation)
     lines, nodes, left_out = select(explanation, every_line, scores, top)
+    lines, removed, added = edited(explanation, lines, every_line)
     roots, graph = explained_nodes(explanation), _as_graph(lines, nodes)
     positions = _positions(graph, layout, roots)
 
@@ -157,7 +160,7 @@ def draw_on(
     looks, styles = kinds(explanation.source.types), line_styles(relations_of(explanation))
     sizes = _sizes(ax, graph, looks)
     ringed = {node: (np.sqrt(sizes[node]) + RING_GAP) ** 2 for node in roots}
-    _draw_lines(ax, lines, positions, line_scale, {**sizes, **ringed}, looks, styles)
+    _draw_lines(ax, lines, positions, line_scale, {**sizes, **ringed}, looks, styles, (removed, added))
     fills = _fills(graph, scores, node_scale, node_classes, looks)
     _draw_nodes(ax, positions, fills, sizes, looks, mark)
     for node, size in ringed.items():
@@ -229,6 +232,7 @@ def _draw_lines(
     sizes: dict[Any, float],
     looks: dict[str, Kind],
     styles: dict[EdgeType | None, Any],
+    edits: tuple[Ends, Ends],
 ) -> None:
     lines = sorted(lines, key=lambda line: abs(line.score))  # strong ones on top
     score = np.array([line.score for line in lines])
@@ -256,6 +260,10 @@ def _draw_lines(
         )
         for patch in patches:
             patch.set(capstyle="butt", joinstyle="miter", zorder=1 + i / len(lines), linestyle=styles[line.relation])
+            if (line.u, line.v) in edits[0]:
+                patch.set(linestyle=DASHES, linewidth=max(float(widths[i]), 2.2))
+            elif (line.u, line.v) in edits[1]:
+                patch.set(path_effects=DOUBLED)
     if len(lines) <= NAMES_ON_LINES:
         for line, bend, width in zip(lines, bends, widths, strict=True):
             _write_name(ax, line, positions, bend, float(width))
