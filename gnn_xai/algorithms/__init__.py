@@ -10,14 +10,18 @@ from gnn_xai.algorithms.captum import Captum
 from gnn_xai.algorithms.cf2 import CF2
 from gnn_xai.algorithms.cf_gnn_explainer import CFGNNExplainer
 from gnn_xai.algorithms.counterfactual_search import CounterfactualSearch
+from gnn_xai.algorithms.deconvolution import Deconvolution
+from gnn_xai.algorithms.deep_lift import DeepLIFT
 from gnn_xai.algorithms.edge_ablation import EdgeAblation
 from gnn_xai.algorithms.feature_ablation import FeatureAblation
 from gnn_xai.algorithms.fragment_ablation import FragmentAblation
 from gnn_xai.algorithms.fragment_shapley import FragmentShapley
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.grad_cam import GradCAM
+from gnn_xai.algorithms.guided_backprop import GuidedBackprop
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
+from gnn_xai.algorithms.lrp import LRP
 from gnn_xai.algorithms.node_ablation import NodeAblation
 from gnn_xai.algorithms.pg_explainer import PGExplainer
 from gnn_xai.algorithms.random import Random
@@ -32,6 +36,10 @@ _OURS: tuple[Any, ...] = (
     InputXGradient,
     IntegratedGradients,
     SmoothGrad,
+    DeepLIFT,
+    LRP,
+    GuidedBackprop,
+    Deconvolution,
     GradCAM,
     CAM,
     EdgeAblation,
@@ -52,11 +60,14 @@ __all__ = [
     "CAM",
     "CF2",
     "CFGNNExplainer",
+    "LRP",
     "REGISTRY",
     "Algorithm",
     "Attention",
     "Captum",
     "CounterfactualSearch",
+    "Deconvolution",
+    "DeepLIFT",
     "EdgeAblation",
     "FeatureAblation",
     "FragmentAblation",
@@ -65,6 +76,7 @@ __all__ = [
     "Fitted",
     "GNNExplainer",
     "GradCAM",
+    "GuidedBackprop",
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",

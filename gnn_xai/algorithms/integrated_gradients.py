@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import field
 from typing import ClassVar, Literal
 
@@ -10,12 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms._ablation import variant_scores
-from gnn_xai.algorithms._gradient import gradient_scores, scaled, times_input, without_inputs
+from gnn_xai.algorithms._gradient import (
+    added_up,
+    baseline_score,
+    gradient_scores,
+    path_columns,
+    scaled,
+    times_input,
+    without_inputs,
+)
 from gnn_xai.algorithms.base import Columns, algorithm, require_positive
-from gnn_xai.core.arrays.segments import segment_sum
-from gnn_xai.core.engines.evaluate import Change
-from gnn_xai.core.engines.scored import NodeMaskType, Scored
+from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
@@ -56,42 +60,17 @@ class IntegratedGradients:
 
         def point(replicas: Replicas, k: int) -> tuple[dict[str, Tensor], Tensor | None]:
             ones = torch.ones(len(replicas.edge), dtype=session.problem.dtype, device=replicas.edge.device)
-            values = {column.name: scaled(replicas, column, alphas[k]) for column in self._columns(session)}
+            values = {column.name: scaled(replicas, column, alphas[k]) for column in path_columns(self, session)}
             return values, ones * alphas[k] if self.edge_mask_type is not None else None
 
         scores = gradient_scores(self, session, graphs, target, weights=(weights / 2).tolist(), point=point)
         scores = times_input(scores, graphs)
-        total = torch.zeros(len(graphs), dtype=session.problem.dtype, device=target.device)
-        for column, score in scores.attributes.items():
-            tied = session.rows_tied(graphs, column)
-            once = score.sum(1) * (tied == torch.arange(len(tied), device=tied.device))
-            total = total + segment_sum(once, graphs.rows(column.name).owner, len(graphs))
-        if scores.edge is not None:
-            once, _ = session.removable(graphs)
-            total = total + segment_sum(scores.edge[once], graphs.edge_owner[once], len(graphs))
-        base = self._baseline(session, graphs, target)
+        base = baseline_score(self, session, graphs, target)
         change = session.problem.score(prediction, target, self.objective) - base
-        scores.extras["completeness_error"] = total - change
+        scores.extras["completeness_error"] = added_up(session, graphs, scores) - change
         empty = without_inputs(graphs)
         if empty is not None:
-            lowest = self._baseline(session, empty, target)
+            lowest = baseline_score(self, session, empty, target)
             scores.extras["inputs_of_graph"], base = base - lowest, lowest
         scores.extras["base_value"] = base
         return scores
-
-    def _columns(self, session: Session) -> Iterator[Scored]:
-        """The attributes along the path, `x` among them."""
-        if self.node_mask_type is not None and session.problem.graphs.x is not None:
-            yield Scored.features("attributes")
-        yield from session.columns
-
-    def _baseline(self, session: Session, graphs: ComputationGraphs, target: Tensor) -> Tensor:
-        """Score of every instance at the start of the path, `[B]`."""
-
-        def change(replicas: Replicas, select: Tensor) -> Change:
-            edges = torch.ones_like(replicas.edge, dtype=torch.bool) if self.edge_mask_type is not None else None
-            zero = {column.name: scaled(replicas, column, 0) for column in self._columns(session)}
-            return Change(edges=edges, x=zero.pop("x", None), columns=zero)
-
-        every = torch.arange(len(graphs), device=target.device)
-        return variant_scores(session, graphs, target, every, change, "message", self.objective, share=0.0)

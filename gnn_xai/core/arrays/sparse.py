@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from gnn_xai.core.arrays.segments import owners, pointers
 
@@ -97,7 +98,14 @@ def sddmm(
 
 
 def row_softmax(csr: Csr, logits: Float[Tensor, " entries"]) -> Float[Tensor, " entries"]:
-    """Softmax over the entries of each row, differentiable."""
+    """Softmax over the entries of each row, differentiable; to backward rules, it is `attention_softmax` of its logits."""
+    if has_torch_function((logits,)):
+        return handle_torch_function(attention_softmax, (logits,), logits, csr)
+    return attention_softmax(logits, csr)
+
+
+def attention_softmax(logits: Float[Tensor, " entries"], csr: Csr) -> Float[Tensor, " entries"]:
+    """The same, whatever rules there are."""
     return _RowSoftmax.apply(logits, csr)
 
 

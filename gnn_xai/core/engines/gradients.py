@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +38,7 @@ def attribute_gradients(
     weights: Sequence[float] = (1.0,),
     point: Point | None = None,
     power: int = 1,
+    rules: Callable[[int], AbstractContextManager[Any]] | None = None,
 ) -> tuple[dict[Scored, Float[Tensor, "rows features"]], Float[Tensor, " edges"] | None]:
     """Σ_k w_k · [∂ score(x_k, m_k) / ∂ (x_k, m_k)]^power.
 
@@ -46,10 +49,11 @@ def attribute_gradients(
         columns: the attributes to differentiate with respect to, `x` or those of `session.columns`.
         edges: whether to differentiate with respect to edge masks.
         objective: the scalar to differentiate.
-        weights: w_k, one for each point of the path.
+        weights: w_k, one for each point of the path; at a point of weight 0 the model runs, and there is no gradient.
         point: `(replicas, k) -> (x_k, m_k)`, attributes by name and the edge mask; what is not named, or `None`, is the
             original attribute (`Replicas.masked`), or an edge mask of ones.
         power: of each gradient before they are added up.
+        rules: `k -> context` that the model runs in at each point, see `core.model.rules`.
 
     Returns:
         gradients for attributes and for edges; `None` where not asked. The gradient of an undirected edge is that of the one
@@ -80,12 +84,16 @@ def attribute_gradients(
                     ones = torch.ones(len(replicas.edge), dtype=problem.dtype, device=replicas.edge.device)
                     mask = (ones if mask is None else mask).detach().clone().requires_grad_()
                     inputs.append(mask)
-                score = problem.score(model(edge_mask=mask, columns=handed), target[select], objective).sum()
+                with nullcontext() if rules is None else rules(k):
+                    out = model(edge_mask=mask, columns=handed)
+                if weight == 0:
+                    continue
+                score = problem.score(out, target[select], objective).sum()
                 terms = [
                     weight * _summed(gradient, rows) ** power
                     for gradient, rows in zip(gradients_of(score, inputs), shared, strict=True)
                 ]
-                total = terms if k == 0 else [a + b for a, b in zip(total, terms, strict=True)]
+                total = terms if not total else [a + b for a, b in zip(total, terms, strict=True)]
         for column, value in zip(columns, total, strict=False):
             rows = replicas.elements(column.level)[0]
             totals[column][rows] = as_rows(value)
