@@ -29,7 +29,15 @@ from gnn_xai.results._by_type import TypeNames
 from gnn_xai.results.ground_truth import GroundTruth
 
 PLANTED = ["ba_shapes", "ba_community", "tree_cycles", "tree_grid"]
-WITHOUT_RDKIT = [*PLANTED, "ba_2motifs", "karate", "southern_women", "hetero_squares", "user_item_paths"]
+WITHOUT_RDKIT = [
+    *PLANTED,
+    "ba_2motifs",
+    "karate",
+    "southern_women",
+    "southern_women_links",
+    "hetero_squares",
+    "user_item_paths",
+]
 
 
 @pytest.fixture
@@ -70,6 +78,7 @@ def test_names_and_summaries():
         "ba_2motifs",
         "karate",
         "southern_women",
+        "southern_women_links",
         "hetero_squares",
         "user_item_paths",
         "nci_nitro",
@@ -214,6 +223,27 @@ def test_southern_women_are_told_by_the_events_of_one_group():
     for e in explanations:
         event = next(number for (kind, number), _ in e.top_nodes() if kind == "event")
         assert event in (range(5) if e.target == 0 else range(9, 14)), women.node_names["woman"][e.index]
+
+
+def test_attendances_that_are_asked_about_in_test_are_no_edges():
+    women, links = datasets.load("southern_women"), datasets.load("southern_women_links")
+    attends = ("woman", "attends", "event")
+    store = links.data[attends]
+    attended = set(map(tuple, women.data[attends].edge_index.t().tolist()))
+    pairs = list(map(tuple, store.edge_label_index.t().tolist()))
+    assert len(pairs) == 18 * 14
+    assert {pair for pair, label in zip(pairs, store.edge_label.tolist(), strict=True) if label} == attended
+    held = {pairs[at] for at in links.index.tolist()}
+    assert len(held) == 14
+    assert set(map(tuple, store.edge_index.t().tolist())) == attended - held
+    assert store.edge_index.flip(0).equal(links.data["event", "attended_by", "woman"].edge_index)
+    assert set(links.index.tolist()) <= set(links.split["test"].tolist())
+    explanations = gx.explain(
+        links.model, links.data, gx.EdgeAblation(), task=links.task, index=links.index, progress=False
+    )
+    assert {tuple(pair) for pair in explanations.index.tolist()} == held
+    assert gx.viz.describe(explanations[10], links.class_names) == "woman 13–event 8 · predicted attends (p = 0.98)"
+    assert links.reference["accuracy"]["test"]["roc_auc"] > links.reference["accuracy"]["test"]["popularity_roc_auc"]
 
 
 # Hetero-Squares

@@ -28,7 +28,7 @@ class Material:
         data: one graph, of one or several node types, or a list of graphs for a graph-level task.
         ground_truth: the elements that make the label, or None where nobody knows them.
         split: instance ids under "train", "val" and "test"; "val" may be missing.
-        class_names: one name per output column.
+        class_names: one name per output column; two for one column of a binary classification.
         feature_names: one name per column of ``x``, or None where columns mean nothing; in a heterogeneous graph by node
             type.
         node_names: labels for drawing; one list, one list per graph, or lists by node type; None where ids do.
@@ -193,3 +193,9 @@ def node_accuracy(model: nn.Module, material: Material) -> dict[str, dict[str, f
     with torch.no_grad():
         right = (model(data.x, data.edge_index).argmax(dim=-1) == y).double()
     return {name: {"accuracy": right[ids].mean().item()} for name, ids in material.split.items()}
+
+
+def area_under_roc(scores: Tensor, label: Tensor) -> float:
+    """How often a positive scores more than a negative, both ``[P]``; a tie counts half."""
+    ahead = scores[label > 0].unsqueeze(1) - scores[label == 0]
+    return ((ahead > 0).double() + (ahead == 0).double() / 2).mean().item()

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from gnn_xai.datasets import planted
 from gnn_xai.datasets.models import HeteroLinks
-from gnn_xai.datasets.recipe import Material, Recipe, Training, hetero_graph, split_ids
+from gnn_xai.datasets.recipe import Material, Recipe, Training, area_under_roc, hetero_graph, split_ids
 from gnn_xai.results.ground_truth import GroundTruth
 
 SIZES = {"user": 150, "group": 40, "topic": 20, "item": 300}
@@ -92,7 +92,7 @@ def read(frozen: dict[str, Tensor]) -> Material:
         data=data,
         ground_truth=truth(edges, data[LIKES].edge_label_index[:, data[LIKES].edge_label > 0]),
         split=split_ids(frozen["split"]),
-        class_names=("likes",),
+        class_names=("does not like", "likes"),
     )
 
 
@@ -162,19 +162,13 @@ def measure(model: nn.Module, material: Material) -> dict[str, dict[str, float]]
     decoy = tied(edges)[1][tuple(pairs)]
     return {
         name: {
-            "roc_auc": _roc_auc(logits[ids], label[ids]),
-            "decoy_roc_auc": _roc_auc(logits[some], label[some]),
+            "roc_auc": area_under_roc(logits[ids], label[ids]),
+            "decoy_roc_auc": area_under_roc(logits[some], label[some]),
             "accuracy": ((logits[ids] > 0) == (label[ids] > 0)).double().mean().item(),
         }
         for name, ids in material.split.items()
         for some in (ids[(label[ids] > 0) | decoy[ids]],)
     }
-
-
-def _roc_auc(scores: Tensor, label: Tensor) -> float:
-    """How often a positive scores more than a negative; a tie counts half."""
-    ahead = scores[label > 0].unsqueeze(1) - scores[label == 0]
-    return ((ahead > 0).double() + (ahead == 0).double() / 2).mean().item()
 
 
 def instances(model: nn.Module, material: Material) -> Tensor:
