@@ -376,11 +376,11 @@ def drawn(candidates: Tensor, count: int | None = None) -> Tensor:
 
 
 def for_any_model() -> dict[str, Any]:
-    """The algorithms of the package with their defaults, without Shapley values of edges, which take long, and without those
-    that need layers of a kind.
+    """The algorithms of the package with their defaults, without those that take long (`Shapley` of edges, `SubgraphX`) and
+    those that need layers of a kind.
     """
-    every = {n: cls for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls) and n != "shapley"}
-    return {name: gx.algorithms.get(name) for name in every}
+    every = {n: cls for n, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
+    return {name: gx.algorithms.get(name) for name in every if name not in ("shapley", "subgraph_x")}
 
 
 def ready(algorithm: Any, model: nn.Module, data: Any, candidates: Tensor, index: Tensor, **options: Any) -> Any:

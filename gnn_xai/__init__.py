@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Saliency,
         Shapley,
         SmoothGrad,
+        SubgraphX,
         load_algorithm,
     )
     from gnn_xai.api import explain, prepare
@@ -86,6 +87,7 @@ __all__ = [
     "Shapley",
     "SmoothGrad",
     "StoredExplanations",
+    "SubgraphX",
     "Trace",
     "__version__",
     "algorithms",

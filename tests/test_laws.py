@@ -33,6 +33,7 @@ FEW: dict[str, dict[str, Any]] = {
     "cf_gnn_explainer": {"epochs": 6},
     "cf2": {"epochs": 6, "lr": 0.1},
     "fragment_shapley": {"exact_up_to": 2, "samples": 3},
+    "subgraph_x": {"rollouts": 2, "samples": 3, "min_nodes": 3},
 }
 
 

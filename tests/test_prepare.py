@@ -37,6 +37,7 @@ FEW: dict[str, dict[str, Any]] = {
     "smooth_grad": {"samples": 3},
     "shapley": {"exact_up_to": 2, "samples": 3},
     "fragment_shapley": {"exact_up_to": 2, "samples": 3},
+    "subgraph_x": {"rollouts": 2, "samples": 3, "min_nodes": 3},
 }
 INDEX = [0, 16, 33]
 

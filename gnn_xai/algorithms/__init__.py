@@ -28,6 +28,7 @@ from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
 from gnn_xai.algorithms.shapley import Shapley
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
+from gnn_xai.algorithms.subgraph_x import SubgraphX
 
 _OURS: tuple[Any, ...] = (
     GNNExplainer,
@@ -51,6 +52,7 @@ _OURS: tuple[Any, ...] = (
     CounterfactualSearch,
     CFGNNExplainer,
     CF2,
+    SubgraphX,
     Attention,
     Random,
 )
@@ -85,6 +87,7 @@ __all__ = [
     "Saliency",
     "Shapley",
     "SmoothGrad",
+    "SubgraphX",
     "algorithm",
     "any_model",
     "describe",
