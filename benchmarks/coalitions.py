@@ -63,7 +63,7 @@ def by_loop(model: nn.Module, graph: Data, target: int, orders: int) -> tuple[Te
 
 def shapley(molecules: int, loops: int = 4, orders: int = 20) -> dict[str, Any]:
     """CPU seconds for all molecules; the loop's from a few of its orders on a few molecules, by its passes."""
-    workload = WORKLOADS["molecules"](False)
+    workload: Any = WORKLOADS["molecules"](False)
     index = workload.index[:molecules]
     start = process_time()
     found = gx.explain(workload.model, workload.data, BY_EDGES, index=index, task=workload.task, progress=False)
@@ -109,7 +109,7 @@ def dig(folder: Path) -> Any:
     return importlib.import_module("dig_method.subgraphx").SubgraphX
 
 
-def judged(model: nn.Module, graph: Data, target: int, nodes: Sequence[int]) -> float:
+def judged(model: nn.Module, graph: Any, target: int, nodes: Sequence[int]) -> float:
     """The Shapley value of a subgraph among the nodes within three hops, the others being present, from many orders."""
     links = to_networkx(graph)
     region = set().union(*(nx.single_source_shortest_path_length(links, node, 3) for node in nodes)) - set(nodes)
@@ -122,7 +122,6 @@ def judged(model: nn.Module, graph: Data, target: int, nodes: Sequence[int]) -> 
     after = before.clone()
     after[:, list(nodes)] = 1
     total = 0.0
-    assert graph.edge_index is not None
     with torch.no_grad():
         for sign, masks in ((1, after), (-1, before)):
             x = (graph.x * masks.unsqueeze(2)).flatten(0, 1)
@@ -134,11 +133,11 @@ def judged(model: nn.Module, graph: Data, target: int, nodes: Sequence[int]) -> 
 
 def subgraphs(graphs: int, folder: Path | None, other: int) -> dict[str, Any]:
     """CPU seconds a graph, and mean Shapley value of the subgraphs."""
-    ds = gx.datasets.load("ba_2motifs")
+    ds: Any = gx.datasets.load("ba_2motifs")
     index = ds.index[torch.randperm(len(ds.index), generator=torch.Generator().manual_seed(0))[:graphs]]
-    found = {"graphs": graphs}
+    found: dict[str, Any] = {"graphs": graphs}
     start = process_time()
-    explanations = gx.explain(ds.model, ds.data, AS_DIG, index=index, task=ds.task, progress=False)
+    explanations: Any = gx.explain(ds.model, ds.data, AS_DIG, index=index, task=ds.task, progress=False)
     found["ours_s"] = (process_time() - start) / graphs
 
     def judge(position: int, nodes: list[int]) -> float:

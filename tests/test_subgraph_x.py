@@ -33,7 +33,11 @@ class Network(nn.Module):
         return global_add_pool(out, batch) if self.pooled else out
 
 
-def graph(nodes: int, seed: int) -> Data:
+def explain(*arguments: Any, **options: Any) -> Any:
+    return gx.explain(*arguments, progress=False, **options)
+
+
+def graph(nodes: int, seed: int) -> Any:
     links = nx.gnm_random_graph(nodes, nodes + 1, seed=seed)
     ends = torch.tensor(list(links.edges)).t()
     x = torch.randn(nodes, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -43,7 +47,7 @@ def graph(nodes: int, seed: int) -> Data:
 class Plain:
     """The rewards and the subgraphs of one instance, one at a time on the whole graph."""
 
-    def __init__(self, method: gx.SubgraphX, model: nn.Module, data: Data, root: int | None, key: int, target: int):
+    def __init__(self, method: gx.SubgraphX, model: nn.Module, data: Any, root: int | None, key: int, target: int):
         self.method, self.model, self.data, self.root, self.target = method, model, data, root, target
         self.links = nx.Graph(data.edge_index.t().tolist())
         self.links.add_nodes_from(range(data.num_nodes))
@@ -109,13 +113,12 @@ def test_the_search_finds_what_exhaustive_search_finds(root: int | None, fill: A
     method = gx.SubgraphX(min_nodes=3, samples=4, radius=1, rollouts=60, fill=fill, outside=outside)
     graphs = [graph(8, seed) for seed in (1, 2)]
     if root is None:
-        found = gx.explain(model, graphs, method, task="graph", target=1, progress=False)
+        found = explain(model, graphs, method, task="graph", target=1)
         keys = as_graphs(graphs, torch.device("cpu")).graph_key.tolist()
         instances = list(zip(graphs, keys, found, strict=True))
     else:
         instances = [
-            (data, root, gx.explain(model, data, method, index=[root], task="node", target=1, progress=False)[0])
-            for data in graphs
+            (data, root, explain(model, data, method, index=[root], task="node", target=1)[0]) for data in graphs
         ]
     for data, key, e in instances:
         subgraph, reward = Plain(method, model, data, root, key, 1).best()
@@ -142,7 +145,7 @@ def test_a_planted_motif_is_found() -> None:
     x = torch.zeros(9, 2)
     x[:, 1], x[4:7, 0] = 1, 1
     data = Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], dim=1))
-    e = gx.explain(Planted(), [data], gx.SubgraphX(min_nodes=3, samples=10), task="graph", progress=False)[0]
+    e = explain(Planted(), [data], gx.SubgraphX(min_nodes=3, samples=10), task="graph")[0]
     assert e.node_mask[:, 0].nonzero().flatten().tolist() == [4, 5, 6]
     assert float(e.extras["subgraph_score"]) == pytest.approx(1.0, abs=1e-3)
 
@@ -152,7 +155,7 @@ def test_graphs_in_pieces_and_of_few_nodes() -> None:
     pieces = Data(x=torch.randn(7, 3), edge_index=torch.tensor([[0, 1, 1, 2, 4, 5], [1, 0, 2, 1, 5, 4]]))
     single = Data(x=torch.randn(1, 3), edge_index=torch.empty(2, 0, dtype=torch.int64))
     method = gx.SubgraphX(min_nodes=2, samples=3, rollouts=3)
-    found = gx.explain(model, [pieces, single], method, task="graph", progress=False)
+    found = explain(model, [pieces, single], method, task="graph")
     assert found[0].node_mask[:, 0].nonzero().flatten().tolist() in ([0, 1], [1, 2], [4, 5])
     assert found[1].node_mask.tolist() == [[1.0]]
 
@@ -160,10 +163,10 @@ def test_graphs_in_pieces_and_of_few_nodes() -> None:
 def test_more_searches_than_go_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, graphs = testing.seeded(lambda: Network(True))().double(), [graph(7, seed) for seed in range(5)]
     method = gx.SubgraphX(min_nodes=3, samples=5, rollouts=4)
-    at_once = gx.explain(model, graphs, method, task="graph", progress=False)
+    at_once = explain(model, graphs, method, task="graph")
     monkeypatch.setattr("gnn_xai.algorithms.subgraph_x.TREES", 2)
     monkeypatch.setattr("gnn_xai.algorithms.subgraph_x.KNOWN", 10)
-    in_turns = gx.explain(model, graphs, method, task="graph", progress=False)
+    in_turns = explain(model, graphs, method, task="graph")
     assert torch.equal(at_once.node_mask, in_turns.node_mask)
     torch.testing.assert_close(at_once.extras["subgraph_score"], in_turns.extras["subgraph_score"])
 
@@ -179,6 +182,6 @@ def test_graphs_without_features_need_split() -> None:
 
     data = Data(edge_index=graph(6, 0).edge_index, num_nodes=6)
     with pytest.raises(InputError, match="use fill='split'"):
-        gx.explain(Degrees(), [data], gx.SubgraphX(), task="graph", progress=False)
-    e = gx.explain(Degrees(), [data], gx.SubgraphX(fill="split", samples=4), task="graph", progress=False)[0]
+        explain(Degrees(), [data], gx.SubgraphX(), task="graph")
+    e = explain(Degrees(), [data], gx.SubgraphX(fill="split", samples=4), task="graph")[0]
     assert int(e.node_mask.sum()) == 5
