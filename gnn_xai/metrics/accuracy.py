@@ -16,6 +16,7 @@ from gnn_xai.core.arrays.segments import segment_sum
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.elements import Elements, Ranking, chosen, elements, overlap, strongest
 from gnn_xai.metrics.result import Result
+from gnn_xai.metrics.selection import check_truth
 from gnn_xai.results.explanations import Explanations
 from gnn_xai.results.ground_truth import GroundTruth
 
@@ -179,15 +180,7 @@ def _compared(explanations: Explanations, ground_truth: GroundTruth, level: Trut
     Raises:
         InputError: as in `roc_auc`.
     """
-    if not isinstance(ground_truth, GroundTruth):  # a benchmark may have none
-        raise InputError(
-            f"expected a GroundTruth, got {type(ground_truth).__name__}; "
-            + (
-                "where the truth is unknown, use fidelity"
-                if ground_truth is None
-                else "make one with gnn_xai.GroundTruth(edge=..., node=...), a motif id each and -1 for none"
-            )
-        )
+    check_truth(ground_truth)
     of = elements(explanations, level, ("edge", "node"))
     ground_truth.check(explanations)
     truth = ground_truth.edges(explanations) if of.level == "edge" else ground_truth.nodes(explanations)

@@ -14,6 +14,7 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 from gnn_xai.metrics.again import explained, starts
 from gnn_xai.metrics.result import Result
+from gnn_xai.metrics.selection import check_explanations, check_truth
 from gnn_xai.results._strength import undirected_once
 from gnn_xai.results.counterfactuals import Counterfactual
 from gnn_xai.results.explanations import Explanation, Explanations
@@ -87,6 +88,8 @@ def counterfactual_accuracy(explanations: Explanations, ground_truth: GroundTrut
     Raises:
         InputError: as in `flip_rate`, or if the truth is not of these explanations.
     """
+    check_explanations(explanations)
+    check_truth(ground_truth)
     ground_truth.check(explanations)
     truth = ground_truth.edges(explanations).split(explanations.edge_ptr.diff().tolist())
     parts = []
@@ -112,6 +115,7 @@ def plausibility(data: Any, explanations: Explanations) -> Result:
     Raises:
         InputError: as in `flip_rate`, or for heterogeneous graphs, whose types have no features in common.
     """
+    check_explanations(explanations)
     if explanations.types is not None:
         raise InputError(
             "expected a homogeneous graph to compare edited nodes in, got HeteroData; measure flip_rate alone"
@@ -180,6 +184,7 @@ def _graphs(data: Any, explanations: Explanations) -> Graphs:
 
 
 def _each(explanations: Explanations) -> list[tuple[Explanation, Counterfactual]]:
+    check_explanations(explanations)
     return [(e, e.counterfactual) for e in explanations.to("cpu")]
 
 

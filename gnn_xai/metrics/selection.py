@@ -12,6 +12,7 @@ from torch import Tensor
 from gnn_xai._checks import is_integer
 from gnn_xai.errors import InputError
 from gnn_xai.results.explanations import Explanations
+from gnn_xai.results.ground_truth import GroundTruth
 
 Top = int | float
 
@@ -29,6 +30,19 @@ def check_explanations(explanations: object) -> None:
         raise InputError(
             f"expected Explanations, got {type(explanations).__name__}; for a single one pass explanations[i : i + 1], "
             "for a stored run stored.explanations(), or its shards() one by one"
+        )
+
+
+def check_truth(ground_truth: object) -> None:
+    """Raise unless it is a `GroundTruth`."""
+    if not isinstance(ground_truth, GroundTruth):  # a benchmark may have none
+        raise InputError(
+            f"expected a GroundTruth, got {type(ground_truth).__name__}; "
+            + (
+                "where the truth is unknown, use fidelity"
+                if ground_truth is None
+                else "make one with gnn_xai.GroundTruth(edge=..., node=...), a motif id each and -1 for none"
+            )
         )
 
 
