@@ -25,6 +25,9 @@ from gnn_xai.core.model.problem import Objective
 class FragmentShapley:
     """`Shapley(players="fragments")` under a name of its own, by which the command line can call it.
 
+    The values of an instance add up to its score minus `extras["without_fragments"]` `[B]`, its score with every fragment
+    absent, which is also its `base_value`.
+
     Attributes:
         kind, exact_up_to, samples, removal, replacement, objective: as in `gnn_xai.Shapley`.
     """
@@ -40,7 +43,9 @@ class FragmentShapley:
         self._as_shapley()
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        return self._as_shapley().attribute(session, graphs, target, prediction)
+        scores = self._as_shapley().attribute(session, graphs, target, prediction)
+        scores.extras["without_fragments"] = scores.extras["base_value"]
+        return scores
 
     def _as_shapley(self) -> Shapley:
         return Shapley(
