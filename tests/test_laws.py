@@ -28,6 +28,8 @@ FEW: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 6},
     "smooth_grad": {"samples": 3},
     "pg_explainer": {"epochs": 3, "lr": 0.01},
+    "surrogate": {"samples": 8},
+    "pgm_explainer": {"samples": 20, "alpha": 1.0, "threshold": 0.0},
     "shapley": {"exact_up_to": 2, "samples": 3},
     "counterfactual_search": {"width": 2, "size": 2},
     "cf_gnn_explainer": {"epochs": 6},

@@ -18,17 +18,20 @@ from gnn_xai.algorithms.fragment_ablation import FragmentAblation
 from gnn_xai.algorithms.fragment_shapley import FragmentShapley
 from gnn_xai.algorithms.gnn_explainer import GNNExplainer
 from gnn_xai.algorithms.grad_cam import GradCAM
+from gnn_xai.algorithms.graph_lime import GraphLIME
 from gnn_xai.algorithms.guided_backprop import GuidedBackprop
 from gnn_xai.algorithms.input_x_gradient import InputXGradient
 from gnn_xai.algorithms.integrated_gradients import IntegratedGradients
 from gnn_xai.algorithms.lrp import LRP
 from gnn_xai.algorithms.node_ablation import NodeAblation
 from gnn_xai.algorithms.pg_explainer import PGExplainer
+from gnn_xai.algorithms.pgm_explainer import PGMExplainer
 from gnn_xai.algorithms.random import Random
 from gnn_xai.algorithms.saliency import Saliency
 from gnn_xai.algorithms.shapley import Shapley
 from gnn_xai.algorithms.smooth_grad import SmoothGrad
 from gnn_xai.algorithms.subgraph_x import SubgraphX
+from gnn_xai.algorithms.surrogate import Surrogate
 
 _OURS: tuple[Any, ...] = (
     GNNExplainer,
@@ -53,6 +56,9 @@ _OURS: tuple[Any, ...] = (
     CFGNNExplainer,
     CF2,
     SubgraphX,
+    Surrogate,
+    GraphLIME,
+    PGMExplainer,
     Attention,
     Random,
 )
@@ -78,16 +84,19 @@ __all__ = [
     "Fitted",
     "GNNExplainer",
     "GradCAM",
+    "GraphLIME",
     "GuidedBackprop",
     "InputXGradient",
     "IntegratedGradients",
     "NodeAblation",
     "PGExplainer",
+    "PGMExplainer",
     "Random",
     "Saliency",
     "Shapley",
     "SmoothGrad",
     "SubgraphX",
+    "Surrogate",
     "algorithm",
     "any_model",
     "describe",

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms._ablation import Fragments, variant_scores
+from gnn_xai.algorithms._ablation import Fragments, node_fragments, single_edges, variant_scores
+from gnn_xai.algorithms._fragments import fragments_of
 from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.evaluate import Change
 from gnn_xai.core.engines.scored import Scored
@@ -31,7 +32,7 @@ class FeatureColumns:
     """
 
     def __init__(self, session: Session, graphs: ComputationGraphs) -> None:
-        require_float_features(session.problem, "Shapley(players='features')")
+        require_float_features(session.problem, "players='features'")
         self.units = Units.among(session, graphs, Scored.features("common_attributes"), zeros=False)
         self.owner, self.key = self.units.owner, self.units.feature
         self.ptr = pointers(torch.bincount(self.owner, minlength=len(graphs)))
@@ -51,6 +52,17 @@ class FeatureColumns:
 
 
 Players = Fragments | FeatureColumns
+
+
+def players_of(method: Any, session: Session, graphs: ComputationGraphs) -> Players:
+    """The players that a method's `players` names, with its `kind` and `replacement` of fragments."""
+    if method.players == "edges":
+        return single_edges(session, graphs)
+    if method.players == "nodes":
+        return node_fragments(graphs)
+    if method.players == "features":
+        return FeatureColumns(session, graphs)
+    return fragments_of(session, graphs, method.kind, method.replacement)
 
 
 class Game:

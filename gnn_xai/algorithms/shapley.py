@@ -8,9 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gnn_xai.algorithms._ablation import node_fragments, single_edges
-from gnn_xai.algorithms._fragments import FragmentKind, check_replacement, fragments_of
-from gnn_xai.algorithms._game import FeatureColumns, Game, Players
+from gnn_xai.algorithms._fragments import FragmentKind, check_replacement
+from gnn_xai.algorithms._game import Game, players_of
 from gnn_xai.algorithms.base import algorithm, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.evaluate import Removal
@@ -100,7 +99,7 @@ class Shapley:
             )
 
     def attribute(self, session: Session, graphs: ComputationGraphs, target: Tensor, prediction: Tensor) -> Scores:
-        players = self._players(session, graphs)
+        players = players_of(self, session, graphs)
         size = players.ptr.diff()
         self._check(size)
         full = session.problem.score(prediction, target, self.objective)
@@ -122,15 +121,6 @@ class Shapley:
         scores = players.scores(value, standard_error=error)
         scores.extras["base_value"] = game.empty
         return scores
-
-    def _players(self, session: Session, graphs: ComputationGraphs) -> Players:
-        if self.players == "edges":
-            return single_edges(session, graphs)
-        if self.players == "nodes":
-            return node_fragments(graphs)
-        if self.players == "features":
-            return FeatureColumns(session, graphs)
-        return fragments_of(session, graphs, self.kind, self.replacement)
 
     def _check(self, size: Tensor) -> None:
         if self.estimator == "exact" and bool((size > EXACT).any()):

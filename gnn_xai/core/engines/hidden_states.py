@@ -81,6 +81,26 @@ def node_states(
     return [state[graphs.node] for state in states] if rooted else states
 
 
+def node_outputs(session: Session, graphs: ComputationGraphs) -> Float[Tensor, "nodes columns"]:
+    """The model's output at every node of some computation graphs, in a pass over all of their graph.
+
+    Raises:
+        InputError: unless the model has an output for every node of the data.
+    """
+    problem = session.problem
+    single = graphs.roots is not None and graphs.roots.size(1) == 1
+    if not single or problem.num_outputs != problem.graphs.num_nodes:
+        raise InputError(
+            "expected a model with an output for every node of a homogeneous graph, got one whose outputs belong to graphs, "
+            "to pairs, or to nodes of one type; use gnn_xai.FeatureAblation()"
+        )
+    every = expansion.everything(
+        problem.graphs, torch.arange(problem.num_outputs, device=graphs.node.device).unsqueeze(1)
+    )
+    with torch.no_grad():
+        return problem.run(every.data, every.output_rows)[graphs.node]
+
+
 def state_gradients(
     session: Session,
     graphs: ComputationGraphs,
