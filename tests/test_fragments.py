@@ -319,7 +319,7 @@ def test_ablation_cuts_the_fragment_out(model: nn.Module, kind: str) -> None:
         torch.testing.assert_close(e.node_mask[:, 0], expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("featurizer", list(REGISTRY))
+@pytest.mark.parametrize("featurizer", ["pyg", "ogb", "one_hot"])
 def test_neutral_atoms_are_carbons_in_their_place(featurizer: str) -> None:
     def rows(smiles: str) -> torch.Tensor:
         return REGISTRY[featurizer](as_mol(smiles)).x

@@ -44,7 +44,8 @@ class SubgraphsOf:
         self.asked: dict[Nodes, list[Nodes]] = {}
         first, last = graphs.node_ptr[instance : instance + 2].tolist()
         self.node = graphs.node_in_play[first:last].nonzero().flatten() + first
-        place = torch.full((last - first,), -1).index_copy(0, self.node.cpu() - first, torch.arange(len(self.node)))
+        place = torch.full((last - first,), -1, device="cpu")
+        place[self.node.cpu() - first] = torch.arange(len(self.node), device="cpu")
         ends = graphs.edge_index[:, graphs.edge_ptr[instance] : graphs.edge_ptr[instance + 1]].cpu()
         self.all: Nodes = (1 << len(self.node)) - 1
         self.next = [0] * len(self.node)

@@ -308,7 +308,8 @@ def neutral(mol: Mol, x: Tensor) -> Tensor:
     carbons.UpdatePropertyCache(strict=False)
     chem().SetConjugation(carbons)
     chem().SetHybridization(carbons)
-    for featurizer in featurizers.REGISTRY.values():
+    with_x = {name: one for name, one in featurizers.REGISTRY.items() if one is not featurizers.space}
+    for featurizer in with_x.values():
         try:
             same: Any = featurizer(mol)
         except ValueError:  # no code for one of its atoms
@@ -317,7 +318,7 @@ def neutral(mol: Mol, x: Tensor) -> Tensor:
             instead: Any = featurizer(carbons)
             return instead.x.to(x)
     raise InputError(
-        f"expected features by one of {', '.join(featurizers.REGISTRY)}, got others for {chem().MolToSmiles(mol)}, so it is "
+        f"expected features by one of {', '.join(with_x)}, got others for {chem().MolToSmiles(mol)}, so it is "
         "not known how they describe a carbon; set data.x_neutral, the features of a neutral atom in the place of each"
     )
 

@@ -248,7 +248,11 @@ def _gin_coded() -> nn.Module:
 
 
 def _of_one_graph() -> nn.Module:
-    return Network([_gin(4, 8), _gin(8, 8)], None, nn.Linear(8, 3), lambda x, batch: x.mean(0, keepdim=True))
+    return Network([_gin(4, 8), _gin(8, 8)], None, nn.Linear(8, 3), _mean_of_all)
+
+
+def _mean_of_all(x: Tensor, batch: Tensor | None) -> Tensor:
+    return x.mean(0, keepdim=True)
 
 
 def _typed(model: nn.Module, data: Any) -> Tensor:
