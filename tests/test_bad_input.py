@@ -94,6 +94,13 @@ def changed(**attributes: Any) -> Data:
     return data
 
 
+def typed(edge_index: Tensor | None) -> HeteroData:
+    """Two types and a relation between them."""
+    data = HeteroData({("a", "r", "b"): {"edge_index": edge_index}})
+    data["a"].x, data["b"].x = torch.ones(3, 4), torch.ones(2, 4)
+    return data
+
+
 def with_nan(key: str) -> Data:
     data = changed(edge_weight=torch.ones(graph().num_edges))
     data[key].view(len(data[key]), -1)[3, 0] = torch.nan
@@ -145,6 +152,18 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "data list of hetero": (
         lambda: explain(data=[HeteroData()]),
         r"expected HeteroData with at least one relation .* got none",
+    ),
+    "data hetero without the edges of a relation": (
+        lambda: explain(data=typed(None), node_type="b"),
+        r"expected data\[\('a', 'r', 'b'\)\].edge_index as integers of shape \[2, num_edges\], got none",
+    ),
+    "data list of hetero, the first without the edges of a relation": (
+        lambda: explain(data=[typed(None), typed(torch.tensor([[0, 2], [1, 0]]))], task="graph"),
+        r"expected data\[\('a', 'r', 'b'\)\].edge_index as integers of shape \[2, num_edges\], got none",
+    ),
+    "data list of hetero, another without the edges of a relation": (
+        lambda: explain(data=[typed(torch.tensor([[0, 2], [1, 0]])), typed(None)], task="graph"),
+        r"the graphs cannot be batched: 'edge_index'; every graph needs the same attributes with the same widths",
     ),
     "data tensor": (lambda: explain(data=torch.ones(3, 4)), r"expected a torch_geometric Data, .* got Tensor; wrap"),
     "data pair": (

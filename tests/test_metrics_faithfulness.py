@@ -28,6 +28,7 @@ from gnn_xai.metrics.divergence import divergence
 from gnn_xai.metrics.losses import FidelityKind
 from tests import models
 from tests.covering import every_value, pairwise
+from tests.readings import lost, unfaithful
 from tests.references import Reference, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss of:gnn_xai.errors.GnnXaiWarning")
@@ -86,6 +87,9 @@ class Case:
         keys = as_graphs(self.data, torch.device("cpu")).graph_key.tolist()
         return [Reference(self.model, self.data[e.index], 2, None, e.target, keys[e.index]) for e in found]
 
+    def lost(self, kind: str, before: Tensor, after: Tensor, e: gx.Explanation) -> float:
+        return lost(self.task, kind, before, after, e.target, self.labels[e.index])
+
 
 def build(task: str, level: str, model_name: str = "gcn", undirected: bool = True, loops: int = 2) -> Case:
     inner = models.make(model_name, level)
@@ -136,53 +140,6 @@ def under(case: Case, found: gx.Explanations, **options: Any) -> list[tuple[Tens
     return outputs
 
 
-def probability(task: str, out: Tensor, target: int) -> float:
-    """Of a class, or of a label being on; the value of a regression."""
-    if task == "regression":
-        return float(out[target])
-    if task == "multi-label":
-        return float(out[target].sigmoid())
-    if task.startswith("binary"):
-        on = float(out[0]) if "probabilities" in task else float(out[0].sigmoid())
-        return on if target == 1 else 1 - on
-    if task == "probabilities":
-        return float(out[target])
-    return float(out.softmax(0)[target])
-
-
-def says(task: str, out: Tensor, target: int) -> bool:
-    if task == "multi-label":
-        return float(out[target]) > 0
-    if task.startswith("binary"):
-        return (probability(task, out, 1) > 0.5) == (target == 1)
-    return int(out.argmax()) == target
-
-
-def lost(case: Case, kind: str, before: Tensor, after: Tensor, e: gx.Explanation) -> float:
-    task, target = case.task, e.target
-    if kind == "probability":
-        change = probability(task, before, target) - probability(task, after, target)
-        return abs(change) if task == "regression" else change
-    if kind == "label":
-        return float(not says(task, after, target)) if says(task, before, target) else math.nan
-    truth = case.labels[e.index]
-    truth = float(truth[target] if truth.dim() else truth)
-    if math.isnan(truth):
-        return math.nan
-    if task == "regression":
-        return abs(float(after[target]) - truth) - abs(float(before[target]) - truth)
-    if kind == "phenomenon_label":
-        if task == "multi-label":
-            right = [says(task, out, target) == (truth == 1) for out in (before, after)]
-        else:
-            right = [says(task, out, int(truth)) for out in (before, after)]
-        return float(right[0]) - float(right[1])
-    if task == "multi-label":
-        sign = 1 if truth == 1 else -1
-        return sign * (probability(task, before, target) - probability(task, after, target))
-    return probability(task, before, int(truth)) - probability(task, after, int(truth))
-
-
 def check(values: Tensor, expected: list[float]) -> None:
     assert values.tolist() == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
@@ -192,8 +149,8 @@ def naive(case: Case, found: gx.Explanations, kind: str, **options: Any) -> tupl
     outputs = under(case, found, **options)
     plus, minus = [], []
     for e, (before, kept, dropped) in zip(found, outputs, strict=True):
-        plus.append(lost(case, kind, before, dropped, e))
-        minus.append(lost(case, kind, before, kept, e))
+        plus.append(case.lost(kind, before, dropped, e))
+        minus.append(case.lost(kind, before, kept, e))
     return plus, minus
 
 
@@ -427,15 +384,6 @@ def test_characterization_of_instances(level: str) -> None:
 # Unfaithfulness ######################################################################################################
 
 
-def distributions(task: str, out: Tensor) -> list[list[float]]:
-    """The distributions that an output stands for: one over classes, or one for each label."""
-    if task in ("multiclass", "log-probabilities", "probabilities"):
-        return [[probability(task, out, c) for c in range(len(out))]]
-    return [
-        [1 - p, p] for p in (probability(task, out, c) for c in range(len(out) if len(out) > 1 else 2)[-len(out) :])
-    ]
-
-
 @every_value(task=list(TASKS), level=LEVELS)
 def test_unfaithfulness_of_every_task(task: str, level: str) -> None:
     case = build(task, level)
@@ -445,12 +393,7 @@ def test_unfaithfulness_of_every_task(task: str, level: str) -> None:
             result = gx.metrics.unfaithfulness(case.model, case.data, found, reverse=reverse, scale=0.5, **options)
             expected = []
             for before, kept, _ in under(case, found, **options):
-                if task == "regression":
-                    divergence = float(((before - kept) / 0.5).square().sum() / 2)
-                else:
-                    pairs = zip(distributions(task, before), distributions(task, kept), strict=True)
-                    divergence = sum(entropy(q, p) if reverse else entropy(p, q) for p, q in pairs)
-                expected.append(1 - math.exp(-divergence))
+                expected.append(unfaithful(task, before, kept, reverse, 0.5))
             check(result.values, expected)
     assert 0 < result.mean < 1
 
@@ -520,7 +463,7 @@ def naive_robust(
                         mask = reference.ones()
                         mask[sorted(removed)] = 0
                         after = reference.output(mask=mask)
-                losses.append(lost(case, kind, reference.logits, after, e))
+                losses.append(case.lost(kind, reference.logits, after, e))
             values.append(sum(losses) / samples)
     return results
 
@@ -597,7 +540,7 @@ def test_robust_fidelity_tends_to_the_expectation() -> None:
         mask = reference.ones()
         mask[sorted(removed | {reference.partner.get(unit, unit) for unit in removed})] = 0
         with torch.no_grad():
-            expected += chance * lost(case, "probability", reference.logits, reference.output(mask=mask), found[0])
+            expected += chance * case.lost("probability", reference.logits, reference.output(mask=mask), found[0])
     result = gx.metrics.robust_fidelity(case.model, case.data, found, alpha1=alpha, samples=3000, top=2)
     spread = abs(gx.metrics.fidelity(case.model, case.data, found, top=2).plus.mean)
     assert result.plus.mean == pytest.approx(expected, abs=3 * spread / math.sqrt(3000))
