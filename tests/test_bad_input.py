@@ -507,7 +507,8 @@ def test_bad_input(name: str) -> None:
         call()
     message = str(raised.value)
     assert re.search(sentence, message), message
-    assert len(message) < 420, "one sentence, not a page"
+    without_names = re.sub(r" \(known: .*\)$", "", message)  # which grow with the package
+    assert len(without_names) < 420, "one sentence, not a page"
     assert "\n" not in message
 
 
