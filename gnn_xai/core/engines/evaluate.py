@@ -76,7 +76,7 @@ def evaluate(
     structural = removal == "structural"
     parts: list[tuple[Tensor, Tensor]] = []
 
-    def run(select: Int[Tensor, " replicas"], follow: bool) -> Float[Tensor, "replicas columns"]:
+    def run(select: Int[Tensor, " replicas"], follow: bool, unequal: bool = False) -> Float[Tensor, "replicas columns"]:
         which = instance[select]
         replicas = graphs.replicas(which) if follow else session.replicas(graphs, which)
         changed = change(replicas, select)
@@ -84,7 +84,7 @@ def evaluate(
             changed = _with_roots(replicas, changed)
         with torch.no_grad():
             if follow:
-                return _followed(session, replicas, changed, structural)
+                return _followed(session, replicas, changed, structural, unequal)
             return (_rebuilt if structural else _masked)(session, replicas, changed)
 
     follow = (
@@ -97,7 +97,9 @@ def evaluate(
         some = torch.linspace(0, len(instance) - 1, SAMPLE, device=instance.device).long()
         sample = change(graphs.replicas(instance[some]), some)
         try:  # features alone change on nodes everywhere, which leaves nothing to be spared
-            follow = not (sample.edges is sample.nodes is None) and bool(close(run(some, True), run(some, False)).all())
+            follow = not (sample.edges is sample.nodes is None) and bool(
+                close(run(some, True, True), run(some, False)).all()
+            )
         except Exception:  # the model adds its input to an output that has other rows, say
             follow = False
 
@@ -168,7 +170,7 @@ def _silenced(replicas: Replicas, change: Change) -> Change:
 
 
 def _followed(
-    session: Session, replicas: Replicas, change: Change, structural: bool
+    session: Session, replicas: Replicas, change: Change, structural: bool, unequal: bool
 ) -> Float[Tensor, "replicas columns"]:
     assert session.plan is not None
     nodes, lost, left = None, None, replicas
@@ -184,6 +186,6 @@ def _followed(
     else:
         differs = (x != (replicas.x if x.dtype == replicas.x.dtype else replicas.features)).flatten(1).any(1)
     original = replicas.source.replicas(replicas.instance.unique())
-    variants = IncrementalPropagation(session.plan, original, replicas, edges, nodes, differs, lost)
+    variants = IncrementalPropagation(session.plan, original, replicas, edges, nodes, differs, lost, unequal)
     with session.model(left, variants) as model:
         return model(x=variants.features(session.features, x))

@@ -23,6 +23,7 @@ from gnn_xai.core.inputs.embeddings import Coded
 from gnn_xai.core.inputs.features import Features, MaskedFeatures, plain
 from gnn_xai.core.propagation.fused import Matrix, Propagation, none_left
 from gnn_xai.core.propagation.plan import Plan
+from gnn_xai.errors import InputError
 
 
 def followable(plan: Plan, graphs: Graphs, structural: bool) -> bool:
@@ -45,6 +46,10 @@ class IncrementalPropagation(Propagation):
         differs: nodes whose features are others.
         lost: for each of the plan's coefficients, what nodes lose of their degrees; `None` where messages are multiplied
             by 0.
+        unequal: let each call compute another number of rows, so that a model that joins rows of several calls fails.
+
+    Raises:
+        InputError: if there are no rows that could be added to make the numbers unequal.
 
     Attributes:
         copied: the place of the original of each place.
@@ -62,6 +67,7 @@ class IncrementalPropagation(Propagation):
         nodes: Bool[Tensor, " nodes"] | None,
         differs: Bool[Tensor, " nodes"],
         lost: Sequence[Float[Tensor, " nodes"]] | None,
+        unequal: bool = False,
     ) -> None:
         super().__init__(replace(plan, trim=False, shrink=True), original)
         self.structural, self.copies = lost is not None, replicas
@@ -79,7 +85,7 @@ class IncrementalPropagation(Propagation):
                 self.ratio[position] = _ratio(degree[replicas.node_id], loss, size)
                 touched[size:] |= loss != 0
         gone = None if nodes is None else torch.cat([nodes.new_zeros(size), nodes])
-        self.at = self._reach(differs, touched, gone, plan.trim)
+        self.at = self._reach(differs, touched, gone, plan.trim, unequal)
         self.place = []
         for at in self.at:
             own = torch.full_like(self.copied, -1).index_copy(0, at, torch.arange(len(at), device=device))
@@ -96,6 +102,7 @@ class IncrementalPropagation(Propagation):
         touched: Bool[Tensor, " places"],
         gone: Bool[Tensor, " places"] | None,
         trim: bool,
+        unequal: bool,
     ) -> list[Int[Tensor, " rows"]]:
         """The places whose features differ, originals included, and those that the change has reached after each call.
 
@@ -104,6 +111,7 @@ class IncrementalPropagation(Propagation):
             touched: places that a removal changes the sums or the degree of.
             gone: places that are taken out.
             trim: leave out places that reach no target in the calls that remain.
+            unequal: add places that the change has not reached until no two calls have equally many.
         """
         size, replicas, depth = len(self.replicas.node), self.copies, None
         if trim:
@@ -124,8 +132,12 @@ class IncrementalPropagation(Propagation):
                 reached &= ~gone
             if depth is not None:
                 reached &= depth <= route.remaining
-            at.append(reached.nonzero().flatten())
-            spreading = reached
+            spreading = rows = reached
+            if unequal:
+                spare = ~reached if gone is None else ~reached & ~gone
+                spare[:size] = False
+                rows = _with_more(reached, spare if depth is None else spare & (depth <= route.remaining), at)
+            at.append(rows.nonzero().flatten())
         return at
 
     def features(
@@ -197,6 +209,20 @@ class IncrementalPropagation(Propagation):
             left = ptr.diff()
             coefficient = coefficient * torch.repeat_interleave(counts.to(coefficient.dtype) / left.clamp(min=1), left)
         return Matrix(csr, slot, coefficient)
+
+
+def _with_more(rows: Bool[Tensor, " places"], spare: Bool[Tensor, " places"], earlier: Sequence[Tensor]) -> Tensor:
+    """Rows and as many spare ones as make their number another than those of earlier calls.
+
+    Raises:
+        InputError: if there are too few.
+    """
+    sizes, count = {len(at) for at in earlier}, int(rows.sum())
+    more = next(number for number in range(len(sizes) + 1) if count + number not in sizes)
+    places = spare.nonzero().flatten()[:more]
+    if len(places) < more:
+        raise InputError("expected rows that the change does not reach, got none")
+    return rows.index_fill(0, places, True)
 
 
 def _shifts(original: Replicas, replicas: Replicas) -> tuple[Int[Tensor, " places"], Int[Tensor, " places"]]:
