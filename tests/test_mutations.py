@@ -74,7 +74,7 @@ def test_counterfactuals_by_mutation_are_verified_and_keep_what_edits_keep() -> 
     wishes: dict[str, Any] = {"task": logp.task, "change": 0.3, "max_edits": 1, "limit": 1000}
     phenol = "OC1CCCCC1c1ccccc1"
     plain = gx.molecules.counterfactuals(logp.model, phenol, **wishes)
-    both = gx.molecules.counterfactuals(logp.model, phenol, mutations=150, **wishes)
+    both = gx.molecules.counterfactuals(logp.model, phenol, mutations=400, **wishes)
     own = [item for item in both if item.edits[0].startswith("SELFIES")]
     assert {item.smiles for item in plain} | {item.smiles for item in own} == {item.smiles for item in both}
     mols = [as_mol(item.smiles) for item in own]

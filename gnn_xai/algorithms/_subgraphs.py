@@ -43,7 +43,9 @@ class SubgraphsOf:
         self.known: dict[Nodes, float] = {}
         self.asked: dict[Nodes, list[Nodes]] = {}
         first, last = graphs.node_ptr[instance : instance + 2].tolist()
-        self.node = graphs.node_in_play[first:last].nonzero().flatten() + first
+        node = graphs.node_in_play[first:last].nonzero().flatten() + first
+        # In the order of their keys, so that ties are broken alike however nodes are numbered.
+        self.node = node[torch.argsort(graphs.graphs.node_key[graphs.node[node]], stable=True)]
         place = torch.full((last - first,), -1, device="cpu")
         place[self.node.cpu() - first] = torch.arange(len(self.node), device="cpu")
         ends = graphs.edge_index[:, graphs.edge_ptr[instance] : graphs.edge_ptr[instance + 1]].cpu()

@@ -14,6 +14,7 @@ from torch import Tensor
 from gnn_xai.algorithms._ablation import variant_scores
 from gnn_xai.algorithms._subgraphs import Nodes, SubgraphsOf, bits
 from gnn_xai.algorithms.base import algorithm, require_number, require_positive
+from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.evaluate import Change, Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -181,7 +182,12 @@ class SubgraphX:
 
 
 def _places(graphs: ComputationGraphs) -> Tensor:
-    """The place of each node in play among those of its instance, `[ΣN]`."""
-    count = graphs.node_in_play.long().cumsum(0)
-    start = torch.cat([count.new_zeros(1), count])[graphs.node_ptr[:-1]]
-    return count - 1 - start[graphs.node_owner]
+    """The place of each node in play among those of its instance, in the order of their keys, `[ΣN]`; -1 for others."""
+    inside = graphs.node_in_play.nonzero().flatten()
+    inside = inside[torch.argsort(graphs.graphs.node_key[graphs.node[inside]], stable=True)]
+    inside = inside[torch.argsort(graphs.node_owner[inside], stable=True)]
+    owner = graphs.node_owner[inside]
+    start = pointers(torch.bincount(owner, minlength=len(graphs)))
+    place = torch.full_like(graphs.node, -1)
+    place[inside] = torch.arange(len(inside), device=place.device) - start[owner]
+    return place
