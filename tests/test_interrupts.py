@@ -14,6 +14,7 @@ from torch_geometric.utils import softmax
 
 import gnn_xai as gx
 from gnn_xai.core.model.restoring import untouched
+from gnn_xai.testing.comparing import require_state, state_of
 
 ENDS = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
 DATA = Data(x=torch.arange(24.0).reshape(6, 4).sin(), edge_index=torch.cat([ENDS, ENDS.flip(0)], 1))
@@ -37,28 +38,13 @@ def network(layer: Any) -> Net:
     return model
 
 
-def state(model: nn.Module) -> dict[Any, Any]:
-    """What an explanation may change of a model and of its surroundings, and has to put back."""
-    seen: dict[Any, Any] = {}
-    for name, module in model.named_modules():
-        for key, value in vars(module).items():
-            seen[name, key] = sorted(map(str, value)) if isinstance(value, dict) else id(value)
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        seen[name] = id(value), value.tolist()
-        seen[name, "grad"] = id(value.grad), None if value.grad is None else value.grad.tolist()
-    seen["generators"] = (
-        torch.get_rng_state().tolist(),
-        np.random.get_state()[1].tolist(),  # noqa: NPY002 - the one that libraries draw from
-        random.getstate(),
-    )
+def state(model: nn.Module) -> dict[str, Any]:
+    """What an explanation may change of a model and of the process, and has to put back."""
     modules = [vars(module) for name, module in sys.modules.items() if name.startswith("torch_geometric.nn.conv.")]
-    seen["softmax"] = [names["softmax"] is softmax for names in modules if "softmax" in names]
-    seen["switches"] = (
-        torch.is_grad_enabled(),
-        torch._C._len_torch_dispatch_stack(),
-        torch._C._len_torch_function_stack(),
-    )
-    return seen
+    return state_of(model, DATA) | {
+        "softmax of layers": [names["softmax"] is softmax for names in modules if "softmax" in names],
+        "modes": (torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()),
+    }
 
 
 class Interrupt:
@@ -99,6 +85,8 @@ def explained(model: nn.Module, algorithm: Any, interrupt: Interrupt) -> BaseExc
         (pyg.SAGEConv, gx.GNNExplainer(epochs=1)),
         (pyg.GATConv, gx.EdgeAblation()),
         (pyg.GATConv, gx.Attention()),
+        (pyg.GCNConv, gx.LRP()),
+        (pyg.SAGEConv, gx.GradCAM()),
         (pyg.GraphConv, gx.Captum("GuidedBackprop")),
     ],
     ids=lambda value: getattr(value, "name", getattr(value, "__name__", None)),
@@ -108,13 +96,13 @@ def test_interrupted_anywhere(count: int, layer: Any, algorithm: Any) -> None:
     model, draw = network(layer), random.Random(0)
     before, whole = state(model), Interrupt()
     explained(model, algorithm, whole)
-    assert state(model) == before
+    require_state(before, state(model), "after all")
     few = min(whole.count, 1_500)  # contexts are opened early and closed late
     ways = [lambda: draw.randrange(whole.count), lambda: draw.randrange(few), lambda: whole.count - draw.randrange(few)]
     for number in range(count):
         at = ways[number % 3]()
         error = explained(model, algorithm, Interrupt(at))
-        assert state(model) == before, at
+        require_state(before, state(model), f"interrupted at {at}")
         del error
 
 
@@ -133,7 +121,7 @@ def test_interrupted_while_a_model_is_changed(at: int) -> None:
         error = caught
     finally:
         sys.settrace(trace)
-    assert state(model) == before
+    require_state(before, state(model), "after all")
     del error
 
 
@@ -152,4 +140,4 @@ def test_backward_of_the_models_own() -> None:
         parameter.grad = torch.ones_like(parameter)
     before = state(model)
     gx.explain(model, DATA, gx.EdgeAblation(), index=[1], progress=False)
-    assert state(model) == before
+    require_state(before, state(model), "after all")

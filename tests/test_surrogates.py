@@ -17,8 +17,8 @@ from torch_geometric.nn import global_add_pool
 
 import gnn_xai as gx
 from gnn_xai import testing
+from gnn_xai.algorithms._regression import lasso, ridge
 from gnn_xai.algorithms.pgm_explainer import independence
-from gnn_xai.algorithms.surrogate import _lasso, _ridge
 from gnn_xai.errors import InputError
 from tests.covering import every_value
 
@@ -55,12 +55,12 @@ def test_a_linear_model_is_recovered(players: Any, regression: Any) -> None:
 def test_regressions_equal_those_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     rows, wanted = generator.normal(size=(1, 40, 6)), generator.normal(size=(1, 40, 1))
-    ridge = Ridge(alpha=0.3, fit_intercept=False).fit(rows[0], wanted[0, :, 0]).coef_
-    lasso = Lasso(alpha=0.2, fit_intercept=False, tol=1e-10).fit(rows[0], wanted[0, :, 0]).coef_
-    tensors = torch.from_numpy(rows), torch.from_numpy(wanted)
-    np.testing.assert_allclose(_ridge(*tensors, 0.3)[0, :, 0], ridge, atol=1e-10)
-    np.testing.assert_allclose(_lasso(*tensors, 0.2 * 40)[0, :, 0], lasso, atol=1e-6)
-    assert 0 < int((lasso == 0).sum()) < 6
+    bound = Ridge(alpha=0.3, fit_intercept=False).fit(rows[0], wanted[0, :, 0]).coef_
+    sparse = Lasso(alpha=0.2, fit_intercept=False, tol=1e-10).fit(rows[0], wanted[0, :, 0]).coef_
+    one, other = torch.from_numpy(rows), torch.from_numpy(wanted)
+    np.testing.assert_allclose(ridge(one, other, 0.3)[0, :, 0], bound, atol=1e-10)
+    np.testing.assert_allclose(lasso(one.mT @ one, one.mT @ other, 0.2 * 40)[0, :, 0], sparse, atol=1e-8)
+    assert 0 < int((sparse == 0).sum()) < 6
 
 
 def test_p_values_are_those_of_scipy() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
+from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 
@@ -26,6 +28,7 @@ class SubgraphsOf:
     Args:
         method: a `gnn_xai.SubgraphX`.
         session, graphs: the problem and how to run it, and computation graphs.
+        place: of each node among those in play of its instance, see `places`.
         instance: which of these.
         full: score of the whole graph.
 
@@ -38,16 +41,15 @@ class SubgraphsOf:
         best, value: the best subgraph that was found, and its Shapley value.
     """
 
-    def __init__(self, method: Any, session: Session, graphs: ComputationGraphs, instance: int, full: float) -> None:
+    def __init__(
+        self, method: Any, session: Session, graphs: ComputationGraphs, place: Tensor, instance: int, full: float
+    ) -> None:
         self.instance, self.best, self.value = instance, 0, 0.0
         self.known: dict[Nodes, float] = {}
         self.asked: dict[Nodes, list[Nodes]] = {}
         first, last = graphs.node_ptr[instance : instance + 2].tolist()
-        node = graphs.node_in_play[first:last].nonzero().flatten() + first
-        # In the order of their keys, so that ties are broken alike however nodes are numbered.
-        self.node = node[torch.argsort(graphs.graphs.node_key[graphs.node[node]], stable=True)]
-        place = torch.full((last - first,), -1, device="cpu")
-        place[self.node.cpu() - first] = torch.arange(len(self.node), device="cpu")
+        place = place[first:last].cpu()
+        self.node = (torch.argsort(place, stable=True)[int((place < 0).sum()) :] + first).to(graphs.node.device)
         ends = graphs.edge_index[:, graphs.edge_ptr[instance] : graphs.edge_ptr[instance + 1]].cpu()
         self.all: Nodes = (1 << len(self.node)) - 1
         self.next = [0] * len(self.node)
@@ -128,3 +130,18 @@ def bits(nodes: Nodes) -> Iterator[int]:
         low = nodes & -nodes
         yield low.bit_length() - 1
         nodes ^= low
+
+
+def places(graphs: ComputationGraphs) -> Tensor:
+    """The place of each node in play among those of its instance, `[ΣN]`; -1 for others.
+
+    In the order of their keys, so that ties are broken alike however nodes are numbered.
+    """
+    inside = graphs.node_in_play.nonzero().flatten()
+    inside = inside[torch.argsort(graphs.graphs.node_key[graphs.node[inside]], stable=True)]
+    inside = inside[torch.argsort(graphs.node_owner[inside], stable=True)]
+    owner = graphs.node_owner[inside]
+    start = pointers(torch.bincount(owner, minlength=len(graphs)))
+    place = torch.full_like(graphs.node, -1)
+    place[inside] = torch.arange(len(inside), device=place.device) - start[owner]
+    return place

@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gnn_xai.algorithms._regression import lasso
 from gnn_xai.algorithms.base import algorithm, require_number
 from gnn_xai.core.engines.hidden_states import node_outputs
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
 from gnn_xai.core.graphs.computation_graphs import ComputationGraphs
 from gnn_xai.core.model.interventions import require_float_features
-
-SWEEPS = 100
-"""Passes of coordinate descent over all features."""
 
 BLOCK = 2**24
 """Numbers that the kernels of some features may hold at once."""
@@ -66,16 +64,8 @@ def _hsic_lasso(rows: Tensor, out: Tensor, rho: float) -> Tensor:
     wanted = _kernels(out.unsqueeze(1))
     blocks = rows.split(max(BLOCK // len(rows) ** 2, 1), dim=1)
     kernels = torch.cat([_kernels(block.unsqueeze(2)) for block in blocks])
-    square, product = kernels @ kernels.t(), kernels @ wanted[0]
-    beta = torch.zeros_like(product)
-    for _ in range(SWEEPS):
-        before = beta.clone()
-        for k in range(len(beta)):
-            rest = product[k] - square[k] @ beta + square[k, k] * beta[k]
-            beta[k] = ((rest - rho) / square[k, k].clamp(min=1e-12)).clamp(min=0)
-        if bool((beta - before).abs().max() < 1e-9):
-            break
-    return beta
+    square, product = kernels @ kernels.t(), kernels @ wanted.t()
+    return lasso(square.unsqueeze(0), product.unsqueeze(0), rho, positive=True).flatten()
 
 
 def _kernels(points: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class LRP:
     When not to use it: where biases are large, or on models with normalisation by layer or graph.
 
     Attributes:
-        epsilon: absorbed at every linear map, relative to nothing: in the unit of the activations.
+        epsilon: added to every denominator, away from 0, in the unit of the activations; its share of the relevance is lost.
         gamma: parts that agree with the sign of the sum count 1 + γ times; larger values give less noise, and less of what
             speaks against the target.
         node_mask_type: `attributes`, or `None` for no feature scores.

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from gnn_xai.algorithms._ablation import variant_scores
-from gnn_xai.algorithms._subgraphs import Nodes, SubgraphsOf, bits
+from gnn_xai.algorithms._subgraphs import Nodes, SubgraphsOf, bits, places
 from gnn_xai.algorithms.base import algorithm, require_number, require_positive
-from gnn_xai.core.arrays.segments import pointers
 from gnn_xai.core.engines.evaluate import Change, Removal
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.engines.session import Session
@@ -90,13 +89,13 @@ class SubgraphX:
                 "edges out"
             )
         full = session.problem.score(prediction, target, self.objective)
-        place = torch.where(graphs.node_in_play, _places(graphs), -1)
+        place = places(graphs)
         mask, best = full.new_zeros(len(graphs.node)), full.clone()
         waiting = iter(enumerate(full.tolist()))
         running: list[tuple[SubgraphsOf, Iterator[list[Nodes]]]] = []
         while True:
             for instance, score in itertools.islice(waiting, TREES - len(running)):
-                graph = SubgraphsOf(self, session, graphs, instance, score)
+                graph = SubgraphsOf(self, session, graphs, place, instance, score)
                 running.append((graph, self._search(graph)))
             if not running:
                 return Scores(node=mask.unsqueeze(1), node_type="object", extras={"subgraph_score": best})
@@ -179,15 +178,3 @@ class SubgraphX:
         values = iter(scores.tolist())
         for graph, sets in new:
             graph.known.update(zip(sets, values, strict=False))
-
-
-def _places(graphs: ComputationGraphs) -> Tensor:
-    """The place of each node in play among those of its instance, in the order of their keys, `[ΣN]`; -1 for others."""
-    inside = graphs.node_in_play.nonzero().flatten()
-    inside = inside[torch.argsort(graphs.graphs.node_key[graphs.node[inside]], stable=True)]
-    inside = inside[torch.argsort(graphs.node_owner[inside], stable=True)]
-    owner = graphs.node_owner[inside]
-    start = pointers(torch.bincount(owner, minlength=len(graphs)))
-    place = torch.full_like(graphs.node, -1)
-    place[inside] = torch.arange(len(inside), device=place.device) - start[owner]
-    return place

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gnn_xai.algorithms._fragments import FragmentKind, check_replacement
 from gnn_xai.algorithms._game import Game, players_of
+from gnn_xai.algorithms._regression import lasso, ridge
 from gnn_xai.algorithms.base import algorithm, require_number, require_positive
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.evaluate import Removal
@@ -23,9 +24,6 @@ MOST = 2**22
 
 SIZE = -3
 """What random numbers of absent players are keyed by, in the place of a player's key."""
-
-STEPS = 500
-"""Steps of the lasso, by accelerated proximal gradients."""
 
 
 @algorithm(
@@ -105,30 +103,10 @@ class Surrogate:
         weight = weight / weight.sum(1, keepdim=True)
         middle, mean = (weight * rows).sum(1, keepdim=True), (weight * outcome).sum(1, keepdim=True)
         scaled, wanted = weight.sqrt() * (rows - middle), weight.sqrt() * (outcome - mean)
-        solve = _lasso if self.regression == "lasso" and self.penalty else _ridge
-        coefficients = solve(scaled, wanted, self.penalty)
+        if self.regression == "lasso" and self.penalty:
+            coefficients = lasso(scaled.mT @ scaled, scaled.mT @ wanted, self.penalty)
+        else:
+            coefficients = ridge(scaled, wanted, self.penalty)
         rest, spread = ((wanted - scaled @ coefficients) ** 2).sum((1, 2)), (wanted**2).sum((1, 2))
         r2 = 1 - torch.where(spread > 0, rest / spread.clamp(min=torch.finfo(spread.dtype).tiny), 0)
         return coefficients.squeeze(2), r2, (mean - middle @ coefficients).flatten()
-
-
-def _ridge(rows: Tensor, wanted: Tensor, penalty: float) -> Tensor:
-    """The β `[I, n, 1]` that makes ‖rows β − wanted‖² + penalty ‖β‖² smallest, and then ‖β‖."""
-    u, s, v = torch.linalg.svd(rows, full_matrices=False)
-    real = s > s[:, :1] * 1e-10
-    inverse = torch.where(real, s / (s**2 + penalty).clamp(min=torch.finfo(s.dtype).tiny), 0)
-    return v.mT @ (inverse.unsqueeze(2) * (u.mT @ wanted))
-
-
-def _lasso(rows: Tensor, wanted: Tensor, penalty: float) -> Tensor:
-    """The β `[I, n, 1]` that makes ½ ‖rows β − wanted‖² + penalty ‖β‖₁ smallest (Beck & Teboulle 2009)."""
-    step = 1 / torch.linalg.matrix_norm(rows, 2).clamp(min=1e-12).square()[:, None, None]
-    beta = ahead = rows.new_zeros(len(rows), rows.size(2), 1)
-    momentum = 1.0
-    for _ in range(STEPS):
-        moved = ahead - step * (rows.mT @ (rows @ ahead - wanted))
-        after = moved.sign() * (moved.abs() - step * penalty).clamp(min=0)
-        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = after + (momentum - 1) / following * (after - beta)
-        beta, momentum = after, following
-    return beta

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
+from torch.utils import _python_dispatch
 
 from gnn_xai.core.model.leftovers import take_off_leftovers
 
@@ -26,9 +28,9 @@ class untouched:  # noqa: N801 - read as a word of a with statement
 
     Restored are the `training` flag of every submodule, buffers, `.grad` of parameters, tensors that modules hold as plain
     attributes, hooks, the caches of layers such as `GCNConv(cached=True)`, the random number generators of PyTorch, numpy
-    and Python, and PyTorch's switches for gradients and `autocast`. Inside, the model computes in the precision of its
-    parameters, whatever `torch.autocast` says outside, without what other explainers left on it, and a `backward()` of its
-    own finds no `.grad` to add to.
+    and Python, PyTorch's switches for gradients and `autocast`, and its stacks of modes that replace functions. Inside, the
+    model computes in the precision of its parameters, whatever `torch.autocast` says outside, without what other explainers
+    left on it, and a `backward()` of its own finds no `.grad` to add to.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -62,6 +64,7 @@ class _Evaluating:
         kinds = sorted({device.type for device in devices} | {"cpu"})
         self.autocast = [kind for kind in kinds if torch.is_autocast_enabled(kind)]
         self.gradients = torch.is_grad_enabled()
+        self.modes = _len_torch_function_stack(), _len_torch_dispatch_stack()
 
     def __enter__(self) -> None:
         take_off_leftovers(self.model, self.modules)
@@ -103,6 +106,11 @@ class _Evaluating:
         np.random.set_state(of_numpy)  # noqa: NPY002
         random.setstate(of_python)
         torch.set_grad_enabled(self.gradients)
+        functions, dispatched = self.modes
+        while _len_torch_function_stack() > functions:
+            torch.overrides._pop_mode()
+        while _len_torch_dispatch_stack() > dispatched:
+            _python_dispatch._pop_mode()
 
 
 class _State:
