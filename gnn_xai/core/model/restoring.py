@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
+from torch import Tensor, nn, overrides
 from torch.utils import _python_dispatch
 
 from gnn_xai.core.model.leftovers import take_off_leftovers
@@ -64,7 +65,7 @@ class _Evaluating:
         kinds = sorted({device.type for device in devices} | {"cpu"})
         self.autocast = [kind for kind in kinds if torch.is_autocast_enabled(kind)]
         self.gradients = torch.is_grad_enabled()
-        self.modes = _len_torch_function_stack(), _len_torch_dispatch_stack()
+        self.modes = _modes(overrides), _modes(_python_dispatch)
 
     def __enter__(self) -> None:
         take_off_leftovers(self.model, self.modules)
@@ -87,13 +88,14 @@ class _Evaluating:
 
     def restore(self) -> None:
         """Put everything back; a second time changes nothing."""
+        for stack, modes in zip((overrides, _python_dispatch), self.modes, strict=True):
+            _restore_stack(stack, modes)  # first, as tensors are compared below
         for state in self.attributes:
             state.restore()
-        with torch.no_grad():
-            for place, name, buffer, value in self.buffers:
-                place[name] = buffer  # a forward may have put another tensor in its place
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+        for place, name, buffer, value in self.buffers:
+            place[name] = buffer  # a forward may have put another tensor in its place
+            if not torch.equal(buffer, value):
+                buffer.detach().copy_(value)
         for parameter, grad in self.grads:
             parameter.grad = grad
         self.stance.close()
@@ -106,11 +108,22 @@ class _Evaluating:
         np.random.set_state(of_numpy)  # noqa: NPY002
         random.setstate(of_python)
         torch.set_grad_enabled(self.gradients)
-        functions, dispatched = self.modes
-        while _len_torch_function_stack() > functions:
-            torch.overrides._pop_mode()
-        while _len_torch_dispatch_stack() > dispatched:
-            _python_dispatch._pop_mode()
+
+
+def _restore_stack(stack: Any, modes: list[Any]) -> None:
+    """Put back a stack of modes of PyTorch, which replace functions while a context is open."""
+    now = _modes(stack)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(now, modes, strict=False)))
+    for _ in now[same:]:
+        stack._pop_mode()
+    for mode in modes[same:]:
+        stack._push_mode(mode)
+
+
+def _modes(stack: Any) -> list[Any]:
+    if stack is overrides:
+        return overrides._get_current_function_mode_stack()
+    return _python_dispatch._get_current_dispatch_mode_stack()
 
 
 class _State:

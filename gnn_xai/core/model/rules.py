@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from gnn_xai.errors import InputError
 
@@ -33,7 +33,12 @@ class Rules(TorchFunctionMode):
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
         super().__init__()
-        self.rules = rules
+        self.rules: Mapping[str, Rule] = rules
+
+    def __exit__(self, *raised: Any) -> None:
+        self.rules = {}  # an interrupt may leave it where PyTorch keeps modes, or take it away from there
+        if any(mode is self for mode in _get_current_function_mode_stack()):
+            super().__exit__(*raised)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function."""
