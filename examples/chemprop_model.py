@@ -33,8 +33,8 @@ def main(out: Path) -> None:
     """Train a small model on logP (or load yours with `models.MPNN.load_from_file`), and explain it."""
     logp = gx.datasets.load("nci_logp")
     model = models.MPNN(nn.BondMessagePassing(d_h=64), nn.NormAggregation(norm=10), nn.RegressionFFN(input_dim=64))
-    data = gx.molecules.from_smiles([each.smiles for each in logp.data[:400]], graph)
-    train = [molecule.update({"y": each.y}) for molecule, each in zip(data, logp.data, strict=False)]
+    data = gx.molecules.from_smiles([molecule.smiles for molecule in logp.data[:400]], graph)
+    train = [encoded.update({"y": molecule.y}) for encoded, molecule in zip(data, logp.data, strict=False)]
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for batch in DataLoader(train * 15, batch_size=20):
         optimizer.zero_grad()

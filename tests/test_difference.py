@@ -15,6 +15,7 @@ import gnn_xai as gx
 from gnn_xai.errors import InputError
 from gnn_xai.molecules.smiles import as_mol
 from gnn_xai.studies.difference import matched
+from gnn_xai.viz.color import Scale
 from tests.test_molecule_files import REGRESSION, Small
 
 pytest.importorskip("rdkit")
@@ -135,7 +136,7 @@ def test_pictures_are_side_by_side() -> None:
     assert "lost chloro" in picture.svg
     assert "gained amino: −1" in picture.svg
     assert picture.svg.count('stroke="#111111"') == 2 + 4, "a ring for each atom that only one of them has"
-    places = [formula.mol.GetConformer().GetPositions() for formula in d.formulas()]
+    places = [panel.formula.mol.GetConformer().GetPositions() for panel in d.panels(Scale(signed=True, limit=1.0))]
     for i, j in d.pairs:
         assert abs(places[0][i] - places[1][j]).max() < 1e-3, "common atoms are where they were"
 

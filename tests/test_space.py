@@ -147,6 +147,20 @@ def test_from_an_sdf_to_tables_pictures_and_files(sdf: Path, model: SchNet, tmp_
     torch.testing.assert_close(again[0].pos, mols[0].pos, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("hydrogens", [None, False])
+def test_drawings_in_a_file_get_places_in_space(tmp_path: Path, hydrogens: bool | None) -> None:
+    Chem = pytest.importorskip("rdkit.Chem")
+    from rdkit.Chem.rdDepictor import Compute2DCoords
+
+    mol = Chem.MolFromSmiles("CCO")
+    Compute2DCoords(mol)
+    path = tmp_path / "drawn.sdf"
+    with Chem.SDWriter(str(path)) as writer:
+        writer.write(mol)
+    (drawn,) = gx.molecules.read(path, "space", hydrogens=hydrogens)
+    torch.testing.assert_close(drawn.pos, gx.molecules.from_smiles("CCO", "space")[0].pos)
+
+
 def test_smiles_get_places(model: SchNet) -> None:
     pytest.importorskip("rdkit")
     one, other = (gx.molecules.from_smiles("CCO", model)[0] for _ in range(2))
@@ -240,6 +254,20 @@ def test_the_page_holds_the_viewer_and_allows_its_scripts_alone(sdf: Path, model
     assert [len(scene["styles"]) for scene in scenes] == [13, 6]
     write_molecules(tmp_path, mols, explanations, title="two")
     assert "<script" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_molecule_whose_bonds_alone_are_scored_has_no_button(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    from gnn_xai.report.molecules import write_molecules
+
+    logp = gx.datasets.load("nci_logp")
+    mols = gx.molecules.from_smiles("CCO", logp.model)
+    of_bonds = gx.IntegratedGradients(node_mask_type=None, columns="edge_attr")
+    explanations = gx.explain(logp.model, mols, of_bonds, task=logp.task, progress=False)
+    library = tmp_path / "3Dmol-min.js"
+    library.write_text("createViewer", encoding="utf-8")
+    write_molecules(tmp_path, mols, explanations, title="one", viewer=library)
+    assert 'data-scene="' not in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

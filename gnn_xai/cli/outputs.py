@@ -255,7 +255,7 @@ def write(
     (folder / FIGURES).mkdir()
     level = explanations.task.task_level.value
     for e in explanations[:figures]:
-        name = "-".join(map(str, [level, *(e.index if isinstance(e.index, tuple) else (e.index,))]))
+        name = "-".join(map(str, (level, *(e.roots or (e.index,)))))
         save_figure(draw(subject, e), folder / FIGURES / f"{name}.png")
     write_explanations(folder, explanations, row)
 

@@ -31,7 +31,6 @@ DIVERGING = LinearSegmentedColormap.from_list(
 )  # an odd number, so that 0 is white
 SEQUENTIAL = LinearSegmentedColormap.from_list("gnn_xai_atom_mask", ["#ffffff", "#a8dcc0", "#35a077"])
 
-SHARPNESS = 2  # pixels of a PNG for one of the SVG
 HATCH = "#3b444d"
 
 
@@ -104,6 +103,11 @@ def shades(scale: Scale) -> Colormap:
     return DIVERGING if scale.diverging else SEQUENTIAL
 
 
+def colors_of(scores: np.ndarray, scale: Scale) -> list[str]:
+    """The colour of each score, in hexadecimal."""
+    return [to_hex(color) for color in shades(scale)(scale.norm(scores))]
+
+
 class Canvas(ABC):
     """A surface to paint on: shapes, text and formulas, in pixels of the SVG."""
 
@@ -141,7 +145,7 @@ class Canvas(ABC):
         for i, color in _shaded(formula.atoms, scale):
             self.shape("disc", *places[i], 0.33 * unit, color)
         for i in sorted(formula.unsure):
-            for ends_of_line in hatching(0.33 * unit):
+            for ends_of_line in _hatching(0.33 * unit):
                 self.shape("line", *(places[i] + ends_of_line).flatten(), 1.2, HATCH)
         for i in sorted(formula.mark):
             self.shape("ring", *places[i], 0.40 * unit, "#111111")
@@ -174,11 +178,11 @@ def _shaded(scores: np.ndarray | None, scale: Scale) -> list[tuple[int, str]]:
     """Elements that are not white, the strongest last, with their colours."""
     if scores is None:
         return []
-    colors = [to_hex(color) for color in shades(scale)(scale.norm(scores))]
+    colors = colors_of(scores, scale)
     return [(i, colors[i]) for i in np.argsort(np.abs(scores), kind="stable").tolist() if colors[i] != "#ffffff"]
 
 
-def hatching(radius: float) -> np.ndarray:
+def _hatching(radius: float) -> np.ndarray:
     """Three parallel lines across a disc around the origin, `[3, 2, 2]`."""
     across, along = np.array([1.0, 1.0]) / 2**0.5, np.array([1.0, -1.0]) / 2**0.5
     shifts = np.array([-0.55, 0.0, 0.55]) * radius
@@ -279,7 +283,7 @@ def compact(svg: str) -> str:
 
 
 class _PngCanvas(Canvas):
-    factor = SHARPNESS  # own pixels for one of the SVG
+    factor = 2  # own pixels for one of the SVG
 
     def __init__(self, width: int, height: int) -> None:
         from PIL import Image, ImageDraw

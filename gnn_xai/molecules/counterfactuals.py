@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain.config import ModelConfig, ModelMode
 
-from gnn_xai._checks import integer, is_integer, positive_integer
+from gnn_xai._checks import integer, is_integer, is_number, positive_integer
 from gnn_xai.core.arrays.keyed_random import keyed_uniform
 from gnn_xai.core.engines.prepare import Prepared, refuse_what_was_prepared
 from gnn_xai.core.graphs.reading import as_graphs
@@ -210,9 +210,7 @@ class _Wishes:
             ("max_synthetic_accessibility", 1, 10),
         ):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high
-            ):
+            if value is not None and not is_number(value, f"[{low}, {high}]"):
                 raise InputError(f"expected {name} from {low} to {high}, got {value!r}")
 
     def fulfilled(self, item: Counterfactual) -> bool:
@@ -435,11 +433,10 @@ class _Goal:
         """What is asked for, checked against the output `[C]` for the input molecule."""
         regression = problem.task.mode == ModelMode.regression
         count = problem.num_targets(len(out))
-        if target is not None and (isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < count):
+        if target is not None and not (is_integer(target, 0) and target < count):
             raise InputError(f"expected target as one of 0 to {count - 1}, got {target!r}")
         if regression:
-            number = isinstance(change, (int, float)) and not isinstance(change, bool)
-            if not number or change == 0 or not abs(change) < float("inf"):
+            if not is_number(change) or change == 0:
                 raise InputError(
                     f"expected change= for a regression, how far the value has to move, such as -1.0, got {change!r}"
                 )
@@ -577,11 +574,11 @@ def _edges(candidates: list[_Candidate]) -> list[_Edge]:
     to be built up before they matter (a nitro group on a phenyl that was not there).
     """
     grown: dict[str, _Edge] = {}
-    for each in candidates:
-        hydrogen, _, group = each.edits[-1].partition(" becomes ")
+    for candidate in candidates:
+        hydrogen, _, group = candidate.edits[-1].partition(" becomes ")
         if hydrogen.startswith("hydrogen"):
-            grown.setdefault(group, _Edge(each.mol, each.edits, grown=True))
-    return [_Edge(each.mol, each.edits) for each in candidates[:BEAM]] + list(grown.values())
+            grown.setdefault(group, _Edge(candidate.mol, candidate.edits, grown=True))
+    return [_Edge(best.mol, best.edits) for best in candidates[:BEAM]] + list(grown.values())
 
 
 def _candidates(

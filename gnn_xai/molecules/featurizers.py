@@ -120,11 +120,11 @@ def space(mol: Mol) -> Data:
     """
     from rdkit import Chem
 
-    if not is_in_space(mol):
-        mol = in_space(Chem.AddHs(mol))
-        if not is_in_space(mol):
-            raise ValueError("RDKit finds no place for them")
     mol = Chem.AddHs(mol, addCoords=True)
+    if not is_in_space(mol):
+        mol = in_space(mol)
+    if not is_in_space(mol):
+        raise ValueError("RDKit finds no place for them")
     return Data(
         z=torch.tensor([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
         pos=torch.tensor(mol.GetConformer().GetPositions(), dtype=torch.float32),

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from gnn_xai.errors import GnnXaiError, InputError, unknown
 from gnn_xai.molecules import featurizers
 from gnn_xai.molecules.ordering import nodes_as_atoms, other_nodes
+from gnn_xai.molecules.records import NUMBER, numbered
 from gnn_xai.molecules.smiles import as_mol, chem
 from gnn_xai.molecules.tables import atom_scores, bond_ends, bond_scores, molecule, pandas
 from gnn_xai.results.explanations import Explanation
@@ -181,7 +182,6 @@ SKELETONS: tuple[tuple[str, str], ...] = (
 )
 """Ring systems known by their atoms alone, whatever the orders of their bonds; looked up after `RINGS`."""
 
-_INDEX = "_gnn_xai_index"
 _ORDERS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
 _TABLE: tuple[Kind, ...] = ("functional_groups", "rings", "brics", "scaffold")
 
@@ -351,7 +351,7 @@ def scaffold_atoms(mol: Mol) -> set[int]:
     """The atoms of the Murcko scaffold, with those doubly bonded to it; none where the molecule has no ring."""
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    return {atom.GetIntProp(_INDEX) for atom in MurckoScaffold.GetScaffoldForMol(_indexed(mol)).GetAtoms()}
+    return {atom.GetIntProp(NUMBER) for atom in MurckoScaffold.GetScaffoldForMol(numbered(mol)).GetAtoms()}
 
 
 def connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ()) -> Iterator[set[int]]:
@@ -369,14 +369,6 @@ def connected(mol: Mol, atoms: set[int], broken: Iterable[frozenset[int]] = ()) 
         yield piece
 
 
-def _indexed(mol: Mol) -> Any:
-    """An editable copy whose atoms know their indices."""
-    copy = chem().RWMol(mol)
-    for atom in copy.GetAtoms():
-        atom.SetIntProp(_INDEX, atom.GetIdx())
-    return copy
-
-
 # Cutting #################################################################################################################
 
 Named = tuple[str, set[int]]
@@ -391,14 +383,14 @@ def _with_hydrogens(mol: Mol, cut_heavy: Callable[[Mol], list[Named]]) -> list[N
     }
     if not carrier:
         return cut_heavy(mol)
-    heavy = _indexed(mol)
+    heavy = chem().RWMol(numbered(mol))
     heavy.BeginBatchEdit()
     for hydrogen, atom in carrier.items():
         heavy.RemoveAtom(hydrogen)
         heavy.GetAtomWithIdx(atom).SetNumExplicitHs(heavy.GetAtomWithIdx(atom).GetNumExplicitHs() + 1)
     heavy.CommitBatchEdit()
     chem().SanitizeMol(heavy)
-    kept = [atom.GetIntProp(_INDEX) for atom in heavy.GetAtoms()]
+    kept = [atom.GetIntProp(NUMBER) for atom in heavy.GetAtoms()]
     pieces = [(name, {kept[atom] for atom in atoms}) for name, atoms in cut_heavy(heavy.GetMol())]
     return [(name, atoms | {h for h, atom in carrier.items() if atom in atoms}) for name, atoms in pieces]
 

@@ -115,9 +115,7 @@ def _positions(mol: Mol) -> np.ndarray:
 
 
 def _place(mol: Mol, positions: np.ndarray) -> None:
-    conformer = mol.GetConformer()
-    for atom, (x, y) in enumerate(positions.tolist()):
-        conformer.SetAtomPosition(atom, (x, y, 0.0))
+    mol.GetConformer().SetPositions(np.pad(positions, ((0, 0), (0, 1))))
 
 
 def aligned(mol: Mol, like: Mol, places: Mapping[int, int], notes: Mapping[int, str] | None = None) -> Mol:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gnn_xai.molecules.edits import CHANGED, ORIGIN, Edit, label_of
+from gnn_xai.molecules.records import order_written
 from gnn_xai.molecules.smiles import chem
 from gnn_xai.optional import need
 
@@ -59,23 +60,21 @@ def mutated(mol: Mol, count: int, seed: int) -> Iterator[Edit]:
         if written is None:
             return
         symbols, atoms = written
-        new = list(symbols)
-        kept: list[int | None] = list(range(len(symbols)))
         at, kind = random.randrange(len(symbols)), random.choice(("replace", "insert", "delete"))
-        where = _where(mol, atoms, at)
-        symbol = random.choice([each for each in SYMBOLS if each != symbols[at]])
+        old, where = symbols[at], _where(mol, atoms, at)
+        new = random.choice([symbol for symbol in SYMBOLS if symbol != old])
+        origin = [atoms.get(place) for place in range(len(symbols))]
         if kind == "replace":
-            new[at], kept[at] = symbol, None
-            words = f"{symbols[at]} {where} becomes {symbol}"
+            symbols[at], origin[at] = new, None
+            words = f"{old} {where} becomes {new}"
         elif kind == "insert":
-            new.insert(at + 1, symbol)
-            kept.insert(at + 1, None)
-            words = f"{symbol} added {where}"
+            symbols.insert(at + 1, new)
+            origin.insert(at + 1, None)
+            words = f"{new} added {where}"
         else:
-            del new[at], kept[at]
-            words = f"{symbols[at]} removed {where}"
-        origin = [None if old is None else atoms.get(old) for old in kept]
-        yield f"SELFIES: {words}", lambda new=new, origin=origin: _read(mol, new, origin)
+            del symbols[at], origin[at]
+            words = f"{old} removed {where}"
+        yield f"SELFIES: {words}", lambda symbols=symbols, origin=origin: _read(mol, symbols, origin)
 
 
 def _written(mol: Mol, random: Random) -> tuple[list[str], dict[int, int]] | None:
@@ -88,7 +87,7 @@ def _written(mol: Mol, random: Random) -> tuple[list[str], dict[int, int]] | Non
     shuffled = Chem.RenumberAtoms(Chem.Mol(mol), order)
     Chem.Kekulize(shuffled, clearAromaticFlags=True)
     smiles = Chem.MolToSmiles(shuffled, canonical=False)
-    written = [int(index) for index in shuffled.GetProp("_smilesAtomOutputOrder").strip("[],").split(",") if index]
+    written = order_written(shuffled)
     try:
         symbols = list(selfies().split_selfies(selfies().encoder(smiles)))
     except selfies().EncoderError:

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
     from rdkit.Chem import Mol
-
 
 NUMBER = "_gnn_xai_number"
 COORDINATES_SEED = 0xC0FFEE
@@ -50,7 +50,7 @@ def from_block(line: int, block: str, mol: Mol | None, hydrogens: bool = False) 
     title = block.partition("\n")[0].strip()
     if mol is None or not mol.GetNumAtoms():
         raw = Chem.MolFromMolBlock(block, sanitize=False)
-        problems = [] if raw is None else [each.Message() for each in Chem.DetectChemistryProblems(raw)]
+        problems = [] if raw is None else [problem.Message() for problem in Chem.DetectChemistryProblems(raw)]
         reason = "; ".join(problems) or ("this is no molfile" if raw is None else "it has no atoms")
         return Record(line, title, title, problem=reason)
     properties = {name: mol.GetProp(name) for name in mol.GetPropNames()}
@@ -65,13 +65,28 @@ def renumbered(mol: Mol) -> tuple[str, Mol, list[int]]:
     from rdkit import Chem
 
     smiles = Chem.MolToSmiles(mol)
-    order = [int(index) for index in mol.GetProp("_smilesAtomOutputOrder").strip("[],").split(",")]
+    order = order_written(mol)
     again = Chem.MolFromSmiles(smiles)
     if again is None or again.GetNumAtoms() != len(order):  # RDKit writes a few radicals and metals that it cannot read
         return smiles, Chem.RenumberAtoms(mol, order), order
     for conformer in Chem.RenumberAtoms(mol, order).GetConformers():
         again.AddConformer(conformer)
     return smiles, again, order
+
+
+def order_written(mol: Mol) -> list[int]:
+    """The atoms of a molecule in the order of the SMILES that RDKit wrote of it last."""
+    return list(mol.GetPropsAsDict(includePrivate=True, includeComputed=True)["_smilesAtomOutputOrder"])
+
+
+def numbered(mol: Mol) -> Mol:
+    """A copy whose atoms know their indices, as their property `NUMBER`, when others are removed."""
+    from rdkit import Chem
+
+    copy = Chem.Mol(mol)
+    for atom in copy.GetAtoms():
+        atom.SetIntProp(NUMBER, atom.GetIdx())
+    return copy
 
 
 def with_hydrogens(mol: Mol) -> tuple[str, Mol, list[int]]:
@@ -82,17 +97,13 @@ def with_hydrogens(mol: Mol) -> tuple[str, Mol, list[int]]:
     from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
-    mol = Chem.Mol(mol)
-    for atom in mol.GetAtoms():
-        atom.SetIntProp(NUMBER, atom.GetIdx())
     with BlockLogs():
-        heavy = Chem.RemoveHs(mol)
+        heavy = Chem.RemoveHs(numbered(mol))
     smiles, again, order = renumbered(heavy)
     numbers = [heavy.GetAtomWithIdx(index).GetIntProp(NUMBER) for index in order]
     own: dict[int, list[int]] = {}
-    for atom in mol.GetAtoms():
-        if atom.GetAtomicNum() == 1 and atom.GetIdx() not in set(numbers):
-            own.setdefault(atom.GetNeighbors()[0].GetIdx(), []).append(atom.GetIdx())
+    for hydrogen in sorted(set(range(mol.GetNumAtoms())) - set(numbers)):
+        own.setdefault(mol.GetAtomWithIdx(hydrogen).GetNeighbors()[0].GetIdx(), []).append(hydrogen)
     full = Chem.AddHs(again, addCoords=again.GetNumConformers() > 0)
     for index in range(len(numbers), full.GetNumAtoms()):
         (parent,) = full.GetAtomWithIdx(index).GetNeighbors()
@@ -123,9 +134,7 @@ def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, li
     from rdkit.rdBase import BlockLogs
 
     notes = []
-    mol = Chem.Mol(mol)
-    for atom in mol.GetAtoms():
-        atom.SetIntProp(NUMBER, atom.GetIdx())
+    mol = numbered(mol)
     with BlockLogs():
         if strip_salts and len(Chem.GetMolFrags(mol)) > 1:
             options = rdMolStandardize.CleanupParameters()
@@ -146,33 +155,41 @@ def standardized(mol: Mol, strip_salts: bool, neutralize: bool) -> tuple[Mol, li
 
 def placed(mol: Mol, graph: Any) -> bool:
     """Give a molecule the coordinates that its graph has; whether it has any."""
-    from rdkit.Chem import Conformer
-
     pos = graph.get("pos")
     if pos is None or pos.shape != (mol.GetNumAtoms(), 3):
         return False
-    conformer = Conformer(mol.GetNumAtoms())
-    conformer.SetPositions(pos.detach().cpu().double().numpy())
-    conformer.Set3D(bool(pos[:, 2].any()))
-    mol.AddConformer(conformer, assignId=True)
+    _place(mol, pos.detach().cpu().double().numpy(), in_space=bool(pos[:, 2].any()))
     return True
 
 
+def placed_in_space(mol: Mol, graph: Any) -> Mol:
+    """The molecule with the coordinates that its graph has, else as `in_space`."""
+    return mol if placed(mol, graph) else in_space(mol)
+
+
 def in_space(mol: Mol) -> Mol:
-    """The molecule in space, or in the plane where RDKit finds no place for its atoms."""
+    """A copy of the molecule in space (ETKDG, always the same), or in the plane where RDKit finds no place for its atoms."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
     from rdkit.Chem.rdDepictor import Compute2DCoords
     from rdkit.rdBase import BlockLogs
 
+    out = Chem.Mol(mol)
     with BlockLogs():
         full = Chem.AddHs(mol)
         if rdDistGeom.EmbedMolecule(full, randomSeed=COORDINATES_SEED) == 0:
-            out = Chem.Mol(mol)
-            conformer = Chem.Conformer(mol.GetNumAtoms())
-            conformer.SetPositions(full.GetConformer().GetPositions()[: mol.GetNumAtoms()].copy())
-            conformer.Set3D(True)
-            out.AddConformer(conformer, assignId=True)
-            return out
-    Compute2DCoords(mol)
-    return mol
+            _place(out, full.GetConformer().GetPositions()[: mol.GetNumAtoms()].copy(), in_space=True)
+        else:
+            Compute2DCoords(out)
+    return out
+
+
+def _place(mol: Mol, positions: np.ndarray, in_space: bool) -> None:
+    """Give a molecule coordinates `[atoms, 3]`, in the place of any that it has."""
+    from rdkit.Chem import Conformer
+
+    conformer = Conformer(mol.GetNumAtoms())
+    conformer.SetPositions(positions)
+    conformer.Set3D(in_space)
+    mol.RemoveAllConformers()
+    mol.AddConformer(conformer, assignId=True)

@@ -63,10 +63,11 @@ class ReadingProblem(NamedTuple):
 class Molecules(Sequence[Data]):
     """Molecules as a sequence of PyG `Data`, for `gnn_xai.explain(model, molecules, ...)`.
 
-    Each `Data` has `x`, `edge_index`, `edge_attr` if the featurizer encodes bonds, `smiles`, and `name` (`""` if it has
-    none). Node i is atom i of `Chem.MolFromSmiles(data.smiles)`: SMILES stay as they were written, unless salts were
-    stripped, charges neutralised, or a featurizer of one's own set others as `data.smiles`. From an SDF (see `read`) come
-    also `file_atom` and, for molecules in space, `pos`.
+    Each `Data` has `x` (by the featurizer `space`, `z` and `pos`), `edge_index`, `edge_attr` if the featurizer encodes
+    bonds, `smiles`, and `name` (`""` if it has none). Node i is atom i of `Chem.MolFromSmiles(data.smiles)`, with hydrogens
+    after the other atoms where these are nodes: SMILES stay as they were written, unless salts were stripped, charges
+    neutralised, or a featurizer of one's own set others as `data.smiles`. From an SDF (see `read`) come also `file_atom`
+    and, for molecules in space, `pos`.
 
     Attributes:
         graphs: the molecules.
@@ -151,7 +152,7 @@ def from_smiles(
 
     Args:
         smiles: SMILES, one a molecule.
-        featurizer: `"pyg"`, `"ogb"` or `"one_hot"` (see `gnn_xai.molecules.featurizers`); a model, to take the
+        featurizer: `"pyg"`, `"ogb"`, `"one_hot"` or `"space"` (see `gnn_xai.molecules.featurizers`); a model, to take the
             encodings that it reads; or a function from an RDKit molecule to `Data`, whose nodes are the atoms in their
             order, or in that of the SMILES that it sets as `data.smiles`.
         names: names of the molecules.

@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.colors import to_hex
 
-from gnn_xai.errors import InputError
-from gnn_xai.molecules.canvas import shades
+from gnn_xai.molecules.canvas import colors_of
 from gnn_xai.molecules.drawing import scale_of
-from gnn_xai.molecules.records import in_space, placed
-from gnn_xai.molecules.tables import atom_scores, graph_of, molecule
+from gnn_xai.molecules.records import placed_in_space
+from gnn_xai.molecules.tables import graph_of, scored_molecule
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
-    from rdkit.Chem import Mol
-
     from gnn_xai.results.explanations import Explanation
 
 STICK = "#9aa3ad"
@@ -56,23 +52,11 @@ def scene_of(explanation: Explanation, limit: float | None = None) -> Scene:
     """
     from rdkit import Chem
 
-    mol = molecule(explanation)
-    scores = atom_scores(explanation, mol)
-    if scores is None:
-        raise InputError(
-            f"expected scores of atoms, got none by {explanation.source.algorithm['name']}; use an algorithm that scores "
-            "nodes"
-        )
+    mol, scores = scored_molecule(explanation)
     scale = scale_of(explanation.source, limit)
-    low = -scale.limit if scale.diverging else 0.0
-    shade = np.clip((scores - low) / (scale.limit - low), 0, 1)
-    strength = np.clip(np.abs(scores) / scale.limit, 0, 1)
-    radii = SMALLEST + (LARGEST - SMALLEST) * np.sqrt(strength)
-    return Scene(
-        Chem.MolToMolBlock(_with_places(mol, graph_of(explanation))),
-        [to_hex(color) for color in shades(scale)(shade)],
-        [round(float(radius), 3) for radius in radii],
-    )
+    radii = SMALLEST + (LARGEST - SMALLEST) * np.sqrt(scale.strength(scores))
+    molfile = Chem.MolToMolBlock(placed_in_space(mol, graph_of(explanation)))
+    return Scene(molfile, colors_of(scores, scale), radii.round(3).tolist())
 
 
 def view(explanation: Explanation, *, limit: float | None = None, size: tuple[int, int] = (480, 400)) -> Any:
@@ -102,7 +86,3 @@ def view(explanation: Explanation, *, limit: float | None = None, size: tuple[in
         shown.setStyle({"index": atom}, style)
     shown.zoomTo()
     return shown
-
-
-def _with_places(mol: Mol, graph: Any) -> Mol:
-    return mol if placed(mol, graph) else in_space(mol)

@@ -265,6 +265,26 @@ def atom_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
     return None if scores is None else scores[: mol.GetNumAtoms()]
 
 
+def scored_molecule(explanation: Explanation) -> tuple[Mol, np.ndarray]:
+    """A molecule and the scores of its atoms, `[atoms]`.
+
+    Raises:
+        InputError: as `molecule`, or the algorithm did not score atoms.
+    """
+    mol = molecule(explanation)
+    scores = atom_scores(explanation, mol)
+    if scores is None:
+        raise unscored(explanation)
+    return mol, scores
+
+
+def unscored(explanation: Explanation) -> InputError:
+    """The error for an explanation without scores of atoms."""
+    return InputError(
+        f"expected scores of atoms, got none by {explanation.source.algorithm['name']}; use an algorithm that scores nodes"
+    )
+
+
 def bond_scores(explanation: Explanation, mol: Mol) -> np.ndarray | None:
     """One score a bond, `[bonds]`, of both its directed edges; None if the algorithm did not score edges."""
     mask = explanation.edge_mask

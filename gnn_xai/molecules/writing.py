@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnn_xai.errors import InputError, StorageError
-from gnn_xai.molecules.records import in_space, placed, renumbered
+from gnn_xai.molecules.records import placed, placed_in_space, renumbered
 from gnn_xai.molecules.smiles import Molecules
-from gnn_xai.molecules.tables import atom_columns, atom_scores, bond_scores, graph_of, molecule, name_of, stacked
+from gnn_xai.molecules.tables import (
+    atom_columns,
+    atom_scores,
+    bond_scores,
+    graph_of,
+    molecule,
+    name_of,
+    scored_molecule,
+    stacked,
+    unscored,
+)
 from gnn_xai.optional import need
 
 if TYPE_CHECKING:
@@ -103,7 +113,7 @@ def _annotated(e: Explanation) -> Mol:
         Compute2DCoords(mol)
     scores = {"Atom": (mol.GetAtoms(), atom_scores(e, mol)), "Bond": (mol.GetBonds(), bond_scores(e, mol))}
     if all(values is None for _, values in scores.values()):
-        raise _unscored(e)
+        raise unscored(e)
     for elements, values in scores.values():
         for element, value in zip(elements, () if values is None else values, strict=values is not None):
             element.SetDoubleProp("attribution", float(f"{value:.6g}"))
@@ -131,27 +141,13 @@ def _numbers(e: Explanation) -> str:
     return " ".join(f"{value:.6g}" for value in e.prediction.flatten().tolist())
 
 
-def _unscored(e: Explanation) -> InputError:
-    return InputError(
-        f"expected scores of atoms, got none by {e.source.algorithm['name']}; use an algorithm that scores nodes"
-    )
-
-
-def _scored(e: Explanation) -> tuple[Mol, np.ndarray]:
-    mol = molecule(e)
-    values = atom_scores(e, mol)
-    if values is None:
-        raise _unscored(e)
-    return mol, values
-
-
 # XSMILES #############################################################################################################
 
 
 def _xsmiles(shown: list[Explanation]) -> bytes:
     entries = []
     for e in shown:
-        mol, values = _scored(e)
+        mol, values = scored_molecule(e)
         smiles = graph_of(e).smiles.split()[0]
         if sum(map(_is_atom, _TOKEN.findall(smiles))) != len(values):  # [H]O, whose hydrogen is no node
             smiles, _, order = renumbered(mol)
@@ -185,9 +181,8 @@ def _pymol(shown: list[Explanation]) -> bytes:
 
     parts, limit, lowest = [], 0.0, 0.0
     for number, e in enumerate(shown):
-        mol, values = _scored(e)
-        if not placed(mol, graph_of(e)):
-            mol = in_space(mol)
+        mol, values = scored_molecule(e)
+        mol = placed_in_space(mol, graph_of(e))
         limit, lowest = max(limit, float(np.abs(values).max())), min(lowest, float(values.min()))
         name = re.sub(r"\W+", "_", name_of(e)).strip("_") or "molecule"
         scores = ", ".join(f"{value:.5g}" for value in values)

@@ -126,7 +126,7 @@ def _picture(e: Explanation) -> Markup:
 
 def _scene(e: Explanation) -> str:
     """What the viewer shows of a molecule, as JSON; `""` where its atoms have no scores."""
-    if e.node_mask is None and not e.columns:
+    if tables.by_node(e) is None:
         return ""
     scene = scene_of(e)
     return json.dumps({"molfile": scene.molfile, "styles": scene.styles()}, separators=(",", ":"))
@@ -144,15 +144,10 @@ def _card(
     line = molecules.lines[e.index]
     below = words.words_of(e, class_names, unit, FRAGMENTS)
     return {
+        **below._asdict(),
         "line": line,
-        "name": below.name,
         "smiles": molecules[e.index].smiles,
-        "prediction": below.prediction,
-        "fragments": below.fragments,
         "words": words.in_words(e, below.fragments),
-        "sum": below.sum,
-        "parts": below.parts,
-        "fidelity": below.fidelity,
         "note": notes.get(line, ""),
     }
 

@@ -19,23 +19,21 @@ class Script:
 
     Attributes:
         text: what stands between its tags.
-        hash: of the text, for the Content-Security-Policy of the page.
+
+    Raises:
+        InputError: the text holds the end of a script.
     """
 
     text: Markup
-    hash: str
 
-    @classmethod
-    def of(cls, text: str) -> Script:
-        """A script that can stand in a page.
-
-        Raises:
-            InputError: it holds the end of a script.
-        """
-        if "</script" in text.lower():
+    def __post_init__(self) -> None:
+        if "</script" in self.text.lower():
             raise InputError("expected a script without '</script', which would end it on the page, got one with it")
-        digest = hashlib.sha256(text.encode()).digest()
-        return cls(Markup(text), f"sha256-{base64.b64encode(digest).decode()}")
+
+    @property
+    def hash(self) -> str:
+        """The hash of the text, for the Content-Security-Policy of the page."""
+        return f"sha256-{base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()}"
 
 
 def viewer_scripts(path: Path) -> list[Script]:
@@ -57,4 +55,4 @@ def viewer_scripts(path: Path) -> list[Script]:
             "package/build"
         )
     own = (files("gnn_xai.report") / "templates" / "space.js").read_text(encoding="utf-8")
-    return [Script.of(library), Script.of(own)]
+    return [Script(Markup(library)), Script(Markup(own))]

@@ -13,7 +13,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.explain.config import ModelConfig
 
-from gnn_xai._checks import positive_integer
+from gnn_xai._checks import is_number, positive_integer
 from gnn_xai.algorithms import IntegratedGradients
 from gnn_xai.algorithms.base import Attributing
 from gnn_xai.core.model.problem import Forward
@@ -124,8 +124,8 @@ class Difference:
         """
         return _side_by_side([self], limit, repr(self))
 
-    def formulas(self) -> tuple[Formula, Formula]:
-        """The two molecules of the picture."""
+    def panels(self, scale: Scale) -> list[Panel]:
+        """The two molecules of the picture, with words."""
         table = self.table()
         mols = molecule(self.a), molecule(self.b)
         left = laid_out(mols[0])
@@ -135,16 +135,14 @@ class Difference:
         scores[0][lost["atom_a"].tolist()] = lost["change"]
         scores[1][other["atom_b"].tolist()] = other["change"]
         gained = table[table["part"] == "gained"]
-        return (
-            Formula(left, scores[0], mark=frozenset(lost["atom_a"].tolist())),
-            Formula(right, scores[1], mark=frozenset(gained["atom_b"].tolist())),
-        )
-
-    def _words(self) -> tuple[list[str], list[str]]:
-        """The lines below the two molecules."""
+        before = Formula(left, scores[0], mark=frozenset(lost["atom_a"].tolist()))
+        after = Formula(right, scores[1], mark=frozenset(gained["atom_b"].tolist()))
         changed = f"score {self.score_b:.3g} ({signed_text(self.change, 3)}), similarity {self.similarity:.2f}"
         parts = [f"{part} {name}: {signed_text(change, 2)}" for part, name, _, change in self._parts()]
-        return [f"score {self.score_a:.3g}"], [changed, *parts]
+        return [
+            Panel(before, self._name(self.a), [f"score {self.score_a:.3g}"], scale),
+            Panel(after, self._name(self.b), [changed, *parts], scale),
+        ]
 
     def _name(self, e: Explanation) -> str:
         graph = graph_of(e)
@@ -282,7 +280,7 @@ def differences(
         GnnXaiError: RDKit is not installed.
         InputError: as in `difference`, or `similarity`, `limit` or `values` is not what was expected.
     """
-    if isinstance(similarity, bool) or not isinstance(similarity, (int, float)) or not 0 <= similarity <= 1:
+    if not is_number(similarity, "[0, 1]"):
         raise InputError(f"expected similarity from 0 to 1, got {similarity!r}")
     positive_integer(limit, "limit")
     graphs = graphs_of(molecules, model, featurizer)
@@ -346,15 +344,9 @@ def _groups(mol: Mol, atoms: set[int]) -> list[tuple[str, tuple[int, ...]]]:
 
 def _side_by_side(pairs: Sequence[Difference], limit: float | None, title: str) -> Drawing:
     """Pairs below one another, on one scale: to `limit`, or to the largest change of an atom."""
-    formulas = [pair.formulas() for pair in pairs]
-    changes = [formula.atoms for two in formulas for formula in two if formula.atoms is not None]
-    largest = max(float(np.abs(change).max(initial=0)) for change in changes)
+    largest = max(float(pair.table()["change"].abs().max()) for pair in pairs)
     scale = Scale(signed=True, limit=limit or largest or 1.0)
-    panels = [
-        Panel(formula, pair._name(e), lines, scale)
-        for pair, two in zip(pairs, formulas, strict=True)
-        for formula, e, lines in zip(two, (pair.a, pair.b), pair._words(), strict=True)
-    ]
+    panels = [panel for pair in pairs for panel in pair.panels(scale)]
     return sheet_of(panels, 2, title=title, bars=[(scale, "")])
 
 
