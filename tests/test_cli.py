@@ -356,7 +356,7 @@ def test_parse_index_refuses(text):
         ((*SHOP[:-2], "--node-type", "user", "--index", "0:1"), "expected --edge-type for an edge-level task"),
         (("--model", "mine:model", "--data", "mine:shop", "--task", "node"), "expected --node-type for nodes of"),
         ((*OWN[1:], "--node-type", "user"), "expected --node-type for HeteroData alone, got 'user'"),
-        ((*OWN[1:], "--index", "0:1"), "pairs of nodes belong to an edge-level task"),
+        ((*OWN[1:], "--index", "0:1"), "pairs of nodes are explained by task='edge'"),
         (("--dataset", "karate", "--edge-type", "a,b,c"), "leave out --edge-type"),
         (
             ("--model", "mine:model", "--data", "mine:data", "--task", "node", "--mode", "guess"),

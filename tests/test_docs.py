@@ -110,6 +110,11 @@ def test_reference_has(name: str) -> None:
     assert name in entries or name.rpartition(".")[0] in whole_modules
 
 
+def test_entries_of_the_reference_stand_in_their_fences() -> None:
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        assert ".. auto" not in FENCE.sub("", page.read_text(encoding="utf-8")), page.name
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         prose = FENCE.sub("", page.read_text(encoding="utf-8"))

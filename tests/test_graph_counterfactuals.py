@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
-from torch_geometric.nn import HeteroConv, SAGEConv
+from torch_geometric.nn import HeteroConv, SAGEConv, SimpleConv
 
 import gnn_xai as gx
 from gnn_xai import testing
@@ -147,7 +147,7 @@ def test_regression_moves_by_what_was_asked_for() -> None:
         assert graph.edge_attr.size(0) == graph.num_edges
         assert torch.allclose(output(case, graph, e), c.after, atol=1e-5)
         assert c.found == (abs(float(c.after - c.before)) >= 0.05)
-    with pytest.raises(InputError, match=r"expected insertions=0 for edges with attributes \(edge_attr\)"):
+    with pytest.raises(InputError, match=r"insertions=0\) for edges with attributes \(edge_attr\)"):
         explained(case.name, gx.CounterfactualSearch(insertions=3))
 
 
@@ -249,3 +249,25 @@ def test_removed_edges_are_dashed_and_added_ones_doubled() -> None:
         assert len(patches) - len(doubled) == kinds.count("edge removed")
         plt.close("all")
     assert any(edit.kind == "edge added" for e in explanations for edit in e.counterfactual.edits)
+
+
+def test_insertions_change_nothing_about_edges_that_exist() -> None:
+    """An undirected edge of which one direction alone can reach the node can be removed, whatever may be added."""
+
+    class Sums(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = SimpleConv(), SimpleConv()
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            out = self.last(self.first(x, edge_index), edge_index)
+            return torch.cat([out, torch.full_like(out, -0.5)], 1)
+
+    ends = torch.tensor([[0, 1, 1], [1, 2, 3]])
+    data = Data(x=torch.tensor([[-1.0], [5.0], [1.0], [0.0]]), edge_index=torch.cat([ends, ends.flip(0)], 1))
+    without, among = (
+        gx.explain(Sums(), data, gx.CounterfactualSearch(insertions=most), task="node", index=0, progress=False)[0]
+        for most in (0, 1)
+    )
+    assert {without.counterfactual.edits[0].at, among.counterfactual.edits[0].at} <= {(1, 2), (2, 1)}
+    torch.testing.assert_close(among.edge_mask, without.edge_mask)

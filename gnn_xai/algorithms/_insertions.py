@@ -76,8 +76,11 @@ def with_insertions(session: Session, graphs: ComputationGraphs, prediction: Ten
     source = graphs.graphs
     carried = sorted(source.edge_attrs.keys() - {"e_id"})
     if source.types is not None or carried:
-        what = f"attributes ({', '.join(carried)})" if carried else "relations"
-        raise InputError(f"expected insertions=0 for edges with {what}, which a new edge would lack, got {most}")
+        if source.types is None:
+            why = f"edges with attributes ({', '.join(carried)}), which a new edge would lack"
+        else:
+            why = "a heterogeneous graph, where nobody knows the relation of a new edge"
+        raise InputError(f"expected CounterfactualSearch(insertions=0) for {why}, got {most}")
     plain = replace(source, edge_attrs={}).take(graphs.graph)
     start = plain.node_ptr[:-1] - source.node_ptr[graphs.graph]
     pairs, owner = _pairs(graphs, session.undirected, most)
@@ -124,7 +127,8 @@ def _part(
     known = ~absent & (keys[place] == wanted) if len(keys) else torch.zeros_like(absent)
     place = torch.where(known, place, -1)
     head, unit = session.removable(larger)
-    editable = absent[head] | (known[head] & graphs.edge_in_play[place[head].clamp(min=0)])
+    editable = torch.zeros_like(head, dtype=torch.bool)  # a unit of which some edge is new, or was in play
+    editable[unit[(unit >= 0) & (absent | known & _at(graphs.edge_in_play, place))]] = True
     number = torch.where(editable, editable.cumsum(0) - 1, -1)
     unit = torch.where(unit >= 0, number[unit.clamp(min=0)], -1) if len(head) else unit
     head = head[editable]
@@ -149,6 +153,11 @@ def _part(
     return Insertions(
         session, larger, positions, prediction[positions], unit, owner, place, absent, first, shift[positions]
     )
+
+
+def _at(values: Tensor, place: Tensor) -> Tensor:
+    """Values at places, whatever for a place of -1, of which there may be no value at all."""
+    return torch.cat([values, values.new_zeros(1)])[place]
 
 
 def _pairs(graphs: ComputationGraphs, undirected: bool, most: int) -> tuple[Tensor, Tensor]:

@@ -38,9 +38,9 @@ class CounterfactualSearch:
     Attributes:
         width: how many sets of edits a round keeps.
         size: how many edits are allowed.
-        insertions: how many pairs of nodes without an edge may be joined, for each instance: first those with the
-            explained node, then those with a common neighbour; 0 for deletions alone. Edges with attributes have no
-            insertions, as nobody knows what a new edge would carry.
+        insertions: how many pairs of nodes of its computation graph, without an edge, may be joined for each instance: first
+            those with the explained node, then those with a common neighbour; 0 for deletions alone. Edges with attributes
+            have no insertions, as nobody knows what a new edge would carry.
         change: for a regression, by how much the value has to move.
     """
 

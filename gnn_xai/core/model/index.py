@@ -37,7 +37,8 @@ def as_index(index: Any, size: int, device: torch.device) -> Int[Tensor, " insta
         index = index.nonzero().flatten()
     if index.dim() > 1 and index.size(-1) != 1:  # a column is what nonzero() gives
         raise InputError(
-            f"expected index of one dimension, got shape {list(index.shape)}; pairs of nodes belong to an edge-level task"
+            f"expected one number for each node or graph in index, got shape {list(index.shape)}; pairs of nodes are "
+            "explained by task='edge', on the command line --task edge"
         )
     index = index.reshape(-1)
     if index.numel() == 0:
