@@ -141,6 +141,12 @@ def test_pictures_are_side_by_side() -> None:
         assert abs(places[0][i] - places[1][j]).max() < 1e-3, "common atoms are where they were"
 
 
+def test_molecules_without_an_atom_in_common_are_drawn() -> None:
+    d = gx.molecules.difference(Elements(), "CCO", "[Na+].[Cl-]", task=REGRESSION, featurizer="one_hot")
+    assert not d.pairs
+    assert "gained" in d.draw().svg
+
+
 def test_gradients_with_their_sign_are_compared_even_if_none_is_negative() -> None:
     model, method = Elements(), gx.Saliency(edge_mask_type=None, absolute=False)
     model.weight.data.abs_()

@@ -124,7 +124,7 @@ def aligned(mol: Mol, like: Mol, places: Mapping[int, int], notes: Mapping[int, 
     Args:
         mol: the molecule.
         like: another one, as `laid_out` returns it.
-        places: atoms of the one, with those of the other in whose places they are.
+        places: atoms of the one, with those of the other in whose places they are; possibly none.
         notes: numbers or words beside atoms.
     """
     from rdkit import Chem
@@ -139,7 +139,10 @@ def aligned(mol: Mol, like: Mol, places: Mapping[int, int], notes: Mapping[int, 
         if notes and atom.GetIdx() in notes:
             atom.SetProp("atomNote", notes[atom.GetIdx()])
     with BlockLogs():
-        rdDepictor.GenerateDepictionMatching2DStructure(mol, like, [(j, i) for i, j in places.items()])
+        if places:
+            rdDepictor.GenerateDepictionMatching2DStructure(mol, like, [(j, i) for i, j in places.items()])
+        else:  # without any atom to match, RDKit ends the process
+            rdDepictor.Compute2DCoords(mol)
         return PrepareMolForDrawing(mol, addChiralHs=False)
 
 
