@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -47,6 +48,7 @@ def test_atoms_keep_their_numbers_and_changed_ones_are_marked(smiles: str) -> No
     from gnn_xai.molecules.mutations import mutated
 
     mol = numbered(smiles)
+    mol.GetAtomWithIdx(0).SetIntProp(CHANGED, 1)  # by an edit before
     made = [(words, make()) for words, make in mutated(mol, 40, 0)]
     assert [words for words, _ in made] == [words for words, _ in mutated(mol, 40, 0)]
     assert [words for words, _ in made] != [words for words, _ in mutated(mol, 40, 1)]
@@ -56,10 +58,13 @@ def test_atoms_keep_their_numbers_and_changed_ones_are_marked(smiles: str) -> No
         assert words.startswith("SELFIES: ")
         origin = {a.GetIdx(): a.GetIntProp(ORIGIN) for a in out.GetAtoms() if a.HasProp(ORIGIN)}
         assert len(set(origin.values())) == len(origin) >= mol.GetNumAtoms() / 2 - 1
+        symbol = re.fullmatch(r"SELFIES: \S+ at [A-Za-z]+(\d+) (becomes \S+|removed)", words)
+        assert symbol is None or int(symbol[1]) not in origin.values(), "the atom of a changed symbol is a new one"
         for index, number in origin.items():
             atom, before = out.GetAtomWithIdx(index), mol.GetAtomWithIdx(number)
             assert atom.GetSymbol() == before.GetSymbol()
             now = {origin.get(neighbor.GetIdx()) for neighbor in atom.GetNeighbors()}
+            assert number or atom.HasProp(CHANGED)
             if not atom.HasProp(CHANGED):
                 assert now == {neighbor.GetIdx() for neighbor in before.GetNeighbors()}
             else:

@@ -206,7 +206,7 @@ def test_a_scene_has_the_places_of_the_data_and_the_colours_of_pictures(sdf: Pat
     torch.testing.assert_close(torch.tensor(mol.GetConformer().GetPositions()).float(), mols[0].pos, atol=1e-3, rtol=0)
     scores = e.node_mask.flatten()
     strongest = int(scores.abs().argmax())
-    assert scene.radii[strongest] == max(scene.radii)
+    assert scene.radii[strongest] == max(scene.radii) > scene.radii[int(scores.abs().argmin())]
     reddish = int(scene.colors[strongest][1:3], 16) > int(scene.colors[strongest][5:], 16)
     assert reddish == bool(scores[strongest] > 0)
     assert set(scene_of(e, limit=1e9).colors) == {"#ffffff"}

@@ -46,7 +46,7 @@ def viewer_scripts(path: Path) -> list[Script]:
         InputError: the file cannot be read, or is another one.
     """
     try:
-        library = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        library = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the viewer in {path}: {getattr(error, 'strerror', None) or error}") from error
     if "createViewer" not in library:
