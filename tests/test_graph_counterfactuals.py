@@ -18,6 +18,8 @@ from gnn_xai import testing
 from gnn_xai.errors import InputError
 from gnn_xai.extend import Scores
 from gnn_xai.results.counterfactuals import extras_of
+from gnn_xai.viz import edits as drawing
+from gnn_xai.viz.lines import Line
 
 CASES = ["gcn_undirected", "gat_directed", "gcn_links", "gin_graphs"]
 
@@ -271,3 +273,39 @@ def test_insertions_change_nothing_about_edges_that_exist() -> None:
     )
     assert {without.counterfactual.edits[0].at, among.counterfactual.edits[0].at} <= {(1, 2), (2, 1)}
     torch.testing.assert_close(among.edge_mask, without.edge_mask)
+
+
+def test_the_edge_of_the_other_relation_is_not_drawn_as_removed() -> None:
+    """In a heterogeneous graph, a relation and the one that turns it around are two."""
+
+    class Papers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = HeteroConv({relation: SimpleConv() for relation in RELATIONS}, aggr="sum")
+
+        def forward(self, x_dict: dict[str, Tensor], edge_index_dict: dict[Any, Tensor]) -> Tensor:
+            out = self.conv(x_dict, edge_index_dict)["paper"]
+            return torch.cat([out, torch.full_like(out, 0.5)], 1)
+
+    data = HeteroData({"author": {"x": torch.ones(2, 1)}, "paper": {"x": torch.ones(2, 1)}})
+    for source, name, target in RELATIONS:
+        data[source, name, target].edge_index = torch.tensor([[0, 1], [0, 1]])
+    e = gx.explain(Papers(), data, gx.CounterfactualSearch(), node_type="paper", index=0, progress=False)[0]
+    assert [edit.at for edit in e.counterfactual.edits] == [(RELATIONS[0], (0, 0))]
+    lines = [Line(("author", 0), ("paper", 0), 1.0, True, RELATIONS[0])]
+    lines.append(Line(("paper", 0), ("author", 0), 0.0, True, RELATIONS[1]))
+    _, removed, _ = drawing.edited(e, lines, lines)
+    assert [(line.u, line.v, line.relation) in removed for line in lines] == [True, False]
+    assert drawing.note_of_edits(e) == "dashed: removed"
+
+
+RELATIONS = [("author", "writes", "paper"), ("paper", "rev_writes", "author")]
+
+
+def test_edits_are_of_the_data_that_was_explained() -> None:
+    case = testing.CASES["gcn_undirected"]
+    e = gx.explain(case.model(), case.data(), gx.CounterfactualSearch(), task=case.task, index=0, progress=False)[0]
+    with pytest.raises(InputError, match="expected the data that was explained, got str"):
+        e.counterfactual.apply("data")
+    with pytest.raises(InputError, match=r"with \d+ nodes and \d+ edges or more, got 2 and 1"):
+        e.counterfactual.apply(Data(x=torch.ones(2, 4), edge_index=torch.tensor([[0], [1]])))

@@ -145,11 +145,13 @@ class Counterfactual:
             data: the data that was explained; not needed as long as the explanations were not loaded from disk.
 
         Raises:
-            InputError: without data, or for one whose edges are not in `edge_index`.
+            InputError: without data, for other data, or for data whose edges are not in `edge_index`.
         """
         data = self.of.source.data if data is None else data
         if data is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
+        if isinstance(data, str) or not hasattr(data, "__getitem__"):
+            raise InputError(f"expected the data that was explained, got {type(data).__name__}")
         if self.of.source.task.task_level.value == "graph" and not _single(data):
             data = data[self.of.index]
         if not _single(data):
@@ -170,6 +172,12 @@ class Counterfactual:
             raise InputError("expected data whose edges are in edge_index, got several sets of edges")
         if graphs.types is None and data.get("edge_index") is None:
             raise InputError("expected data whose edges are in edge_index, got a sparse adjacency")
+        nodes, edges = (int(ids.max()) + 1 if len(ids) else 0 for ids in (self.of.node_id, self.of.edge_id))
+        if nodes > graphs.num_nodes or edges > graphs.num_edges:
+            raise InputError(
+                f"expected the data that was explained, with {nodes} nodes and {edges} edges or more, got "
+                f"{graphs.num_nodes} and {graphs.num_edges}"
+            )
         out, gone = copy.copy(data), self._edges_of(graphs)
         if graphs.types is not None:
             for number, relation in enumerate(graphs.types.relations):

@@ -25,7 +25,7 @@ from gnn_xai.viz.color import (
     class_color,
     ink_on,
 )
-from gnn_xai.viz.edits import DASHES, DOUBLED, Ends, edited
+from gnn_xai.viz.edits import DASHES, DOUBLED, Edges, edited, note_of_edits
 from gnn_xai.viz.kinds import Kind, kind_of, kinds, line_styles, look_up
 from gnn_xai.viz.layout import stress_layout
 from gnn_xai.viz.legend import Handle, class_handles, relation_handles, type_handles, write_legend
@@ -169,7 +169,7 @@ def draw_on(
     _draw_labels(ax, positions, node_labels, fills, sizes, looks, ringed)
 
     headline, asked = caption(explanation, class_names)
-    notes = (str(explanation.source.algorithm.get("name", "")), asked, left_out)
+    notes = (str(explanation.source.algorithm.get("name", "")), asked, left_out, note_of_edits(explanation))
     _write_title(ax, title or headline, " · ".join(filter(None, notes)))
     ax.set_axis_off()
     ax.set_aspect("equal", adjustable="datalim")
@@ -232,7 +232,7 @@ def _draw_lines(
     sizes: dict[Any, float],
     looks: dict[str, Kind],
     styles: dict[EdgeType | None, Any],
-    edits: tuple[Ends, Ends],
+    edits: tuple[Edges, Edges],
 ) -> None:
     lines = sorted(lines, key=lambda line: abs(line.score))  # strong ones on top
     score = np.array([line.score for line in lines])
@@ -260,9 +260,9 @@ def _draw_lines(
         )
         for patch in patches:
             patch.set(capstyle="butt", joinstyle="miter", zorder=1 + i / len(lines), linestyle=styles[line.relation])
-            if (line.u, line.v) in edits[0]:
+            if (line.u, line.v, line.relation) in edits[0]:
                 patch.set(linestyle=DASHES, linewidth=max(float(widths[i]), 2.2))
-            elif (line.u, line.v) in edits[1]:
+            elif (line.u, line.v, line.relation) in edits[1]:
                 patch.set(path_effects=DOUBLED)
     if len(lines) <= NAMES_ON_LINES:
         for line, bend, width in zip(lines, bends, widths, strict=True):
