@@ -48,7 +48,10 @@ def viewer_scripts(path: Path) -> list[Script]:
     try:
         library = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the viewer in {path}: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot read the viewer in {path}: {why}; expected build/3Dmol-min.js of the npm package 3dmol"
+        ) from error
     if "createViewer" not in library:
         raise InputError(
             f"expected {path} to be 3Dmol-min.js, got a file without createViewer; 'npm pack 3dmol' brings it, in "

@@ -539,7 +539,7 @@ class Explanation:
             InputError: if the algorithm scored no edges.
         """
         if self.edge_mask is None:
-            raise InputError(f"{self.source.algorithm['name']} scored no edges; use top_nodes or top_features")
+            raise InputError(f"{self.source.algorithm['name']} scored no edges; use {self._scored}")
         keep = undirected_once(self.edge_index, self.edge_mask)
         scores = self.edge_mask[keep]
         order = strongest(scores, k)
@@ -563,7 +563,7 @@ class Explanation:
         """
         scores = self.node_scores
         if scores is None:
-            raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use top_features")
+            raise InputError(f"{self.source.algorithm['name']} scored neither nodes nor edges; use {self._scored}")
         order, nodes = strongest(scores, k), self.nodes
         return list(zip((nodes[at] for at in order.tolist()), scores[order].tolist(), strict=True))
 
@@ -585,8 +585,8 @@ class Explanation:
         mask = self.node_mask
         if mask is None or self.source.node_mask_type == "object":
             raise InputError(
-                f"{self.source.algorithm['name']} scored no features; use an algorithm that does: FeatureAblation, or "
-                "one with node_mask_type='attributes' or 'common_attributes'"
+                f"{self.source.algorithm['name']} scored no features; use {self._scored}, or an algorithm that does: "
+                "FeatureAblation, or one with node_mask_type='attributes' or 'common_attributes'"
             )
         scores = mask if mask.dim() == 1 else mask.sum(0)
         order = strongest(scores, k)
@@ -612,6 +612,17 @@ class Explanation:
         names = [(name, feature) for name, total in totals.items() for feature in range(len(total))]
         scores = torch.cat(list(totals.values()))
         return [(*names[at], float(scores[at])) for at in strongest(scores, k).tolist()]
+
+    @property
+    def _scored(self) -> str:
+        """The methods that list what was scored."""
+        scored = {
+            "top_edges": self.edge_mask is not None,
+            "top_nodes": self.node_scores is not None,
+            "top_features": self.node_mask is not None and self.source.node_mask_type != "object",
+            "top_columns": bool(self.columns),
+        }
+        return " or ".join(name for name, some in scored.items() if some)
 
     def _column_total(self, name: str, scores: Tensor) -> Tensor:
         """The scores of an attribute summed over its rows, `[F]`."""
