@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch_geometric.data import Batch
+from torch_geometric.explain import Explainer
 
 import gnn_xai as gx
 from gnn_xai.errors import InputError
@@ -124,3 +125,18 @@ def test_graphs_of_several_types_there_and_back(tmp_path: Path) -> None:
     back = gx.Explanations.from_pyg(theirs, model, graphs, task="graph")
     for one, other in zip(back, ours, strict=True):
         require_same(by_identity(one), by_identity(other), "there and back", 0.0)
+
+
+def test_pygs_explainer_learns_of_which_type_a_node_is_whatever_autocast_says() -> None:
+    """The model is asked in its own precision, as for its output, so that rounding does not speak against a type."""
+    data = bibliography()
+    model = layers_of("sage", data).float()
+    x = {name: value.float() for name, value in data.x_dict.items()}
+    config = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
+    ablation: Any = gx.pyg.algorithm(gx.NodeAblation(removal="structural"))
+    explainer = Explainer(model, ablation, explanation_type="model", model_config=config, node_mask_type="object")
+    want: Any = explainer(x, data.edge_index_dict, index=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        got: Any = explainer(x, data.edge_index_dict, index=1)
+    for name, mask in want.node_mask_dict.items():
+        assert torch.equal(got.node_mask_dict[name], mask)

@@ -22,6 +22,7 @@ from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.core.model.joint import Joint
+from gnn_xai.core.model.problem import Forward
 from gnn_xai.core.model.readout import JointReadout
 from gnn_xai.core.model.restoring import untouched
 from gnn_xai.errors import GnnXaiWarning, InputError
@@ -76,8 +77,11 @@ class Call:
     @property
     def pairs(self) -> Tensor | None:
         """`[2, R]` the pair of nodes that each row of an edge-level output belongs to, where the call names them."""
-        value = self.kwargs.get(PAIRS)
-        if self.config.task_level != ModelTaskLevel.edge or not isinstance(value, Tensor) or value.is_floating_point():
+        return self._as_pairs(self.kwargs.get(PAIRS)) if self.config.task_level == ModelTaskLevel.edge else None
+
+    def _as_pairs(self, value: Any) -> Tensor | None:
+        """An argument as pairs of nodes `[2, R]`, one for each row of the output; `None` if it is something else."""
+        if not isinstance(value, Tensor) or value.is_floating_point():
             return None
         pairs = value.unsqueeze(1) if value.shape == (2,) else value  # one pair may come without its dimension
         return pairs.to(self.out.device) if pairs.shape == (2, len(self.out)) else None
@@ -128,7 +132,7 @@ class Call:
             index, forward = row, self.forward
         elif self.config.task_level == ModelTaskLevel.graph and self.batch is not None:
             part, nodes, edges = self._graph(row)
-            if not self._says_the_same(part, row):
+            if not self._says_the_same(self.forward_graph, part, 0, row):
                 return None
             index, forward = 0, self.forward_graph
         elif self.pairs is not None:
@@ -183,14 +187,15 @@ class Call:
         alone = {key: value for key, value in part.to_dict().items() if key not in ("batch", "ptr")}
         return Batch.from_data_list([Data.from_dict(alone)]), nodes, edges
 
-    def _says_the_same(self, part: Batch, row: int) -> bool:
-        """Whether the model says of a graph alone what it says of it among others."""
+    def _says_the_same(self, forward: Forward, data: Any, position: int, row: int) -> bool:
+        """Whether the model returns a row of its output again, at some position, for other data."""
         try:
             with untouched(self.model) as evaluating, evaluating, torch.no_grad():
-                out = self.forward_graph(self.model, part)
-        except Exception:  # it needs the others
+                out = forward(self.model, data)
+            out = out.reshape(-1, self.out.size(1))[[position]]
+        except Exception:  # it needs the others, or there is no such node
             return False
-        return out.numel() == self.out.size(1) and bool(close(out.reshape(1, -1), self.out[[row]]).all())
+        return bool(close(out, self.out[[row]]).all())
 
     def jointly(self, method: Algorithm, rows: Tensor, targets: Tensor, values: Tensor | None) -> tuple[Any, Any]:
         """Scores of several outputs together, on the whole graph."""
@@ -231,11 +236,8 @@ class Call:
         if level == ModelTaskLevel.graph and self.batch is not None:
             return torch.isin(self.batch, rows)
         if level == ModelTaskLevel.edge:
-            for value in self.kwargs.values():
-                if not isinstance(value, Tensor) or value.is_floating_point():
-                    continue
-                pairs = value.unsqueeze(1) if value.shape == (2,) else value  # one pair may come without its dimension
-                if pairs.shape == (2, len(self.out)):
+            for pairs in map(self._as_pairs, self.kwargs.values()):
+                if pairs is not None:
                     read[pairs.to(rows.device)[:, rows]] = True
                     return read
         return ~read

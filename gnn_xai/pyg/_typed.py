@@ -11,11 +11,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.explain.config import ModelTaskLevel
 
 from gnn_xai.algorithms.base import Algorithm
-from gnn_xai.core.engines.agreement import close
 from gnn_xai.core.engines.scores import Scores
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.index import PAIRS
-from gnn_xai.core.model.restoring import untouched
 from gnn_xai.pyg._calls import Call
 
 
@@ -88,12 +86,7 @@ class TypedCall(Call):
                 data[PAIRS], at = self.pairs.new_tensor(pair).unsqueeze(1), 0
             elif names == (moved,):
                 at = (row + 1) % count
-            try:
-                with untouched(self.model), torch.no_grad():
-                    out = self.forward(self.model, data)
-            except Exception:  # a number that nodes of another type do not have
-                return False
-            if len(out) <= at or not close(out.reshape(len(out), -1)[[at]], self.out[[row]]).all():
+            if not self._says_the_same(self.forward, data, at, row):
                 return False
         return True
 
