@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 from torch_geometric.explain import Explainer
+from torch_geometric.explain import Explanation as PyGExplanation
 
 import gnn_xai as gx
 from gnn_xai.errors import InputError
@@ -111,6 +112,9 @@ def test_there_and_back_through_pygs_form(name: str) -> None:
     require_same(by_identity(again[0]), by_identity(ours[0]), "of a type that is said", 0.0)
     with pytest.raises(InputError, match="explanation 0 is not of this data"):
         gx.Explanations.from_pyg(theirs, model, bibliography(1), node_type="author")
+    flat: Any = PyGExplanation(x=torch.ones(2, 1), edge_index=torch.tensor([[0], [1]]), edge_mask=torch.ones(1))
+    with pytest.raises(InputError, match="expected HeteroExplanation for heterogeneous data, got Explanation"):
+        gx.Explanations.from_pyg([theirs[1], flat], model, data, task="node")
 
 
 def test_graphs_of_several_types_there_and_back(tmp_path: Path) -> None:

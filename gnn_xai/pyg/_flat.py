@@ -1,7 +1,8 @@
-"""Masks of a `HeteroExplanation` in flat ids."""
+"""What a `HeteroExplanation` holds, in flat ids: its masks, and the type that it is of."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch_geometric.explain import HeteroExplanation
 
 from gnn_xai.core.engines.scored import NodeMaskType
 from gnn_xai.core.graphs.source import Graphs
-from gnn_xai.core.graphs.types import EdgeType
+from gnn_xai.core.graphs.types import EdgeType, Types, places
 from gnn_xai.core.model.index import PAIRS
 from gnn_xai.errors import InputError
 
@@ -24,43 +25,44 @@ def masks_of(e: HeteroExplanation, graphs: Graphs, nodes: slice, edges: slice) -
     """
     types = graphs.types
     assert types is not None
-    if not {*e.node_types, *(name for name in e.edge_types if "edge_index" in e[name])} <= {
-        *types.names,
-        *types.relations,
-    }:
+    node_ids, edge_ids = (
+        [_within(ids, part) for ids in of] for of, part in ((types.nodes, nodes), (types.edges, edges))
+    )
+    if not _is_of(e, graphs, types, node_ids, edge_ids):
         return None
-    inside = [_within(ids, nodes) for ids in types.nodes]
-    place = torch.zeros(graphs.num_nodes, dtype=torch.int64, device=graphs.device)
-    for ids in inside:
-        place[ids] = torch.arange(len(ids), device=graphs.device)
-    edge_mask: Tensor | None = None
-    for name, ids in zip(types.relations, types.edges, strict=True):
-        store, ids = _store(e, name), _within(ids, edges)
-        ends, mask = store.get("edge_index"), store.get("edge_mask")
-        if ends is not None and not torch.equal(ends.to(graphs.device), place[graphs.edge_index[:, ids]]):
-            return None
-        if mask is None:
-            continue
-        if mask.shape != ids.shape:
-            return None
-        whole = mask.new_zeros(edges.stop - edges.start) if edge_mask is None else edge_mask
-        edge_mask = whole.index_copy(0, (ids - edges.start).to(mask.device), mask.detach())
-    node_mask: Tensor | None = None
+    edge_mask, node_mask = _joined(e, types, edge_ids, edges), None
     kinds: set[NodeMaskType | None] = {None}
-    stores = [_store(e, name) for name in types.names]
-    for store, ids, columns in zip(stores, inside, types.columns, strict=True):
-        x = store.get("x")
-        own = None if columns is None or graphs.x is None else graphs.x[ids][:, slice(*columns)]
-        if isinstance(x, Tensor) and own is not None and not torch.equal(x.flatten(1).to(own), own):
-            return None
-    masks: list[Tensor | None] = [store.get("node_mask") for store in stores]
+    masks: list[Tensor | None] = [_store(e, name).get("node_mask") for name in types.names]
     if any(mask is not None for mask in masks):
         widths = [columns[1] - columns[0] if columns else 0 for columns in types.columns]
-        kinds = _kinds(masks, list(map(len, inside)), widths)
+        kinds = _kinds(masks, list(map(len, node_ids)), widths)
         if not kinds:
             return None
-        node_mask = _side_by_side(masks, [ids - nodes.start for ids in inside], types.columns, kinds, nodes)
+        node_mask = _side_by_side(masks, [ids - nodes.start for ids in node_ids], types.columns, kinds, nodes)
     return edge_mask, node_mask, kinds
+
+
+def _is_of(
+    e: HeteroExplanation, graphs: Graphs, types: Types, node_ids: Sequence[Tensor], edge_ids: Sequence[Tensor]
+) -> bool:
+    """Whether an explanation has no other types, features or edges than those of these flat ids, and masks of edges fit."""
+    relations = [name for name in e.edge_types if "edge_index" in e[name]]
+    if not {*e.node_types, *relations} <= {*types.names, *types.relations}:
+        return False
+    place = places(node_ids, graphs.num_nodes)
+    for name, ids in zip(types.relations, edge_ids, strict=True):
+        ends, mask = (_store(e, name).get(key) for key in ("edge_index", "edge_mask"))
+        if ends is not None and not torch.equal(ends.to(graphs.device), place[graphs.edge_index[:, ids]]):
+            return False
+        if mask is not None and mask.shape != ids.shape:
+            return False
+    for name, ids, columns in zip(types.names, node_ids, types.columns, strict=True):
+        x = _store(e, name).get("x")
+        if isinstance(x, Tensor) and columns is not None and graphs.x is not None:
+            own = graphs.x[ids][:, slice(*columns)]
+            if not torch.equal(x.flatten(1).to(own), own):
+                return False
+    return True
 
 
 def _store(e: HeteroExplanation, name: str | EdgeType) -> Any:
@@ -69,6 +71,18 @@ def _store(e: HeteroExplanation, name: str | EdgeType) -> Any:
 
 def _within(ids: Tensor, part: slice) -> Tensor:
     return ids[(ids >= part.start) & (ids < part.stop)]
+
+
+def _joined(e: HeteroExplanation, types: Types, edge_ids: Sequence[Tensor], edges: slice) -> Tensor | None:
+    """The edge masks of all relations as one, `[E]`; `None` if no relation has one."""
+    named = zip(types.relations, edge_ids, strict=True)
+    masks = [(_store(e, name).get("edge_mask"), ids - edges.start) for name, ids in named]
+    first = next((mask for mask, _ in masks if mask is not None), None)
+    whole = None if first is None else first.new_zeros(edges.stop - edges.start)
+    for mask, ids in masks:
+        if whole is not None and mask is not None:
+            whole[ids.to(mask.device)] = mask.detach()
+    return whole
 
 
 def _kinds(masks: list[Tensor | None], counts: list[int], widths: list[int]) -> set[NodeMaskType | None]:
@@ -106,13 +120,13 @@ def _side_by_side(
     return whole
 
 
-def type_of(results: list[HeteroExplanation], node_level: bool) -> str | EdgeType | None:
+def noted_type(results: Sequence[HeteroExplanation], node_level: bool) -> str | EdgeType | None:
     """The node type, or relation, that explanations say they are of; `None` where they do not.
 
     Raises:
         InputError: if it is not the same for all.
     """
-    noted = {_noted(e, node_level) for e in results}
+    noted = {_noted_type(e, node_level) for e in results}
     if len(noted) > 1:
         names = " and ".join(sorted(map(str, noted)))
         raise InputError(
@@ -121,7 +135,8 @@ def type_of(results: list[HeteroExplanation], node_level: bool) -> str | EdgeTyp
     return noted.pop()
 
 
-def _noted(e: HeteroExplanation, node_level: bool) -> Any:
+def _noted_type(e: HeteroExplanation, node_level: bool) -> str | EdgeType | None:
+    """The same of one; without a name, the only type with as many nodes as its prediction has rows."""
     if not node_level:
         asked = [name for name in e.edge_types if PAIRS in e[name]]
         return asked[0] if len(asked) == 1 else None
