@@ -184,6 +184,21 @@ def test_edges_of_relations_are_removed() -> None:
     assert any(e.counterfactual.found for e in explanations)
 
 
+def test_edges_of_two_relations_are_two_edges() -> None:
+    """Also where they join the same nodes: what is edited and what could be are counted alike."""
+    explanations = explained("sage_heterogeneous", gx.CounterfactualSearch(size=3))
+    assert explanations.provenance["undirected"]
+    for e, sparsity in zip(explanations, gx.metrics.counterfactual_sparsity(explanations).values, strict=True):
+        ends = e.edge_index.sort(0).values.t().tolist()
+        edges = {(kind, *pair) for kind, pair in zip(e.edge_type.tolist(), ends, strict=True)}
+        if e.counterfactual.found:
+            assert float(sparsity) == pytest.approx(1 - e.counterfactual.size / len(edges))
+    node = explanations.node_id[explanations.node_ptr[:-1]]
+    explanations.extras.update(changed=node.reshape(-1, 1, 1).expand(-1, 1, 2), changed_to=torch.ones(len(node), 1))
+    with pytest.raises(InputError, match="expected removed edges alone to edit a heterogeneous graph"):
+        explanations[0].counterfactual.apply()
+
+
 class Both:
     """Takes out a node of each instance, and changes a feature of another one."""
 

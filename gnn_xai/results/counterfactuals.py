@@ -9,10 +9,9 @@ the explanations.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +21,10 @@ from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 from gnn_xai.results._strength import undirected_once
+from gnn_xai.results._to_pyg import graph_of
+
+if TYPE_CHECKING:
+    from gnn_xai.results.explanations import Explanation, Explanations
 
 EditKind = Literal["edge removed", "edge added", "node removed", "feature changed"]
 
@@ -62,11 +65,7 @@ class Counterfactual:
     of: Any
 
     def __post_init__(self) -> None:
-        if "outcome" not in self.of.source.extras:
-            raise InputError(
-                f"expected explanations by an algorithm that edits graphs, such as gnn_xai.CounterfactualSearch(), got "
-                f"those of {self.of.source.algorithm['name']}"
-            )
+        check_edits(self.of.source)
 
     @property
     def found(self) -> bool:
@@ -75,12 +74,12 @@ class Counterfactual:
 
     @property
     def outcome(self) -> int:
-        """The same as a position in `OUTCOMES`."""
+        """What came of the search, as a position in `OUTCOMES`."""
         return int(self._extras["outcome"])
 
     @property
     def why(self) -> str:
-        """`found`, or why there is none."""
+        """The same in words: `found`, or why there is none."""
         return OUTCOMES[self.outcome]
 
     @property
@@ -101,14 +100,11 @@ class Counterfactual:
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
         """What is edited; nothing where no counterfactual was found."""
-        nodes, relations = self._names, self._relations
-        at = self._gone.nonzero().flatten()
-        if self._undirected:
-            kind = torch.zeros_like(at) if relations is None else self.of.edge_type[at]
-            at = at[undirected_once(self.of.edge_index[:, at], kind)]
+        nodes, types = dict(zip(self.of.node_id.tolist(), self.of.nodes, strict=True)), self.of.source.types
+        at = edges_once(self.of.source[[self.of.position]], self._gone)
         pairs = [(nodes[u], nodes[v]) for u, v in self.of.edge_index[:, at].t().tolist()]
-        if relations is not None:
-            kinds = [relations[kind] for kind in self.of.edge_type[at].tolist()]
+        if types is not None:
+            kinds = [types.edge_types[kind] for kind in self.of.edge_type[at].tolist()]
             pairs = [(kind, (u[1], v[1])) for kind, (u, v) in zip(kinds, pairs, strict=True)]
         edits = [Edit("edge removed", pair) for pair in pairs]
         edits += [Edit("edge added", (u, v)) for u, v in self.added.t().tolist()]
@@ -145,16 +141,16 @@ class Counterfactual:
             data: the data that was explained; not needed as long as the explanations were not loaded from disk.
 
         Raises:
-            InputError: without data, for other data, or for data whose edges are not in `edge_index`.
+            InputError: without data, for other data, or for data whose edges are not in `edge_index`; for several graphs of a
+                task on nodes; for edits of a heterogeneous graph other than removed edges.
         """
         data = self.of.source.data if data is None else data
         if data is None:
             raise InputError("expected data= for explanations loaded from disk; pass the data that was explained")
         if isinstance(data, str) or not hasattr(data, "__getitem__"):
             raise InputError(f"expected the data that was explained, got {type(data).__name__}")
-        if self.of.source.task.task_level.value == "graph" and not _single(data):
-            data = data[self.of.index]
-        if not _single(data):
+        data = graph_of(data, self.of.source.task.task_level.value, self.of.index)
+        if isinstance(data, Batch):
             raise InputError(
                 "expected one Data or HeteroData to edit, got several for a task on nodes; edit the graph of interest by "
                 "counterfactual.edits"
@@ -180,6 +176,11 @@ class Counterfactual:
             )
         out, gone = copy.copy(data), self._edges_of(graphs)
         if graphs.types is not None:
+            if {edit.kind for edit in self.edits} - {"edge removed"}:
+                raise InputError(
+                    "expected removed edges alone to edit a heterogeneous graph, got other edits; apply them by "
+                    "counterfactual.edits"
+                )
             for number, relation in enumerate(graphs.types.relations):
                 _drop(out[relation], gone[graphs.types.edges[number]], graphs.types.edge_attrs[number])
             return out
@@ -219,8 +220,7 @@ class Counterfactual:
     @property
     def _gone(self) -> Tensor:
         """`[e]` which edges in play are removed."""
-        none = torch.zeros_like(self.of.edge_id, dtype=torch.bool)
-        return self._extras.get("edge_removed", none)
+        return edges_removed(self.of)
 
     @cached_property
     def _extras(self) -> dict[str, Tensor]:
@@ -239,15 +239,31 @@ class Counterfactual:
         rows = self._extras.get(name)
         return self.of.edge_index[:, :0] if rows is None else rows[rows[:, 0] >= 0].t()
 
-    @cached_property
-    def _names(self) -> dict[int, Any]:
-        """What the explanation's nodes are called."""
-        return dict(zip(self.of.node_id.tolist(), self.of.nodes, strict=True))
 
-    @property
-    def _relations(self) -> Sequence[Any] | None:
-        types = self.of.source.types
-        return None if types is None else types.edge_types
+def check_edits(explanations: Explanations) -> None:
+    """Raise an `InputError` unless explanations are by an algorithm that edits graphs."""
+    if "outcome" not in explanations.extras:
+        raise InputError(
+            "expected explanations by an algorithm that edits graphs, such as gnn_xai.CounterfactualSearch(), got those of "
+            f"{explanations.algorithm['name']}"
+        )
+
+
+def edges_removed(explanations: Explanations | Explanation) -> Tensor:
+    """Which edges in play are removed, `[ΣE]` bool."""
+    none = torch.zeros_like(explanations.edge_id, dtype=torch.bool)
+    return explanations.extras.get("edge_removed", none)
+
+
+def edges_once(explanations: Explanations, edges: Tensor) -> Tensor:
+    """The positions of some edges in play `[ΣE]` bool, leaving out the second direction of an undirected edge."""
+    at = edges.nonzero().flatten()
+    if len(at) == 0 or not explanations.provenance.get("undirected"):
+        return at
+    span = int(explanations.node_id.max()) + 1  # instance and id together identify a node
+    ends = explanations.edge_owner[at] * span + explanations.edge_index[:, at]
+    relation = explanations.edge_type
+    return at[undirected_once(ends, torch.zeros_like(at) if relation is None else relation[at])]
 
 
 def extras_of(prediction: Tensor, outcome: Tensor, **edits: Tensor | None) -> dict[str, Tensor]:
@@ -260,10 +276,6 @@ def extras_of(prediction: Tensor, outcome: Tensor, **edits: Tensor | None) -> di
     """
     some = {name: value for name, value in edits.items() if value is not None}
     return {"prediction_edited": prediction, "outcome": outcome, **some}
-
-
-def _single(data: Any) -> bool:
-    return isinstance(data, (Data, HeteroData)) and not isinstance(data, Batch)
 
 
 def _drop(store: Any, gone: Tensor, attributes: Any) -> None:

@@ -21,7 +21,7 @@ Motifs = Tensor | Mapping[Any, Tensor]
 """The motif ids of one graph; of a heterogeneous one by node type, or by relation."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GroundTruth:
     """The true elements of every instance, as a motif id per edge and per node (-1: no motif).
 
@@ -63,6 +63,8 @@ class GroundTruth:
     ... )
     >>> truth.edges(explanations).long().tolist()
     [1, 1, 1, 0, 0, 1, 1, 1]
+    >>> truth
+    GroundTruth(6 of 7 edges, 6 of 6 nodes in motifs)
     """
 
     edge: Motifs | Sequence[Motifs] | None
@@ -93,6 +95,21 @@ class GroundTruth:
         for what in ("edge", "node"):
             for tensor in _tensors(getattr(self, what)):
                 _require_integers(what, tensor, listed, "(element, pair)" if listed else "")
+
+    def __repr__(self) -> str:
+        counts = []
+        for what in ("edge", "node"):
+            tensors = list(_tensors(getattr(self, what)))
+            if not tensors:
+                continue
+            if self.pairs is not None:
+                counts.append(f"{sum(tensor.size(1) for tensor in tensors)} true {what}s")
+            else:
+                inside = sum(int((motif >= 0).sum()) for motif in tensors)
+                counts.append(f"{inside} of {sum(map(len, tensors))} {what}s")
+        motifs = "in motifs" if self.pairs is None else f"of {self.pairs.size(1)} pairs"
+        graphs = f" of {len(self.edge or self.node or ())} graphs" if self.per_graph else ""
+        return f"GroundTruth({', '.join(counts)} {motifs}{graphs})"
 
     @property
     def per_graph(self) -> bool:
