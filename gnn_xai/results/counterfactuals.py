@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from gnn_xai.core.graphs.source import Graphs
 from gnn_xai.errors import InputError
 from gnn_xai.results._strength import undirected_once
 from gnn_xai.results._to_pyg import graph_of
-
-if TYPE_CHECKING:
-    from gnn_xai.results.explanations import Explanation, Explanations
 
 EditKind = Literal["edge removed", "edge added", "node removed", "feature changed"]
 
@@ -240,8 +237,8 @@ class Counterfactual:
         return self.of.edge_index[:, :0] if rows is None else rows[rows[:, 0] >= 0].t()
 
 
-def check_edits(explanations: Explanations) -> None:
-    """Raise an `InputError` unless explanations are by an algorithm that edits graphs."""
+def check_edits(explanations: Any) -> None:
+    """Raise an `InputError` unless `Explanations` are by an algorithm that edits graphs."""
     if "outcome" not in explanations.extras:
         raise InputError(
             "expected explanations by an algorithm that edits graphs, such as gnn_xai.CounterfactualSearch(), got those of "
@@ -249,14 +246,14 @@ def check_edits(explanations: Explanations) -> None:
         )
 
 
-def edges_removed(explanations: Explanations | Explanation) -> Tensor:
-    """Which edges in play are removed, `[ΣE]` bool."""
+def edges_removed(explanations: Any) -> Tensor:
+    """Which edges in play of `Explanations`, or of one `Explanation`, are removed, `[ΣE]` bool."""
     none = torch.zeros_like(explanations.edge_id, dtype=torch.bool)
     return explanations.extras.get("edge_removed", none)
 
 
-def edges_once(explanations: Explanations, edges: Tensor) -> Tensor:
-    """The positions of some edges in play `[ΣE]` bool, leaving out the second direction of an undirected edge."""
+def edges_once(explanations: Any, edges: Tensor) -> Tensor:
+    """The positions of some edges `[ΣE]` bool of `Explanations`, leaving out the second direction of an undirected edge."""
     at = edges.nonzero().flatten()
     if len(at) == 0 or not explanations.provenance.get("undirected"):
         return at
