@@ -174,6 +174,26 @@ def test_what_is_learned_is_of_its_own_type() -> None:
     assert not bool(scores[~liked].any())
 
 
+def test_noise_leaves_other_types_in_play_as_they_are() -> None:
+    """Its size is a fraction of the range of the type's own rows; with rows of users, that would be 100 times as large."""
+    model, data, handed = made(linear=True), shop(2), []
+    data[ITEM].pos = data[ITEM].pos + 300
+
+    def forward(model: nn.Module, part: Any) -> Tensor:
+        handed.append({name: pos.detach().clone() for name, pos in part.pos_dict.items()})
+        return run(model, part).unsqueeze(1)
+
+    smooth = gx.SmoothGrad(samples=1, columns={ITEM: ["pos"]}, node_mask_type=None, edge_mask_type=None, absolute=False)
+    e = explain(model, data, smooth, index=[1], forward=forward)[0]
+    own = {name: data[name].pos[e.node_number[e.node_type == kind]] for kind, name in enumerate((USER, ITEM))}
+    calls = [call for call in handed if all(call[name].shape == pos.shape for name, pos in own.items())]
+    noise = max(float((call[ITEM] - own[ITEM]).abs().max()) for call in calls if torch.equal(call[USER], own[USER]))
+    assert 0 < noise < smooth.noise * 4 * float(own[ITEM].max() - own[ITEM].min())
+    assert not bool(e.columns["item.pos"][e.node_type == 0].any())
+    plain = gx.Saliency(columns={ITEM: ["pos"]}, node_mask_type=None)
+    close(e.column_dict[ITEM]["pos"].abs(), explain(model, data, plain)[1].column_dict[ITEM]["pos"])
+
+
 def test_predictions_under_masks_and_fidelity() -> None:
     """Soft masks multiply the attributes of their type, as written out by hand."""
     model, data = made(), shop(2)
