@@ -138,8 +138,8 @@ class Counterfactual:
             data: the data that was explained; not needed as long as the explanations were not loaded from disk.
 
         Raises:
-            InputError: without data, for other data, or for data whose edges are not in `edge_index`; for several graphs of a
-                task on nodes; for edits of a heterogeneous graph other than removed edges.
+            InputError: without data, for other data, or for data whose edges are not in `edge_index`; for several graphs
+                of a task on nodes; for edits of a heterogeneous graph other than removed edges.
         """
         data = self.of.source.data if data is None else data
         if data is None:
