@@ -159,6 +159,14 @@ def test_alone_is_as_together_and_in_any_batch() -> None:
     }
 
 
+def test_a_node_that_nobody_reaches_in_the_last_step_is_reached_before() -> None:
+    """User 3 has no friends, and one item: alone, too, its computation graph is this one edge."""
+    model, data = made(), shop(2)
+    alone = explain(model, data, gx.Saliency(columns=ALL), index=[3])
+    assert (alone.hops.tolist(), alone.edge_ptr.tolist()) == ([2], [0, 1])
+    close(alone.columns["item.pos"], explain(model, data, gx.Saliency(columns=ALL))[3].columns["item.pos"])
+
+
 def test_what_is_learned_is_of_its_own_type() -> None:
     """Masks of what another type holds are 0; masks are the same whether other attributes are scored or not."""
     model, data = made(), shop(2)

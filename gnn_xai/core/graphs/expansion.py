@@ -94,16 +94,17 @@ def around_nodes(
     edge_stride, total = max(graphs.num_edges, 1), 0
     for hop in range(1, steps + (int(extra.max()) if len(extra) else 0) + 1):
         frontier = frontier[hop <= steps + extra[frontier // stride]]
-        if len(frontier) == 0:
+        relations = None if followed is None or hop > steps else followed[hop - 1]
+        if len(frontier) == 0 and relations is None:
             break
-        expanded = frontier if followed is None or hop > steps else seen  # of older nodes, by relations of this step
+        expanded = frontier if relations is None else seen  # older nodes, too: no other step may follow these relations
         total += _followed(graphs, expanded, flow, cap) + len(frontier)
         if limit is not None and total > limit:
             raise TooLarge
         owner, sender, edge = _incoming(graphs, index, expanded, flow, cap, capped)
-        if followed is not None and hop <= steps:
+        if relations is not None:
             assert graphs.types is not None
-            kept = followed[hop - 1][graphs.types.edge_type[edge]]
+            kept = relations[graphs.types.edge_type[edge]]
             owner, sender, edge = owner[kept], sender[kept], edge[kept]
         met.append(owner * edge_stride + edge)
         met_depth.append(torch.full_like(owner, hop - 1))
