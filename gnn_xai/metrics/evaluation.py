@@ -23,7 +23,7 @@ from gnn_xai.core.engines.scored import Scored
 from gnn_xai.core.engines.scores import Scores, applicable, faithful, soft
 from gnn_xai.core.engines.scoring import scoring
 from gnn_xai.core.engines.session import Session
-from gnn_xai.core.graphs.computation_graphs import ComputationGraphs, Replicas
+from gnn_xai.core.graphs.computation_graphs import WHOLE_GRAPH, ComputationGraphs, Replicas
 from gnn_xai.core.graphs.reading import as_graphs
 from gnn_xai.core.model.arguments import eager, problem_of
 from gnn_xai.core.model.problem import Forward, Problem
@@ -111,7 +111,9 @@ class Rerun:
             cap = as_cap(provenance.get("max_neighbors"), explanations.seed, problem)
             values, problem = [], prepared.problem
             index = problem.readout.index(explanations.index.t(), problem.graphs)
-            for chunk in prepared.chunks(session, index, cap=cap):
+            # Removals may run in a way for which less of the graph is enough than for that in which scores were computed.
+            whole = explanations.hops == WHOLE_GRAPH
+            for chunk in prepared.chunks(session, index, cap=cap, whole=whole if bool(whole.any()) else None):
                 some = explanations[chunk.positions]
                 same = some.prediction.shape == chunk.prediction.shape
                 if not same or not close(chunk.prediction, some.prediction).all():

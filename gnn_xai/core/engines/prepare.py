@@ -205,6 +205,7 @@ class Prepared:
         cap: Cap | None = None,
         limit: int = CHUNK,
         done: Container[range] = (),
+        whole: Tensor | None = None,
     ) -> Iterator[Chunk]:
         """The instances in order, in chunks whose computation graphs fit into memory together.
 
@@ -214,15 +215,16 @@ class Prepared:
             cap: on the edges that are followed into a node.
             limit: nodes and edges of a chunk; a single instance may have more.
             done: chunks to leave out, as ranges of positions. The others are cut, and computed, as they would be without.
+            whole: `[B]` bool, nodes or pairs that get the whole graph, whatever is enough for them.
         """
         other = session.structural and self._structural_way is not self._way
-        key = _key(index, cap, limit, other) if not done and len(index) <= KEPT else None
+        key = _key(index, cap, limit, other) if not done and whole is None and len(index) <= KEPT else None
         if key in self._kept:
             yield from self._kept[key]
             return
         cut, size = [], 0
         expected = first_look.with_outputs(self.problem, self.look, index).outputs_of(index)
-        for positions, graphs in self._cut(session, index, expected, cap, limit, done):
+        for positions, graphs in self._cut(session, index, expected, cap, limit, done, whole):
             yield (chunk := Chunk(positions, graphs, expected[positions, 0]))
             size += len(graphs.node) + len(graphs.edge)
             if key is not None and size <= KEPT:
@@ -232,14 +234,22 @@ class Prepared:
             self._kept[key] = cut
 
     def _cut(
-        self, session: Session, index: Tensor, expected: Tensor, cap: Cap | None, limit: int, done: Container[range]
+        self,
+        session: Session,
+        index: Tensor,
+        expected: Tensor,
+        cap: Cap | None,
+        limit: int,
+        done: Container[range],
+        whole: Tensor | None,
     ) -> Iterator[tuple[Tensor, ComputationGraphs]]:
         graphs = self.graphs
         around = self.way(session.structural).neighborhoods(self.look)  # with the rounding that this way allows
         if around is not None:
 
             def extract(positions: Tensor, limit: int | None) -> ComputationGraphs:
-                return self._verified(around, session, index[positions], expected[positions], limit, cap)
+                some = None if whole is None else whole[positions]
+                return self._verified(around, session, index[positions], expected[positions], limit, cap, some)
 
             yield from expansion.in_chunks(len(index), index.device, extract, limit, done)
             return
@@ -256,12 +266,16 @@ class Prepared:
         expected: Tensor,
         limit: int | None,
         cap: Cap | None,
+        known: Tensor | None,
     ) -> ComputationGraphs:
         """Computation graphs that give the predictions of the full graph, each by the smallest scope that does."""
         way = self.way(session.structural)
         scopes = range(len(SCOPES) - 1 if self.look.mixes else way.first_scope, len(SCOPES))
-        graphs, _ = around.verified(session, index, expected, scopes, limit=limit, cap=cap, local=way.local)
-        whole = int((graphs.hops == WHOLE_GRAPH).sum())
+        graphs, _ = around.verified(
+            session, index, expected, scopes, limit=limit, cap=cap, local=way.local, whole=known
+        )
+        unexpected = graphs.hops == WHOLE_GRAPH if known is None else (graphs.hops == WHOLE_GRAPH) & ~known
+        whole = int(unexpected.sum())
         if around.whole:
             warn(f"{around.whole}, so the computation graph of every instance is the whole graph, which is slow")
         elif whole:

@@ -128,6 +128,7 @@ class Neighborhoods:
         limit: int | None = None,
         cap: Cap | None = None,
         local: bool = True,
+        whole: Bool[Tensor, " instances"] | None = None,
     ) -> tuple[ComputationGraphs, Int[Tensor, " instances"]]:
         """Computation graphs by the first of `scopes` that gives what is `expected`, or else by the last.
 
@@ -141,6 +142,7 @@ class Neighborhoods:
             scopes: which of `SCOPES` to try.
             limit, cap: see `gnn_xai.core.graphs.expansion.around_nodes`.
             local: some neighbourhood is enough for most nodes.
+            whole: instances that get the whole graph, whatever is enough.
 
         Returns:
             them, with `exact` set, and the scope of each.
@@ -150,7 +152,7 @@ class Neighborhoods:
         pending = torch.arange(len(index), device=index.device)
         graphs = None
         for step in scopes:
-            scope[pending] = step
+            scope[pending] = step if whole is None else torch.where(whole[pending], len(expansion.SCOPES) - 1, step)
             graphs = self.around(index[pending], scope[pending], limit, cap)
             same = self.agree(outputs(session, graphs, self.probe), expected[pending])
             capped = torch.zeros_like(same) if graphs.capped is None else graphs.capped
